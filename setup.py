@@ -1,0 +1,59 @@
+"""Metadata of the package; tool settings live in pyproject.toml."""
+
+import pathlib
+import re
+
+import setuptools
+
+_HERE = pathlib.Path(__file__).parent
+_VERSION = re.search(
+  r'__version__ = "(.+)"', (_HERE / "vidgan_jax/__init__.py").read_text()
+).group(1)
+
+# tf.data, TFDS and clu's writers need TensorFlow, and none of them declares
+# it. The `tensorflow-cpu` wheel exists for x86-64 Linux alone. Where a
+# TensorFlow is there already (Colab), install with --no-deps for it; see
+# colab/train.ipynb.
+_TENSORFLOW = [
+  "tensorflow-cpu>=2.20; sys_platform == 'linux'"
+  " and platform_machine == 'x86_64'",
+  "tensorflow>=2.20; sys_platform != 'linux' or platform_machine != 'x86_64'",
+]
+
+setuptools.setup(
+  name="vidgan_jax",
+  version=_VERSION,
+  description="Train, measure and use GANs on video, in JAX and Flax.",
+  long_description=(_HERE / "README.md").read_text(),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=setuptools.find_packages(include=["vidgan_jax", "vidgan_jax.*"]),
+  install_requires=[
+    "absl-py",
+    "array-record; sys_platform != 'win32'",
+    "av>=14",
+    "clu>=0.0.12",
+    "flax>=0.12,<0.13",
+    # TFDS imports it in every builder that lives in a package and does not
+    # declare it.
+    "importlib_resources",
+    "jax>=0.10,<0.13",
+    "ml-collections>=1.0",
+    "numpy",
+    "optax>=0.2.5,<0.3",
+    "orbax-checkpoint>=0.12,<1",
+    "pillow",
+    "tensorboard",
+    "tensorflow-datasets>=4.9.9",
+  ],
+  extras_require={
+    "tf": _TENSORFLOW,
+    "cuda": ["jax[cuda12]"],
+    "tpu": ["jax[tpu]"],
+    # `tfds build` needs mlcroissant; Beam is for clusters.
+    "beam": ["apache-beam", "mlcroissant"],
+    "test": ["ipykernel", "nbclient", "nbformat", "pytest", "ruff"],
+  },
+  entry_points={"console_scripts": ["vidgan = vidgan_jax.cli:main"]},
+)

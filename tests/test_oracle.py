@@ -1,0 +1,241 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from vidgan_jax.data import sprites
+from vidgan_jax.evals import oracle
+
+NUM = 48
+
+
+def _real(num=NUM, split='test', **options):
+  source = sprites.make(split, frames=8, supervision='truth', **options)
+  examples = source.read(range(num))
+  return source, np.stack([e['video'] for e in examples]), examples
+
+
+def _corrupt(clips, noise=0.0, blur=0.0):
+  clips = ndimage.gaussian_filter(clips.astype(float), (0, 0, blur, blur, 0))
+  clips = clips + np.random.default_rng(0).normal(0, noise, clips.shape)
+  return clips.round().clip(0, 255).astype(np.uint8)
+
+
+def _accuracy(findings, examples):
+  """Shares of clips with the right number, explained, and the right class."""
+  count = np.mean([f.count == e['count'] and f.explained >= oracle.EXPLAINED
+                   for f, e in zip(findings, examples)])
+  label = np.mean([f.label == e['label'] for f, e in zip(findings, examples)])
+  return count, label
+
+
+@pytest.mark.parametrize('options', [
+    dict(resolution=32),
+    dict(resolution=24),
+    dict(resolution=24, texture='flat', shading=False, background='plain'),
+])
+def test_reads_real_clips(options):
+  source, clips, examples = _real(**options)
+  findings = oracle.inspect(clips, source.world)
+  count, label = _accuracy(findings, examples)
+  assert count >= 0.97
+  assert label >= 0.97
+  for finding, example in zip(findings, examples):
+    if finding.count != example['count']:
+      continue
+    true = example['positions'][:, None, :finding.count]
+    gap = np.linalg.norm(finding.positions[:, :, None] - true, axis=-1)
+    gap = gap.min(-1)
+    assert np.nanmedian(gap) < 0.1
+    assert np.isfinite(gap).mean() >= 0.5
+    assert 0.5 <= finding.confidence <= 1
+  assert np.mean([f.law < 0.2 for f in findings]) >= 0.9
+  assert np.median([f.law for f in findings]) < 0.05
+  truth = np.nanmean([np.hypot(*np.moveaxis(np.diff(e['positions'], axis=0),
+                                            -1, 0)).ravel().tolist()
+                      for e in examples])
+  speed = np.mean([f.speed for f in findings])
+  assert abs(speed / truth - 1) < 0.05
+
+
+@pytest.mark.parametrize('options', [
+    dict(resolution=32, rotation=True, shapes=sprites.SHAPES),
+    dict(resolution=32, shake=1.5, shapes=('A', 'T', 'L', 'H')),
+    dict(resolution=24, label='shape_motion', objects=1),
+    dict(resolution=32, objects=(1, 3), radius=(0.08, 0.12)),
+])
+def test_reads_other_worlds(options):
+  source, clips, examples = _real(24, **options)
+  count, label = _accuracy(oracle.inspect(clips, source.world), examples)
+  assert count >= 0.9
+  assert label >= 0.9
+
+
+@pytest.mark.parametrize('size', [24, 32])
+def test_forgives_noise_and_slight_blur(size):
+  source, clips, examples = _real(resolution=size)
+  clips = _corrupt(clips, noise=8, blur=0.5)
+  count, label = _accuracy(oracle.inspect(clips, source.world), examples)
+  assert count >= 0.9
+  assert label >= 0.9
+
+
+def _nothing(name, size):
+  """Clips (24, 8, H, W, 3) that show no object of the world."""
+  rng = np.random.default_rng(0)
+  shape = (24, 8, size, size, 3)
+  if name == 'noise':
+    return rng.integers(0, 256, shape)
+  if name == 'constant':
+    return np.broadcast_to(rng.integers(0, 256, (24, 1, 1, 1, 3)), shape)
+  if name == 'smooth noise':
+    wild = ndimage.gaussian_filter(rng.normal(0, 1, shape), (0, 1, 3, 3, 0))
+    return 90 + wild / wild.std() * 60
+  if name == 'checkerboard artefacts':
+    tile = np.indices((size, size)).sum(0) % 2
+    wild = ndimage.gaussian_filter(rng.normal(0, 1, shape), (0, 1, 3, 3, 0))
+    return 90 + wild / wild.std() * 40 + 40 * tile[..., None]
+  clips = np.empty(shape)
+  clips[:] = rng.integers(10, 80, (24, 1, 1, 1, 3))
+  grid = np.arange(size) + 0.5
+  for clip in clips:
+    colour = rng.uniform(0, 1, 3)
+    colour[rng.integers(3)] = 1
+    place, way = rng.uniform(size / 4, 3 * size / 4, 2), rng.uniform(-1, 1, 2)
+    tall, wide = rng.choice([2, 3, 4, size // 2], 2, replace=False)
+    for t, frame in enumerate(clip):
+      x, y = place + way * (t - 4)
+      if name == 'patches':
+        row, column = int(max(y - tall / 2, 0)), int(max(x - wide / 2, 0))
+        frame[row:row + tall, column:column + wide] = 255 * colour
+      else:
+        sigma = {'small blob': 2, 'blob': 3, 'large blob': 4}[name]
+        far = (grid - x)**2 + (grid[:, None] - y)**2
+        light = np.exp(-far / (2 * sigma**2))[..., None]
+        frame += light * (250 * colour - frame)
+  return clips
+
+
+@pytest.mark.parametrize('name', [
+    'noise', 'constant', 'smooth noise', 'checkerboard artefacts', 'patches',
+    'small blob', 'blob', 'large blob'])
+@pytest.mark.parametrize('size', [24, 32])
+def test_finds_nothing_where_nothing_is(name, size):
+  world = sprites.World(resolution=size)
+  clips = np.asarray(_nothing(name, size)).clip(0, 255).astype(np.uint8)
+  findings = oracle.inspect(clips, world)
+  assert np.mean([f.count > 0 for f in findings]) <= 0.05
+  for finding in findings:
+    assert (finding.count > 0) == (finding.label >= 0)
+    assert finding.count or math.isnan(finding.speed)
+
+
+@pytest.mark.parametrize('size', [24, 32])
+def test_heavy_blur_is_no_object(size):
+  source, clips, _ = _real(24, resolution=size)
+  findings = oracle.inspect(_corrupt(clips, blur=2), source.world)
+  assert np.mean([f.count > 0 for f in findings]) <= 0.05
+  assert np.nanmedian([f.edge for f in findings]) > oracle.EDGE
+
+
+def test_class_is_the_shape_not_the_colour():
+  source, clips, examples = _real(24)
+  findings = oracle.inspect(clips[..., [1, 2, 0]], source.world)
+  assert _accuracy(findings, examples)[1] >= 0.95
+
+
+def test_motion_is_judged_by_the_law():
+  source, clips, _ = _real(24, objects=1)
+  real = oracle.inspect(clips, source.world)
+  order = np.random.default_rng(0).permutation(8)
+  mixed = oracle.inspect(clips[:, order], source.world)
+  back = oracle.inspect(clips[:, ::-1], source.world)
+  still = oracle.inspect(np.repeat(clips[:, :1], 8, 1), source.world)
+  law = lambda found: np.nanmean([f.law for f in found])
+  assert law(real) < 0.3
+  assert law(back) < 0.3  # elastic bounces have no direction of time
+  assert law(mixed) > 5 * law(real)
+  assert max(f.speed for f in still) < 1e-3
+  assert np.mean([f.count == 1 for f in still]) >= 0.95
+
+
+def test_law_rejects_straight_paths_where_things_fall():
+  source, clips, _ = _real(16, objects=1, motion='straight')
+  paths = np.stack([f.positions[:, 0] for f in oracle.inspect(
+      clips, source.world) if f.count == 1]).astype(float)
+  radii = np.full(len(paths), 5.0)
+  straight = oracle._laws(paths, radii, source.options)[0]
+  falling = oracle._laws(paths, radii, sprites.World(motion='gravity'))[0]
+  assert np.median(falling) > 5 * np.median(straight)
+
+
+def test_too_many_objects_are_counted():
+  _, clips, examples = _real(16, objects=3, radius=(0.1, 0.12))
+  world = sprites.World(objects=(1, 2), radius=(0.1, 0.12))
+  found = oracle.inspect(clips, world)
+  assert np.mean([f.count == 3 for f in found]) >= 0.75
+
+
+def test_bad_clips_are_named():
+  world = sprites.World()
+  for clips in (np.zeros((2, 8, 24, 24, 3), np.uint8),
+                np.zeros((2, 8, 32, 32, 3), np.float32),
+                np.zeros((2, 1, 32, 32, 3), np.uint8)):
+    with pytest.raises(ValueError, match='needs \\(N, T, 32, 32, 3\\) uint8'):
+      oracle.inspect(clips, world)
+
+
+class _Model:
+  """Plays given clips."""
+
+  def __init__(self, clips, labels=None):
+    self._clips, self._labels = clips, labels
+
+  def clips(self, seed, num, labels=None):
+    del seed, labels
+    wanted = None if self._labels is None else self._labels[:num]
+    return self._clips[:num], wanted
+
+
+def test_evaluator_of_a_perfect_model():
+  _, clips, examples = _real(32, split='train')
+  labels = np.array([e['label'] for e in examples])
+  # The truth is made again when the source does not bring it.
+  source = sprites.make('test', frames=8, size=64)
+  evaluator = oracle.Evaluator(num=32)
+  values = dict(evaluator.run(_Model(clips, labels), source))
+  assert values['oracle/generated_clips'] == values['oracle/real_clips'] == 32
+  for name in ('count_accuracy', 'class_accuracy', 'real_count_accuracy',
+               'real_class_accuracy'):
+    assert values[f'oracle/{name}'] >= 0.96, name
+  assert abs(values['oracle/speed_ratio'] - 1) < 0.25
+  assert values['oracle/law_error'] < 0.3
+  assert values['oracle/real_position_error'] < 0.1
+  assert values['oracle/edge_width'] < 1.2
+  # Wrong labels, and no labels.
+  wrong = dict(evaluator.run(_Model(clips, (labels + 1) % 4), source))
+  assert wrong['oracle/class_accuracy'] <= 0.04
+  assert wrong['oracle/count_accuracy'] == values['oracle/count_accuracy']
+  free = dict(evaluator.run(_Model(clips), source))
+  assert set(wrong) - set(free) == {'oracle/class_accuracy'}
+
+
+def test_evaluator_of_a_useless_model():
+  clips = np.random.default_rng(0).integers(0, 256, (8, 8, 32, 32, 3))
+  source, _, _ = _real(1, size=8)
+  values = dict(oracle.Evaluator(num=8).run(
+      _Model(clips.astype(np.uint8), np.zeros(8, np.int32)), source))
+  assert values['oracle/count_accuracy'] == 0
+  assert values['oracle/class_accuracy'] == 0
+  assert values['oracle/found'] == 0
+  assert math.isnan(values['oracle/speed_ratio'])
+  assert math.isnan(values['oracle/law_error'])
+  assert values['oracle/real_class_accuracy'] == 1
+
+
+def test_evaluator_names_its_needs():
+  with pytest.raises(ValueError, match='evals.oracle.num'):
+    oracle.Evaluator(num=0)
+  with pytest.raises(ValueError, match='needs the data set sprites'):
+    list(oracle.Evaluator().run(_Model(None), object()))

@@ -1,0 +1,54 @@
+"""The `vidgan` command: each verb is a module with `main(argv)`."""
+
+import difflib
+import importlib
+import sys
+
+import vidgan_jax
+
+_VERBS = {
+  "prepare": "a folder of videos -> a data set",
+  "train": "a config -> a workdir with checkpoints, samples and numbers",
+  "evaluate": "checkpoints -> numbers",
+  "generate": "a checkpoint -> new clips",
+}
+
+
+def _usage() -> str:
+  verbs = "\n".join(f"  {name:<10} {text}" for name, text in _VERBS.items())
+  return (
+    f"vidgan {vidgan_jax.__version__}: GANs on video.\n\n"
+    f"usage: vidgan VERB ...\n\n{verbs}\n\n`vidgan VERB --help` says more."
+  )
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs one verb and returns the exit status."""
+  argv = sys.argv[1:] if argv is None else argv
+  if not argv or argv[0] in ("-h", "--help", "help"):
+    print(_usage())
+    return 0 if argv else 2
+  if argv[0] == "--version":
+    print(vidgan_jax.__version__)
+    return 0
+  verb, *rest = argv
+  if verb not in _VERBS:
+    close = difflib.get_close_matches(verb, _VERBS, 1, 0.0)
+    print(
+      f"vidgan: there is no verb {verb!r}; did you mean {close[0]!r}?\n\n"
+      f"{_usage()}",
+      file=sys.stderr,
+    )
+    return 2
+  module = importlib.import_module(f"vidgan_jax.{verb}")
+  try:
+    return module.main(rest) or 0
+  except KeyboardInterrupt:
+    print(f"\nvidgan {verb}: stopped by Ctrl-C.", file=sys.stderr)
+    return 130
+  except BrokenPipeError:
+    return 141
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,1 @@
+"""Sources of clips, one file each, and the pipelines that read them."""

@@ -1,0 +1,459 @@
+"""From a source to batches: pure in (seed, step), for any number of processes.
+
+The batch of step s holds positions s*B .. s*B+B-1 of an endless stream of
+clips; `arrays.order` says which clip is at a position, and the random numbers
+of a clip follow from (seed, position). So there is no iterator state: a run
+that resumes at step s asks for `batches(s)`, and each process makes the rows
+of the global batch that its devices hold.
+
+Bad records. A clip that cannot be read, is too short or smaller than the crop,
+or does not decode, is refused: the next one in the source takes its place. It
+is counted in `refused` and told of once. Whether a clip is refused at a
+position depends on data and position alone, so batches stay pure. After
+`_TRIES` bad clips in a row the run stops with the reason.
+
+TensorFlow is imported by `Pipeline` only: `config.data.memory=True` and the
+evaluation (`EvalClips`) do without.
+"""
+
+import atexit
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import importlib
+import logging
+import os
+from typing import Any
+import weakref
+
+import jax
+import numpy as np
+
+from vidgan_jax import config
+from vidgan_jax.data import arrays
+
+_TRIES = 8
+_LOG = logging.getLogger(__name__)
+# Iterators that are still reading ahead. Python must not exit before they are
+# closed: their threads would wait for it, and it for them.
+_READING: weakref.WeakSet[Iterator] = weakref.WeakSet()
+
+
+@atexit.register
+def _close() -> None:
+  for iterator in list(_READING):
+    iterator.close()
+
+
+def make_source(data: Mapping[str, Any], split: str) -> Any:
+  """Opens the source that `config.data` names.
+
+  Args:
+    data: `config.data`.
+    split: 'train' or 'test': its `train` or `test` field says which split of
+      the source that is.
+
+  Raises:
+    ConfigError: no such source, or an option that it does not have.
+  """
+  known = config.names("data")
+  config.check_name(data["name"], known, "config.data.name")
+  module = importlib.import_module(f"vidgan_jax.data.{data['name']}")
+  options = dict(data["options"])
+  config.check_kwargs(
+    module.make, options, "config.data.options", given=("split",)
+  )
+  return module.make(data[split], **options)
+
+
+def create(
+  data: Mapping[str, Any],
+  *,
+  batch: int,
+  seed: int = 0,
+  prepare: Callable | None = None,
+  sharding: jax.sharding.NamedSharding | None = None,
+  source: Any = None,
+  log: Callable[[str], None] = _LOG.info,
+) -> "arrays.Memory | Pipeline":
+  """Training data as `config.data` describes them.
+
+  Args:
+    data: `config.data`.
+    batch: clips in a global batch.
+    seed: seed of the run.
+    prepare: of the task.
+    sharding: how the leading axis of a batch is laid out; None: one device.
+    source: the training split if it is open already.
+    log: gets a line every few seconds of a long load, and one about clips
+      that are left out.
+
+  Returns:
+    `Pipeline` or, with `data.memory`, `arrays.Memory`: both have
+    `batches(start)`, `size`, `dropped`, `seconds`, `num_classes` and
+    `class_names`.
+  """
+  source = make_source(data, "train") if source is None else source
+  kind = arrays.Memory if data["memory"] else Pipeline
+  return kind(
+    source,
+    data["ops"],
+    batch=batch,
+    seed=seed,
+    prepare=prepare,
+    sharding=sharding,
+    name=f"{data['name']} ({data['train']})",
+    log=log,
+  )
+
+
+# ------------------------------------------------------------------ training
+
+
+class Pipeline:
+  """Batches through tf.data.
+
+  `source.read` is called from several threads.
+
+  Attributes:
+    size: clips that can be used; an epoch.
+    dropped: clips known to be shorter than the ops ask for, left out.
+    refused: index -> reason, of the bad clips met so far.
+    seconds: no time in a batch is larger, judged by up to 64 clips.
+    num_classes: classes of the source.
+    class_names: their names.
+  """
+
+  def __init__(
+    self,
+    source: Any,
+    ops: str,
+    *,
+    batch: int,
+    seed: int = 0,
+    prepare: Callable | None = None,
+    sharding: jax.sharding.NamedSharding | None = None,
+    name: str = "the data set",
+    log: Callable[[str], None] = _LOG.info,
+    threads: int | None = None,
+  ):
+    """Checks ops and source; reads little.
+
+    Args:
+      source: what `make` of a module of `data` returns.
+      ops: clip ops, with one choice of frames among them.
+      batch: clips in a global batch.
+      seed: seed of the run.
+      prepare: of the task; without it a batch holds examples as they are.
+      sharding: how the leading axis of a batch is laid out, over one or many
+        processes. None: batches are NumPy arrays.
+      name: what errors call the source.
+      log: gets a line for each clip refused.
+      threads: of tf.data; by default the number of cores, at most 16.
+
+    Raises:
+      ConfigError: ops that cannot be, TensorFlow is missing, or a batch that
+        the devices cannot share.
+      DataError: no clip is long enough.
+    """
+    self._tf = import_tensorflow()
+    from vidgan_jax.data import ops as tf_ops
+
+    self._source, self._name, self._log = source, name, log
+    self._batch, self._seed, self._sharding = batch, seed, sharding
+    self._ops, self._prepare = tf_ops.build(ops), prepare
+    self._plan = arrays.plan(ops)
+    self._threads = threads or min(os.cpu_count(), 16)
+    chosen = arrays.selection(self._plan)
+    if chosen is None:
+      raise config.ConfigError(arrays.no_selection(ops))
+    self._rows = _local_rows(sharding, batch)
+    self._usable, self.dropped = arrays.usable(source, self._plan, name)
+    self.size = len(self._usable)
+    self.refused: dict[int, str] = {}
+    self.num_classes = getattr(source, "num_classes", 0)
+    self.class_names = tuple(getattr(source, "class_names", ()))
+    self._fields = [
+      k for k in ("video", "frames", "times", "label") if k in source.spec
+    ]
+    self.seconds = arrays.seconds(self._plan, self._some_times())
+    if self.dropped:
+      log(arrays.say_dropped(name, self.dropped, len(source), chosen))
+
+  def batches(self, start: int = 0) -> Iterator[Any]:
+    """Batches of steps start, start + 1, ... without end.
+
+    Raises:
+      DataError: too many bad clips, a label out of range, or clips of
+        different shapes.
+    """
+    iterator = self._batches(start)
+    _READING.add(iterator)
+    return iterator
+
+  def _batches(self, step: int) -> Iterator[Any]:
+    tf = self._tf
+    iterator = self._dataset(step).as_numpy_iterator()
+    while True:
+      try:
+        batch = next(iterator)
+      except tf.errors.OpError:
+        # A picture that does not decode, and the like: TensorFlow cannot say
+        # which. This batch is made again, one clip at a time; then go on.
+        batch = self._one_by_one(step)
+        iterator = self._dataset(step + 1).as_numpy_iterator()
+      yield self._put(batch)
+      step += 1
+
+  def _dataset(self, start: int) -> Any:
+    """The process's rows of the global batches from step `start` on."""
+    tf, n = self._tf, len(self._rows)
+    rows = tf.constant(self._rows, tf.int64)
+
+    def position(i):
+      return i // n * self._batch + rows[i % n]
+
+    def read(position):
+      kinds = {"video": tf.uint8, "frames": tf.string, "times": tf.float32}
+      values = tf.numpy_function(
+        lambda p: self._read(int(p))[0],
+        [position],
+        [kinds.get(k, tf.int32) for k in self._fields],
+      )
+      for field, value in zip(self._fields, values):
+        value.set_shape(self._source.spec[field][0])
+      return position, dict(zip(self._fields, values))
+
+    options = tf.data.Options()
+    options.deterministic = True
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = self._threads
+    data = tf.data.Dataset.range(start * n, np.iinfo(np.int64).max)
+    data = data.map(position)
+    data = data.map(read, num_parallel_calls=self._threads)
+    data = data.map(self._clip, num_parallel_calls=self._threads)
+    return data.batch(n, drop_remainder=True).prefetch(2).with_options(options)
+
+  def _clip(self, position: Any, example: dict[str, Any]) -> Any:
+    """Ops and task on one example, in graph or eager TensorFlow."""
+    tf = self._tf
+    seed = tf.stack([tf.cast(self._seed, tf.int64), position])
+    example = self._ops(example, seed)
+    if self._prepare is None:
+      return example
+    fold = tf.random.experimental.stateless_fold_in(seed, len(self._plan))
+    return self._prepare(example, fold)
+
+  def _read(self, position: int, offset: int = 0) -> tuple[list, int, int]:
+    """Reads the first good clip from `offset` places after the position's.
+
+    Returns:
+      Its fields in the order of `self._fields`, its index, and its offset.
+    """
+    slot = int(arrays.order(self._seed, self.size, np.array(position)))
+    while True:
+      index = int(self._usable[(slot + offset) % self.size])
+      if offset >= min(_TRIES, self.size):
+        last, reason = list(self.refused.items())[-1]
+        raise arrays.DataError(
+          f"{self._name}: {offset} clips in a row cannot be used. Clip {last}: "
+          f"{reason}. Mend config.data.ops or prepare the data set again."
+        )
+      try:
+        example = self._source.read([index])[0]
+        arrays.check_usable(example, self._plan)
+        break
+      except Exception as e:  # whatever a source may raise
+        self._refuse(index, e)
+        offset += 1
+    arrays.check_label(example, self.num_classes, f"clip {index}", self._name)
+    values = [example[k] for k in self._fields]
+    dtypes = {"frames": object, "times": np.float32, "label": np.int32}
+    return (
+      [
+        np.asarray(v, dtypes.get(k, np.uint8))
+        for k, v in zip(self._fields, values)
+      ],
+      index,
+      offset,
+    )
+
+  def _one_by_one(self, step: int) -> Any:
+    """The same batch as from `_dataset`, passing over clips that fail."""
+    tf, clips = self._tf, []
+    for row in self._rows:
+      position, offset, clip = step * self._batch + int(row), 0, None
+      while clip is None:
+        fields, index, offset = self._read(position, offset)
+        example = dict(zip(self._fields, map(tf.constant, fields)))
+        try:
+          clip = self._clip(tf.constant(position, tf.int64), example)
+        except tf.errors.OpError as e:
+          self._refuse(index, e)
+          offset += 1
+      clips.append(jax.tree.map(lambda x: x.numpy(), clip))
+    return _stack(clips, self._name)
+
+  def _refuse(self, index: int, error: Exception) -> None:
+    if index not in self.refused:
+      self.refused[index] = arrays.reason(error)
+      self._log(
+        f"{self._name}: clip {index} is passed over: {self.refused[index]}"
+      )
+
+  def _some_times(self) -> Iterator[np.ndarray]:
+    """Times of up to 64 clips, spread over the data set."""
+    for i in np.unique(np.linspace(0, self.size - 1, 64).astype(int)):
+      try:
+        yield self._source.read([int(self._usable[i])])[0]["times"]
+      except Exception as e:  # whatever a source may raise
+        self._refuse(int(self._usable[i]), e)
+
+  def _put(self, batch: Any) -> Any:
+    if self._sharding is None:
+      return batch
+    return jax.tree.map(
+      lambda x: jax.make_array_from_process_local_data(
+        self._sharding, x, (self._batch, *x.shape[1:])
+      ),
+      batch,
+    )
+
+
+def import_tensorflow() -> Any:
+  """Imports TensorFlow quietly and keeps it off the accelerators."""
+  # Says what it was compiled for, and on GPU machines a page of warnings.
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+  try:
+    import tensorflow as tf
+  except ImportError as e:
+    raise config.ConfigError(
+      "This data set is read through TensorFlow, which cannot be imported "
+      f"({e}). Install it with `pip install 'vidgan_jax[tf]'`, or, if the data "
+      "set fits in device memory, set config.data.memory=True."
+    ) from e
+  try:
+    tf.config.set_visible_devices([], "GPU")
+  except RuntimeError:
+    pass  # something used TensorFlow before us; it has what it has
+  return tf
+
+
+def _local_rows(
+  sharding: jax.sharding.NamedSharding | None, batch: int
+) -> np.ndarray:
+  """Rows of the global batch that this process's devices hold, in order."""
+  if sharding is None:
+    return np.arange(batch)
+  arrays.check_batch(sharding, batch)
+  parts = sharding.addressable_devices_indices_map((batch,)).values()
+  return np.unique(np.concatenate([np.arange(batch)[p] for p in parts]))
+
+
+def _stack(clips: Sequence[Any], name: str) -> Any:
+  """Stacks the leaves of clips of one structure."""
+
+  def stack(*leaves):
+    shapes = sorted({np.shape(x) for x in leaves})
+    if len(shapes) > 1:
+      raise arrays.DataError(
+        f"{name}: clips of one batch have the shapes {shapes[0]} and "
+        f"{shapes[1]}, and must be alike: add resize(64) | center_crop(64), "
+        "say, to the ops in the config."
+      )
+    return np.stack(leaves)
+
+  return jax.tree.map(stack, *clips)
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+class EvalClips:
+  """Clips of a source as evaluators read them: cut by ops, uint8.
+
+  The same clip each time: a random op takes its numbers from (seed, index).
+  No TensorFlow.
+
+  Attributes:
+    num_classes: classes of the source.
+    class_names: their names.
+    dropped: clips known to be shorter than the ops ask for, left out.
+    world: the options of a procedural source; None for others.
+  """
+
+  def __init__(
+    self, source: Any, ops: str, *, seed: int = 0, name: str = "the data set"
+  ):
+    """Checks the ops.
+
+    Args:
+      source: what `make` of a module of `data` returns.
+      ops: clip ops; `value_range` is left out, as evaluators compare uint8.
+      seed: seed of random ops.
+      name: what errors call the source.
+    """
+    self._plan = [op for op in arrays.plan(ops) if op[0] != "value_range"]
+    self._apply = arrays.build(self._plan)
+    self._source, self._seed, self._name = source, seed, name
+    self._usable, self.dropped = arrays.usable(source, self._plan, name)
+    self.num_classes = getattr(source, "num_classes", 0)
+    self.class_names = tuple(getattr(source, "class_names", ()))
+    self.world = getattr(source, "world", None)
+
+  def __len__(self) -> int:
+    return len(self._usable)
+
+  def read(self, indices: Sequence[int]) -> list[arrays.Example]:
+    """Reads clips.
+
+    Args:
+      indices: integers in [0, len(self)).
+
+    Returns:
+      Dicts of `video` (T, H, W, C) uint8, `times` (T,) float32 seconds and, if
+      the source has it, `label` int32 ().
+
+    Raises:
+      IndexError: there is no such clip.
+      DataError: a clip cannot be used.
+    """
+    indices = [int(i) for i in indices]
+    for i in indices:
+      if not 0 <= i < len(self):
+        raise IndexError(
+          f"Clip {i} does not exist: {self._name} has {len(self)} clips, "
+          "numbered from 0."
+        )
+    chosen = [int(self._usable[i]) for i in indices]
+    out = []
+    for index, example in zip(chosen, self._source.read(chosen)):
+      arrays.check_label(example, self.num_classes, f"clip {index}", self._name)
+      try:
+        arrays.check_usable(example, self._plan)
+        out.append(self._apply(example, (self._seed, index)))
+      except arrays.DataError as e:
+        raise arrays.DataError(f"{self._name}: clip {index}: {e}.") from e
+    return out
+
+
+def clips(
+  source: Any, ops: str, indices: Sequence[int], seed: int = 0
+) -> arrays.Example:
+  """Clips of a source, stacked: `video` (B, T, H, W, C), `times` (B, T), ...
+
+  Like `EvalClips.read`, but indices are the source's own and `value_range`
+  counts: without it the video is uint8.
+  """
+  apply = arrays.build(ops)
+  examples = source.read(indices)
+  for index, example in zip(indices, examples):
+    try:
+      arrays.check_usable(example, arrays.plan(ops))
+    except arrays.DataError as e:
+      raise arrays.DataError(f"Clip {index}: {e}.") from e
+  return _stack(
+    [apply(e, (seed, int(i))) for i, e in zip(indices, examples)], "The source"
+  )

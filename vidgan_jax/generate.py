@@ -1,0 +1,375 @@
+"""`vidgan generate WORKDIR --out FILE`: new clips from a trained generator.
+
+The suffix of --out says what is written: .mp4, .gif or .webp is one video of
+all clips in a grid; .png is their first frames in a grid, or with --strip one
+film strip a clip; a name without a suffix is a folder that gets one mp4 a clip.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import math
+import pathlib
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vidgan_jax import config as config_lib
+from vidgan_jax import state as state_lib
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+  """A generator with its weights, ready to draw clips.
+
+  Attributes:
+    generator: Linen module.
+    params: its parameters.
+    step: training step that they come from.
+    num_classes: 0 for an unconditional one.
+    class_names: names of the classes.
+    times: (T,) seconds of the frames of a clip as it is evaluated.
+    resolution: height and width of a frame, pixels.
+  """
+
+  generator: Any
+  params: Any
+  step: int
+  num_classes: int
+  class_names: tuple[str, ...]
+  times: tuple[float, ...]
+  resolution: int
+
+  def with_params(self, params: Any, step: int) -> "Model":
+    """The same generator with other weights."""
+    return dataclasses.replace(self, params=params, step=step)
+
+  def clips(
+    self,
+    seed: int,
+    num: int,
+    labels: np.ndarray | None = None,
+    *,
+    batch: int = 32,
+    times: np.ndarray | None = None,
+  ) -> tuple[np.ndarray, np.ndarray | None]:
+    """Draws clips; clip i depends on (seed, i) alone, not on `batch`.
+
+    Args:
+      seed: of the noise.
+      num: number of clips.
+      labels: (num,) classes; None takes them in turn.
+      batch: clips drawn at a time.
+      times: (T,) seconds of the frames; None: those of a training clip.
+
+    Returns:
+      uint8 (num, T, H, W, C), and the labels, int32 (num,) or None.
+    """
+    times = np.asarray(self.times if times is None else times, np.float32)
+    if self.num_classes and labels is None:
+      labels = np.arange(num) % self.num_classes
+    if labels is not None:
+      labels = np.asarray(labels, np.int32)
+    z = self.noise(seed, np.arange(num), float(times.max()))
+    parts = []
+    for start in range(0, num, batch):
+      index = np.minimum(np.arange(start, start + batch), num - 1)
+      parts.append(
+        self.draw(
+          jax.tree.map(lambda x, i=index: x[i], z),
+          None if labels is None else labels[index],
+          times,
+        )
+      )
+    return np.concatenate([np.asarray(p) for p in parts])[:num], labels
+
+  def noise(self, seed: int, index: np.ndarray, seconds: float) -> dict:
+    """The noise z of the clips of these numbers, for times up to `seconds`."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(
+      jax.random.key(seed), jnp.asarray(index)
+    )
+    return state_lib.sample_noise(self.generator.noise_spec(seconds), keys)
+
+  def draw(
+    self, z: dict, labels: np.ndarray | None, times: np.ndarray
+  ) -> jax.Array:
+    """Draws the frames at `times` of the clips with noise z, on the device.
+
+    Args:
+      z: noise, leading dimension B.
+      labels: (B,) or None.
+      times: (T,) seconds, in any order.
+
+    Returns:
+      uint8 (B, T, H, W, C).
+    """
+    num = len(jax.tree.leaves(z)[0])
+    given = {"label": jnp.asarray(labels)} if self.num_classes else {}
+    times = jnp.tile(jnp.asarray(times, jnp.float32), (num, 1))
+    return _draw(self.generator, self.params, given, z, times)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _draw(generator, params, given, z, times):
+  video = generator.apply({"params": params}, given, z, times)
+  return jnp.round((jnp.clip(video, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+
+
+def load(
+  workdir: str, step: int | None = None, weights: str = "ema"
+) -> Model:
+  """Loads a generator from a workdir.
+
+  Args:
+    workdir: of a training run.
+    step: of the checkpoint; None is the newest good one.
+    weights: 'ema' or 'raw'.
+  """
+  from vidgan_jax import checkpoint
+  from vidgan_jax import models
+
+  path = pathlib.Path(workdir)
+  if step is not None:
+    path = path / "checkpoints" / str(step)
+  saved = checkpoint.restore_params(path, {"ema": "ema", "raw": "g"}[weights])
+  config, facts = saved.config, saved.metadata
+  generator, _ = models.create(config.model, jnp.dtype(config.precision))
+  return Model(
+    generator=generator,
+    params=saved.params,
+    step=saved.step,
+    num_classes=config.model.num_classes,
+    class_names=tuple(facts["class_names"]),
+    times=tuple(facts["times"]),
+    resolution=config.model.resolution,
+  )
+
+
+def truncate(z: dict, scale: float) -> dict:
+  """Draws the content nearer to its mean: quality for diversity.
+
+  Marchesi 2017 and Brock et al. 2019 resample the far noise; scaling it does
+  the same smoothly. Motion stays whole.
+  """
+  name = "content" if "content" in z else "z"
+  return z | {name: z[name] * scale}
+
+
+def vary(z: dict, what: str) -> dict:
+  """Makes all clips share their content or their motion.
+
+  Args:
+    z: noise of B clips.
+    what: 'content' (all have the motion of the first), 'motion' (all have the
+      content of the first) or 'both' (as they are).
+  """
+  if what == "both":
+    return z
+  if "content" not in z:
+    raise config_lib.ConfigError(
+      "This generator does not tell content from motion; only models that do, "
+      "such as 'continuous', know --vary content and --vary motion."
+    )
+  shared = lambda x: jnp.broadcast_to(x[:1], x.shape)
+  fixed = {name for name in z if (name == "content") == (what == "motion")}
+  return {name: shared(x) if name in fixed else x for name, x in z.items()}
+
+
+def interpolate(z: dict, num: int) -> dict:
+  """Leads from the first clip's content to the second's, on a great circle.
+
+  Args:
+    z: noise of at least two clips.
+    num: clips on the way, the two ends included.
+
+  Returns:
+    Noise of `num` clips with the motion of the first. (White 2016, `slerp`.)
+  """
+  name = "content" if "content" in z else "z"
+  a, b = z[name][0], z[name][1]
+  cosine = jnp.sum(a * b) / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
+  angle = jnp.maximum(jnp.arccos(jnp.clip(cosine, -1, 1)), 1e-4)
+  share = jnp.linspace(0, 1, num)[:, None]
+  way = jnp.sin((1 - share) * angle) * a + jnp.sin(share * angle) * b
+  rest = {k: jnp.repeat(x[:1], num, 0) for k, x in z.items()}
+  return rest | {name: way / jnp.sin(angle)}
+
+
+# ------------------------------------------------------------------ the verb
+
+
+def main(argv: list[str]) -> int:
+  """The verb."""
+  parser = argparse.ArgumentParser(
+    prog="vidgan generate",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = parser.add_argument
+  add("workdir", help="of a training run")
+  add("--out", required=True, help="file or folder, see above")
+  add("--step", type=int, help="checkpoint; default: the newest")
+  add("--weights", choices=("ema", "raw"), default="ema")
+  add("--seed", type=int, default=0)
+  add("--num", type=int, default=16, help="clips; default: 16")
+  add("--frames", type=int, help="default: as in training")
+  add("--fps", type=float, help="frames a second; default: as in training")
+  add("--start", type=float, default=0.0, help="first time, seconds")
+  add(
+    "--speed",
+    type=float,
+    default=1.0,
+    help="0.5 is half as fast, -1 runs backwards; default: 1",
+  )
+  add("--label", help="class, by name or number; default: all in turn")
+  add("--truncation", type=float, default=1.0, help="0 to 1; default: 1")
+  add(
+    "--vary",
+    choices=("both", "content", "motion"),
+    default="both",
+    help="what differs between the clips; default: both",
+  )
+  add(
+    "--interpolate",
+    type=int,
+    nargs=2,
+    metavar=("A", "B"),
+    help="lead from the content of clip A to that of clip B in --num clips",
+  )
+  add("--grid", type=int, metavar="COLUMNS", help="columns of the grid")
+  add("--strip", action="store_true", help="with .png: film strips")
+  add("--scale", type=int, help="enlarge pixels; default: to 128 or more")
+  args = parser.parse_args(argv)
+  try:
+    print(_generate(args))
+  except (ValueError, OSError) as e:
+    print(f"vidgan generate: {e}", file=sys.stderr)
+    return 1
+  return 0
+
+
+def _generate(args) -> str:
+  """Does what the verb says and returns the line to print."""
+  from vidgan_jax.video import write
+
+  out = pathlib.Path(args.out)
+  if out.suffix and out.suffix not in (".mp4", ".gif", ".webp", ".png"):
+    raise config_lib.ConfigError(
+      f"--out {args.out}: the suffix {out.suffix} is none of .mp4, .gif, .webp "
+      "and .png; without one a folder is filled."
+    )
+  if args.num < 1 or (args.frames or 1) < 1 or not args.speed:
+    raise config_lib.ConfigError("--num, --frames and --speed must not be 0.")
+  model = load(args.workdir, args.step, args.weights)
+  times, fps = _times(args, model)
+
+  labels = None
+  if args.label is not None:
+    labels = np.full(args.num, _label(args.label, model), np.int32)
+  elif model.num_classes:
+    # Clips that are to be compared are of one class.
+    alike = args.interpolate or args.vary != "both"
+    labels = np.arange(args.num) % (1 if alike else model.num_classes)
+  seconds = float(times.max())
+  if args.interpolate:
+    z = model.noise(args.seed, np.asarray(args.interpolate), seconds)
+    z = interpolate(z, args.num)
+  else:
+    z = vary(model.noise(args.seed, np.arange(args.num), seconds), args.vary)
+  z = truncate(z, args.truncation)
+
+  columns = args.grid or math.ceil(math.sqrt(args.num))
+  scale = args.scale or max(1, math.ceil(128 / model.resolution))
+  if out.suffix == ".png":
+    shown = times if args.strip else times[:1]
+    video = np.concatenate(list(_frames(model, z, labels, shown)), 1)
+    rows = [write.strip(clip) for clip in video]
+    picture = (
+      np.concatenate(rows)
+      if args.strip
+      else write.grid(video, columns)[0]
+    )
+    write.picture(out, picture, scale=1 if args.strip else scale)
+  else:
+    with contextlib.ExitStack() as stack:
+      if out.suffix:
+        paths, arrange = [out], lambda video: [write.grid(video, columns)]
+      else:
+        paths = [out / f"clip_{i:04d}.mp4" for i in range(args.num)]
+        arrange = list
+      writers = [
+        stack.enter_context(write.Writer(path, fps=fps, scale=scale))
+        for path in paths
+      ]
+      for video in _frames(model, z, labels, times):
+        for writer, clip in zip(writers, arrange(video)):
+          for frame in clip:
+            writer.add(frame)
+  return (
+    f"{args.num} clips of {len(times)} frames at {fps:g} frames/s, step "
+    f"{model.step} -> {out}"
+  )
+
+
+def _times(args, model) -> tuple[np.ndarray, float]:
+  """Times of the frames, and frames a second of the file."""
+  trained = np.asarray(model.times)
+  gap = float(np.median(np.diff(trained))) if len(trained) > 1 else 1.0
+  fps = args.fps or 1 / gap
+  frames = args.frames or (
+    len(trained)
+    if not args.fps
+    else max(1, round(len(trained) * gap * args.fps))
+  )
+  times = args.start + np.arange(frames) * abs(args.speed) / fps
+  if args.speed < 0:
+    times = times[::-1]
+  if times.min() < 0:
+    raise config_lib.ConfigError("--start must not be negative.")
+  return times.astype(np.float32), fps
+
+
+def _label(text: str, model: Model) -> int:
+  """A class by name or number."""
+  if not model.num_classes:
+    raise config_lib.ConfigError(
+      "--label: this generator was trained without classes "
+      "(config.model.num_classes is 0)."
+    )
+  if text in model.class_names:
+    return model.class_names.index(text)
+  if text.isdecimal() and int(text) < model.num_classes:
+    return int(text)
+  raise config_lib.ConfigError(
+    f"--label {text}: there is no such class; the {model.num_classes} classes "
+    f"are 0 to {model.num_classes - 1}"
+    + (f" or {', '.join(model.class_names)}." if model.class_names else ".")
+  )
+
+
+def _frames(model, z, labels, times):
+  """Yields uint8 (N, t, H, W, C), a few frames of all clips at a time.
+
+  The noise covers the whole length, so that the parts fit together; memory
+  does not grow with the number of frames.
+  """
+  num = len(jax.tree.leaves(z)[0])
+  # About 64 MiB of pixels at a time; one length, so that it compiles once.
+  part = max(len(model.times), (16 << 20) // (num * model.resolution**2))
+  part = min(part, len(times))
+  for start in range(0, len(times), part):
+    index = np.minimum(np.arange(start, start + part), len(times) - 1)
+    video = []
+    for first in range(0, num, 32):
+      rows = np.minimum(np.arange(first, first + min(32, num)), num - 1)
+      drawn = model.draw(
+        jax.tree.map(lambda x, r=rows: x[r], z),
+        None if labels is None else labels[rows],
+        times[index],
+      )
+      video.append(np.asarray(drawn)[: num - first])
+    yield np.concatenate(video)[:, : len(times) - start]

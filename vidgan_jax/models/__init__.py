@@ -1,0 +1,38 @@
+"""Generators and discriminators: one file a pair, found by its name."""
+
+import importlib
+from typing import Any, Mapping
+
+
+def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
+  """Builds the pair that `config.model` describes.
+
+  Args:
+    fields: `config.model`: name, variant, resolution, frames, channels,
+      num_classes and the overrides `generator` and `discriminator`.
+    dtype: dtype of the computation; parameters and outputs stay float32.
+
+  Returns:
+    (generator, discriminator), two unbound Linen modules.
+
+  Raises:
+    ConfigError: for a variant or a field that the model does not have.
+  """
+  from vidgan_jax import config
+
+  module = importlib.import_module(f"vidgan_jax.models.{fields['name']}")
+  config.check_name(
+    fields["variant"], module.VARIANTS, "config.model.variant"
+  )
+  variant = module.VARIANTS[fields["variant"]]
+  shared = {
+    name: fields[name]
+    for name in ("resolution", "frames", "channels", "num_classes")
+  }
+  pair = []
+  for role in ("generator", "discriminator"):
+    make = getattr(module, role.capitalize())
+    given = dict(variant[role]) | dict(fields[role])
+    config.check_kwargs(make, given, f"config.model.{role}")
+    pair.append(make(**shared, dtype=dtype, **given))
+  return tuple(pair)

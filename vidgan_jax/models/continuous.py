@@ -1,0 +1,261 @@
+"""The flagship: a generator that draws each frame at its real-valued time.
+
+Content and motion are apart (Tulyakov et al. 2018). The motion of a clip is a
+grid of noise in time, smoothed by padding-less convolutions and read out at
+any time t by an acyclic embedding (Skorokhodov et al. 2022, StyleGAN-V, eqs.
+3-5). One 2-D residual network then draws the frame of every t on its own,
+so it trains on a few sparse frames and samples any length at any frame rate.
+The discriminator scores frames alone and the joined features of all frames
+with the time between them. No statistics over the batch anywhere.
+"""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vidgan_jax.models import layers
+
+VARIANTS = {
+  "XS": {
+    "generator": {"widths": (96, 64, 32), "content_dim": 32},
+    "discriminator": {"widths": (32, 64, 96)},
+  },
+}
+
+
+def _base(model) -> int:
+  """Side of the smallest picture: resolution / (patch * 2^(levels - 1))."""
+  base, rest = divmod(
+    model.resolution, model.patch * 2 ** (len(model.widths) - 1)
+  )
+  if rest or not base:
+    raise ValueError(
+      f"config.model.resolution is {model.resolution}, but patch "
+      f"{model.patch} and {len(model.widths)} widths need a multiple of "
+      f"{model.patch * 2 ** (len(model.widths) - 1)}: change one of them."
+    )
+  return base
+
+
+class Motion(nn.Module):
+  """Noise on a time grid -> an embedding of every time asked for."""
+
+  period: float  # Seconds between two codes.
+  features: int
+  kernel: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, noise: jax.Array, times: jax.Array) -> jax.Array:
+    """(B, cells, n) noise and (B, T) seconds -> (B, T, features)."""
+    codes = noise
+    for _ in range(2):
+      codes = nn.Conv(
+        self.features,
+        (self.kernel,),
+        padding="VALID",
+        kernel_init=layers.he(),
+      )(codes)
+      codes = layers.leaky_relu(codes)
+    position = times / self.period
+    left = jnp.clip(jnp.floor(position), 0, codes.shape[1] - 2)
+    share = (position - left)[..., None]  # In [0, 1] within the grid.
+    left = left.astype(jnp.int32)
+    pick = lambda x, i: jnp.take_along_axis(x, i[..., None], 1)
+    # Waves: frequency, phase and amplitude come from the cell's left code.
+    dense = lambda name: nn.Dense(self.features, name=name)(codes)
+    base = 2.0 ** jnp.linspace(0.0, 3.0, self.features)
+    frequency = pick(base * (1 + jnp.tanh(dense("frequency"))), left)
+    phase = pick(dense("phase"), left)
+    amplitude = pick(dense("amplitude"), left)
+    wave = lambda s: amplitude * jnp.sin(frequency * s + phase)
+    lerp = lambda a, b: a + share * (b - a)
+    # Without its linear part a wave is zero at both ends of its cell, so the
+    # embedding is continuous although every cell has a wave of its own.
+    waves = wave(share) - lerp(wave(0.0), wave(1.0))
+    line = dense("line")
+    return waves + lerp(pick(line, left), pick(line, left + 1))
+
+
+class Modulate(nn.Module):
+  """Scales and shifts the channels of a frame by its style."""
+
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, style: jax.Array) -> jax.Array:
+    c = x.shape[-1]
+    style = nn.Dense(2 * c, kernel_init=layers.he(0.5), dtype=self.dtype)(
+      style
+    )
+    scale, shift = jnp.split(style[:, None, None], 2, -1)
+    return x * (1 + scale) + shift
+
+
+class Generator(nn.Module):
+  """Draws clips at given times; see the module's text."""
+
+  resolution: int
+  frames: int
+  channels: int = 3
+  num_classes: int = 0
+  widths: tuple = (96, 64, 32)  # From 4 x 4 upwards.
+  blocks: int = 1
+  patch: int = 2  # Pixels to a side that one last feature draws.
+  pixel_features: int = 8
+  content_dim: int = 64
+  motion_dim: int = 16
+  motion_features: int = 64
+  motion_period: float = 0.5
+  motion_kernel: int = 3
+  style_dim: int = 128
+  temporal: bool = False
+  dtype: Any = jnp.float32
+
+  def noise_spec(self, seconds: float) -> dict[str, tuple]:
+    """Shapes of one sample's noise for times in [0, seconds]."""
+    cells = math.floor(seconds / self.motion_period + 1e-6) + 2
+    cells += 2 * (self.motion_kernel - 1)
+    return {
+      "content": (self.content_dim,),
+      "motion": (cells, self.motion_dim),
+    }
+
+  @nn.compact
+  def __call__(self, given: dict, z: dict, times: jax.Array) -> jax.Array:
+    b, t = times.shape
+    # --- Style of every frame: content, class and motion.
+    content = [layers.rms_norm(z["content"])]
+    if self.num_classes:
+      embed = nn.Embed(
+        self.num_classes,
+        self.content_dim,
+        embedding_init=nn.initializers.normal(1.0),
+      )
+      content.append(embed(given["label"]))
+    w = jnp.concatenate(content, -1)
+    for _ in range(2):
+      w = layers.leaky_relu(nn.Dense(self.style_dim, kernel_init=layers.he())(w))
+    # The class and the content decide what kinds of motion there are.
+    motion = jnp.concatenate(
+      [
+        z["motion"],
+        jnp.repeat(
+          nn.Dense(self.motion_dim, name="motion_from_content")(w)[:, None],
+          z["motion"].shape[1],
+          1,
+        ),
+      ],
+      -1,
+    )
+    u = Motion(self.motion_period, self.motion_features, self.motion_kernel)(
+      motion, times
+    )
+    style = jnp.concatenate([jnp.repeat(w[:, None], t, 1), u], -1)
+    style = style.reshape(b * t, -1)
+    style = layers.leaky_relu(
+      nn.Dense(self.style_dim, kernel_init=layers.he(), name="join")(style)
+    ).astype(self.dtype)
+    # --- The frame: from a 4 x 4 picture of the style to the pixels.
+    base = _base(self)
+    x = nn.Dense(
+      base**2 * self.widths[0], kernel_init=layers.he(), dtype=self.dtype
+    )(style)
+    x = layers.leaky_relu(layers.rms_norm(x)).reshape(b * t, base, base, -1)
+    picture = 0.0
+    for level, width in enumerate(self.widths):
+      if level:
+        x = layers.upsample(x)
+        picture = layers.upsample(picture)
+      if x.shape[-1] != width:
+        x = layers.conv(width, 1, dtype=self.dtype)(x)
+      for _ in range(self.blocks):
+        y = layers.rms_norm(x)
+        y = layers.conv(width, dtype=self.dtype)(y)
+        y = layers.leaky_relu(Modulate(self.dtype)(y, style))
+        y = layers.conv(width, gain=0.1, dtype=self.dtype)(y)
+        x = x + y
+      if self.temporal and x.shape[1] <= 32:
+        x = layers.TemporalMix(self.dtype)(x, t)
+      if level < len(self.widths) - 1:
+        drawn = layers.conv(self.channels, 1, 0.1, dtype=self.dtype)
+        picture = picture + drawn(layers.rms_norm(x))
+    # --- The pixels: a few features each, so that patches join smoothly.
+    x = layers.rms_norm(x)
+    x = layers.conv(self.pixel_features * self.patch**2, dtype=self.dtype)(x)
+    x = layers.leaky_relu(layers.depth_to_space(x, self.patch))
+    x = layers.conv(self.channels, gain=0.1, dtype=self.dtype)(x)
+    for _ in range(int(math.log2(self.patch))):
+      picture = layers.upsample(picture)
+    picture = picture + x
+    size = self.resolution
+    return picture.reshape(b, t, size, size, -1).astype(jnp.float32)
+
+
+class Discriminator(nn.Module):
+  """Scores frames and the clip that they make; see the module's text."""
+
+  resolution: int
+  frames: int
+  channels: int = 3
+  num_classes: int = 0
+  widths: tuple = (32, 64, 96)  # Down to 4 x 4.
+  blocks: int = 1
+  patch: int = 2
+  joint: int = 128
+  frame_head: bool = True
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, video: jax.Array, given: dict, times: jax.Array
+  ) -> layers.Scores:
+    b, t, h, w, c = video.shape
+    x = video.reshape(b * t, h, w, c).astype(self.dtype)
+    x = layers.space_to_depth(x, self.patch)
+    x = layers.leaky_relu(layers.conv(self.widths[0], dtype=self.dtype)(x))
+    for level, width in enumerate(self.widths):
+      if level:
+        x = layers.downsample(x)
+      if x.shape[-1] != width:
+        x = layers.conv(width, 1, dtype=self.dtype)(x)
+      for _ in range(self.blocks):
+        y = layers.leaky_relu(layers.conv(width, dtype=self.dtype)(x))
+        y = layers.leaky_relu(layers.conv(width, gain=0.5, dtype=self.dtype)(y))
+        x = (x + y) * 0.8
+    frame_features = x  # (B*T, 4, 4, C)
+    heads = []
+    if self.frame_head:
+      y = x.reshape(b * t, -1)
+      y = layers.leaky_relu(nn.Dense(self.joint, dtype=self.dtype)(y))
+      heads.append((y.reshape(b, t, -1), (frame_features,)))
+    # --- The clip: features of all frames side by side, and the time gaps.
+    gaps = jnp.log(jnp.maximum(times[:, 1:] - times[:, :-1], 1e-3))
+    base = _base(self)
+    x = x.reshape(b, t, base, base, -1).transpose(0, 2, 3, 1, 4)
+    x = x.reshape(b, base, base, -1)
+    x = layers.leaky_relu(layers.conv(self.joint, 3, dtype=self.dtype)(x))
+    if t > 1:
+      gap = nn.Dense(self.joint, name="gaps")(gaps).astype(self.dtype)
+      x = x * (1 + gap[:, None, None])
+    x = layers.leaky_relu(
+      nn.Dense(self.joint, dtype=self.dtype)(x.reshape(b, -1))
+    )
+    heads.append((x[:, None], (x,)))
+    logits = []
+    for y, _ in heads:
+      y = y.astype(jnp.float32)
+      logit = nn.Dense(1)(y)[..., 0]
+      if self.num_classes:
+        # Projection (Miyato and Koyama 2018, eq. 3).
+        embed = nn.Embed(
+          self.num_classes,
+          y.shape[-1],
+          embedding_init=nn.initializers.normal(1.0),
+        )(given["label"])
+        logit += jnp.sum(embed[:, None] * y, -1) / math.sqrt(y.shape[-1])
+      logits.append(logit)
+    return layers.Scores(tuple(logits), tuple(f for _, f in heads))

@@ -1,0 +1,118 @@
+"""The few blocks that all models are made of.
+
+Everything here works on frames folded into the batch (N H W C with N = B*T)
+and uses dense 2-D convolutions of stride one: grouped, strided and 3-D
+convolutions, and above all their second derivatives, are many times slower
+in XLA on a CPU and no faster elsewhere at these sizes.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class Scores(NamedTuple):
+  """What a discriminator says of a batch.
+
+  Attributes:
+    logits: one array a head, (B,) or (B, n), float32.
+    features: one tuple of arrays a head, for feature matching.
+  """
+
+  logits: tuple
+  features: tuple
+
+
+def he(gain: float = 1.0):
+  """Normal initialiser of variance gain^2 / fan_in (He et al. 2015)."""
+  if gain == 0:
+    return nn.initializers.zeros_init()
+  return nn.initializers.variance_scaling(gain**2, "fan_in", "normal")
+
+
+def conv(features: int, size: int = 3, gain: float = 1.0, **kwargs) -> nn.Conv:
+  """A stride-one 'SAME' convolution of `size` x `size`."""
+  return nn.Conv(features, (size, size), kernel_init=he(gain), **kwargs)
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+  """Leaky ReLU of slope 0.2 that keeps the variance of a normal input."""
+  return nn.leaky_relu(x, 0.2) * jnp.asarray(1.387, x.dtype)
+
+
+def rms_norm(x: jax.Array) -> jax.Array:
+  """Divides by the root mean square over the channels (..., C).
+
+  The pixel-wise normalisation of Karras et al. 2018, eq. in section 4.2. The
+  statistics are taken in float32.
+  """
+  power = jnp.mean(jnp.square(x.astype(jnp.float32)), -1, keepdims=True)
+  return x * jax.lax.rsqrt(power + 1e-8).astype(x.dtype)
+
+
+def upsample(x: jax.Array) -> jax.Array:
+  """Doubles H and W: repeats, then smooths with [1, 2, 1] / 4.
+
+  Args:
+    x: (N, H, W, C).
+
+  Returns:
+    (N, 2H, 2W, C); exactly bilinear interpolation between pixel centres, with
+    the border repeated.
+  """
+  for axis in (1, 2):
+    size = x.shape[axis]
+    before = jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)
+    first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
+    after = jax.lax.slice_in_dim(x, 1, size, axis=axis)
+    last = jax.lax.slice_in_dim(x, size - 1, size, axis=axis)
+    left = 0.75 * x + 0.25 * jnp.concatenate([first, before], axis)
+    right = 0.75 * x + 0.25 * jnp.concatenate([after, last], axis)
+    x = jnp.stack([left, right], axis + 1)
+    x = x.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 2 :])
+  return x
+
+
+def downsample(x: jax.Array) -> jax.Array:
+  """Halves H and W by the mean of 2 x 2 pixels: (N, H, W, C)."""
+  n, h, w, c = x.shape
+  return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
+
+
+def space_to_depth(x: jax.Array, size: int) -> jax.Array:
+  """(N, H, W, C) -> (N, H/size, W/size, size*size*C)."""
+  n, h, w, c = x.shape
+  x = x.reshape(n, h // size, size, w // size, size, c)
+  x = x.transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(n, h // size, w // size, size * size * c)
+
+
+def depth_to_space(x: jax.Array, size: int) -> jax.Array:
+  """The inverse of `space_to_depth`."""
+  n, h, w, c = x.shape
+  c //= size * size
+  x = x.reshape(n, h, w, size, size, c).transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(n, h * size, w * size, c)
+
+
+class TemporalMix(nn.Module):
+  """Residual mixing of each frame with its two neighbours, zero at the start.
+
+  Per channel and frame offset, so its cost is small beside a convolution; at
+  the ends of the clip the frame itself is repeated.
+  """
+
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, frames: int) -> jax.Array:
+    n, h, w, c = x.shape
+    clip = x.reshape(n // frames, frames, h * w, c)
+    past = jnp.concatenate([clip[:, :1], clip[:, :-1]], 1)
+    future = jnp.concatenate([clip[:, 1:], clip[:, -1:]], 1)
+    mixed = nn.Dense(c, kernel_init=he(0.0), dtype=self.dtype)(
+      jnp.concatenate([past, clip, future], -1)
+    )
+    return x + mixed.reshape(n, h, w, c)

@@ -1,0 +1,427 @@
+"""`vidgan train`: THE loop.
+
+  vidgan train --config configs/quickstart.py --workdir runs/quickstart
+
+Fields of the config are set with --config.FIELD=VALUE. A run that stopped, for
+whatever reason, goes on with the same command.
+"""
+
+import argparse
+import concurrent.futures
+import functools
+import importlib
+import itertools
+import json
+import math
+import os
+import pathlib
+import signal
+import sys
+import time
+
+from vidgan_jax import config as config_lib
+
+# What may change when a run goes on; anything else would make it another run.
+_MAY_CHANGE = (
+  "total", "cadence", "evals", "nan_limit", "parallel", "mesh", "sharding",
+)
+
+
+def main(argv: list[str]) -> int:
+  """The verb."""
+  parser = argparse.ArgumentParser(
+    prog="vidgan train",
+    description="Trains what a config describes, or goes on with it.",
+    epilog="Any field can be set: --config.batch=16 --config.optim.g.lr=1e-4",
+  )
+  parser.add_argument(
+    "--config", required=True, metavar="FILE.py[:ARG=VALUE,...]"
+  )
+  parser.add_argument("--workdir", required=True, metavar="DIR")
+  args, rest = parser.parse_known_args(argv)
+  for flag in rest:
+    if not flag.startswith("--config."):
+      parser.error(
+        f"unknown option {flag}. "
+        + config_lib.nearest(flag, ("--config", "--workdir", "--config.FIELD"))
+      )
+  try:
+    config = config_lib.override(config_lib.load(args.config), rest)
+    finished = train(config_lib.validate(config), args.workdir)
+  except (ValueError, OSError, RuntimeError) as e:
+    if os.environ.get("VIDGAN_TRACEBACK"):
+      raise
+    print(f"vidgan train: {e}", file=sys.stderr)
+    return 1
+  return 0 if finished else 130
+
+
+def train(config, workdir: str | os.PathLike) -> bool:
+  """Trains from the newest checkpoint of `workdir`, or from the start.
+
+  Args:
+    config: validated ConfigDict.
+    workdir: folder of the run; made if missing.
+
+  Returns:
+    True at the end of the run, False if a signal stopped it; its state is
+    saved either way.
+  """
+  import jax
+  import jax.numpy as jnp
+
+  from vidgan_jax import checkpoint
+  from vidgan_jax import evaluate
+  from vidgan_jax import generate
+  from vidgan_jax import metrics as metrics_lib
+  from vidgan_jax import models
+  from vidgan_jax import optim
+  from vidgan_jax import sharding
+  from vidgan_jax import state as state_lib
+  from vidgan_jax import step as step_lib
+  from vidgan_jax.data import pipeline
+
+  # ---------------------------------------------------------------- devices
+  started = time.perf_counter()
+  sharding.initialize()
+  cache = os.environ.get(
+    "JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/vidgan_jax/xla")
+  )
+  jax.config.update("jax_compilation_cache_dir", cache)
+  mesh = sharding.make_mesh(config.mesh)
+
+  # ---------------------------------------------------------------- workdir
+  workdir = pathlib.Path(workdir)
+  _claim(workdir, config)
+  writer = metrics_lib.Writer(workdir)
+  log = writer.log
+
+  # ------------------------------------------------------------------- data
+  task = importlib.import_module(f"vidgan_jax.tasks.{config.task.name}")
+  config_lib.check_kwargs(
+    task.make, dict(config.task.options), "config.task.options"
+  )
+  task = task.make(**config.task.options)
+  data = pipeline.create(
+    config.data,
+    batch=config.batch * config.d_steps,
+    seed=config.seed,
+    prepare=task.prepare,
+    sharding=sharding.batch_sharding(mesh),
+    log=log,
+  )
+  real = pipeline.EvalClips(
+    pipeline.make_source(config.data, "test"), config.data.eval_ops
+  )
+  _check_labels(config, data)
+  clip = real.read([0])[0]
+  facts = {  # What sampling must know, without the data set at hand.
+    "seconds": data.seconds,
+    "times": [float(t) for t in clip["times"]],
+    "class_names": list(data.class_names),
+    "config": config_lib.to_json(config),
+  }
+  log(
+    f"Data: {data.size} clips of {config.data.name}"
+    + (f", {data.dropped} too short" if data.dropped else "")
+  )
+  count = functools.partial(
+    config_lib.steps, batch=config.batch, size=data.size
+  )
+  total = count(config.total)
+  every = {
+    name: count(config.cadence[name])
+    for name in ("log", "sample", "eval", "save")
+  }
+
+  # ------------------------------------------------ models, optimizers, step
+  dtype = jnp.dtype(config.precision)
+  generator, discriminator = models.create(config.model, dtype)
+  g_tx = optim.make(config.optim.g, total, config.batch, data.size)
+  d_tx = optim.make(
+    config.optim.d, total, config.batch, data.size, config.d_steps
+  )
+  penalties = _penalties(config, total)
+  step_fn = step_lib.make_step(
+    generator=generator,
+    discriminator=discriminator,
+    objective=importlib.import_module(f"vidgan_jax.losses.{config.objective}"),
+    g_tx=g_tx,
+    d_tx=d_tx,
+    seconds=data.seconds,
+    penalties=penalties,
+    lecam=config.penalties.get("lecam", {}).get("weight", 0.0),
+    augment=step_lib.Augment(
+      policy=config.augment.policy,
+      target=config.augment.target,
+      kimg=config.augment.kimg,
+    ),
+    ema_halflife=1e3
+    * config_lib.kimg(config.ema.halflife, config.batch, data.size),
+    ema_rampup=config.ema.rampup,
+    d_steps=config.d_steps,
+    accumulate=config.accumulate,
+    axis_name="batch" if config.parallel == "pmap" else None,
+  )
+
+  # ------------------------------------------------------------------ state
+  checkpoints = checkpoint.Checkpoints(
+    workdir / "checkpoints", every=every["save"], keep=config.cadence.keep
+  )
+  start = checkpoints.latest() or 0
+  if start < total:
+    batches = data.batches(start)
+    first = next(batches)
+    batches = itertools.chain([first], batches)
+  else:
+    first = next(data.batches(0))
+  create = functools.partial(
+    state_lib.create,
+    seed=config.seed,
+    generator=generator,
+    discriminator=discriminator,
+    g_tx=g_tx,
+    d_tx=d_tx,
+    batch=jax.eval_shape(lambda: first),
+    seconds=data.seconds,
+    augment_p=config.augment.p,
+  )
+  abstract = jax.eval_shape(create)
+  state_shardings = sharding.shardings(abstract, mesh, config.sharding)
+  abstract = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    abstract,
+    state_shardings,
+  )
+  if checkpoints.latest() is not None:
+    restored = checkpoints.restore(abstract)
+    state = restored.state
+    if restored.step != start:
+      # The newest one was damaged: the data go back with the weights.
+      start = restored.step
+      batches = data.batches(start)
+    log(f"Resumed at step {start}.")
+  else:
+    # Born on the devices that keep it.
+    state = jax.jit(create, out_shardings=state_shardings)()
+    if config.init_from:
+      state = checkpoint.init_from(state, config.init_from)
+      log(f"Weights from {config.init_from}.")
+
+  # ----------------------------------------------------------------- report
+  log(metrics_lib.overview(abstract.g, "generator"))
+  log(metrics_lib.overview(abstract.d, "discriminator"))
+  log(sharding.describe(abstract, mesh, config.sharding))
+  run = sharding.compile_step(step_fn, config.parallel, mesh, state_shardings)
+  steps = _compile(run, state, first, penalties, config.parallel, log)
+
+  # ------------------------------------------------------------------- loop
+  model = generate.Model(
+    generator=generator,
+    params=None,
+    step=start,
+    num_classes=config.model.num_classes,
+    times=facts["times"],
+    class_names=tuple(facts["class_names"]),
+    resolution=config.model.resolution,
+  )
+  evaluators = evaluate.make_evaluators(config.evals)
+  if start == 0:
+    num = min(16, len(real))
+    writer.videos(0, {"real": metrics_lib.stack(real.read(range(num)))})
+  stop = _Signals()
+  pending = None  # Metrics of the step before; the device is still at work.
+  log(
+    f"First step after {time.perf_counter() - started:.1f} s; "
+    f"steps {start} to {total}."
+  )
+  writer.start(start, total, config.batch)
+
+  def look(step):
+    """Samples and evaluations that are due before step `step`."""
+    sample = _due(step, every["sample"], total)
+    judge = bool(evaluators) and _due(step, every["eval"], total)
+    if (sample or judge) and step > (start if start else -1):
+      ema = sharding.fetch(state.ema)
+      if jax.process_index() == 0:
+        now = model.with_params(ema, step)
+        if sample:
+          writer.videos(step, {"samples": now.clips(0, 16)[0]})
+        if judge:
+          values = evaluate.run(evaluators, now, real)
+          writer.scalars(step, values)
+          evaluate.write(workdir, step, values)
+      writer.pause_ended()
+
+  for step in range(start, total):
+    with stop.held():
+      look(step)
+    checkpoints.save(step, state, facts)
+    batch = next(batches)
+    state, metrics = steps[step_lib.due_penalties(penalties, step)](
+      state, batch
+    )
+    if pending is not None:
+      values = writer.step(step, pending, write=_due(step, every["log"], total))
+      _check_guard(values, config)
+    pending = metrics
+    if stop.asked or checkpoints.preempted(step):
+      break
+
+  # -------------------------------------------------------------------- end
+  done = int(state.step) if start < total else start
+  if pending is not None:
+    writer.step(done, pending, write=True)
+  finished = done >= total
+  if finished and start < total:
+    look(total)
+  checkpoints.save(done, state, facts, force=True)
+  checkpoints.close()
+  writer.close()
+  log(
+    f"Finished: {done} steps, {done * config.batch / 1e3:.1f} kimg, in "
+    f"{workdir}."
+    if finished
+    else f"Stopped by {stop.asked or 'preemption'} at step {done}, which is "
+    "saved: the same command goes on from there."
+  )
+  stop.restore()
+  return finished
+
+
+def _due(step: int, every: int, total: int) -> bool:
+  """True each `every` steps and at the end; never for 0."""
+  return every > 0 and (step % every == 0 or step == total)
+
+
+def _claim(workdir: pathlib.Path, config) -> None:
+  """Makes the workdir this run's, or says whose it is."""
+  path = workdir / "config.json"
+  text = config_lib.to_json(config)
+  if path.exists():
+    old = json.loads(config_lib.to_json(config_lib.from_json(path.read_text())))
+    new = json.loads(text)
+    other = sorted(
+      name
+      for name in old.keys() | new.keys()
+      if name not in _MAY_CHANGE and old.get(name) != new.get(name)
+    )
+    if other:
+      raise config_lib.ConfigError(
+        f"{workdir} holds another run: its config differs in "
+        f"{', '.join(other)}. Name another --workdir, or set these as in "
+        f"{path} to go on with that run (only {', '.join(_MAY_CHANGE)} may "
+        "change)."
+      )
+  elif workdir.exists() and any(
+    p.name not in ("log.txt",) for p in workdir.iterdir()
+  ):
+    raise config_lib.ConfigError(
+      f"{workdir} is not empty and holds no run (no config.json). Name an "
+      "empty or new folder as --workdir."
+    )
+  workdir.mkdir(parents=True, exist_ok=True)
+  part = workdir / ".config.json.part"
+  part.write_text(text)
+  part.replace(path)
+
+
+def _check_labels(config, data) -> None:
+  classes = config.model.num_classes
+  if classes and data.num_classes != classes:
+    raise config_lib.ConfigError(
+      f"config.model.num_classes is {classes}, but {config.data.name} has "
+      f"{data.num_classes} classes. Set config.model.num_classes="
+      f"{data.num_classes} (0 is unconditional)."
+    )
+
+
+def _penalties(config, total):
+  from vidgan_jax import optim
+  from vidgan_jax import step as step_lib
+  from vidgan_jax.losses import penalties as penalties_lib
+
+  return {
+    name: step_lib.Penalty(
+      fn=getattr(penalties_lib, name),
+      weight=optim.schedule(
+        "constant" if fields["final"] is None else "cosine",
+        start=fields["weight"],
+        end=fields["final"] or 0.0,
+        total=total,
+      ),
+      interval=fields["interval"],
+    )
+    for name, fields in config.penalties.items()
+    if name != "lecam"
+  }
+
+
+def _compile(run, state, batch, penalties, parallel, log):
+  """Compiles each variant of the step once, before the loop, and tells."""
+  from vidgan_jax import step as step_lib
+
+  period = math.lcm(*(p.interval for p in penalties.values()))
+  dues = {step_lib.due_penalties(penalties, i) for i in range(period)}
+
+  def compile_one(due):
+    began = time.perf_counter()
+    compiled = run.lower(state, batch, due).compile()
+    return due, compiled, time.perf_counter() - began
+
+  with concurrent.futures.ThreadPoolExecutor(len(dues)) as pool:
+    results = list(pool.map(compile_one, sorted(dues)))
+  steps = {}
+  for due, compiled, seconds in results:
+    memory = compiled.memory_analysis()
+    flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))
+    sizes = (
+      f", {memory.argument_size_in_bytes / 2**20:.0f} MiB of arguments and "
+      f"{memory.temp_size_in_bytes / 2**20:.0f} MiB of temporaries a device"
+      if memory
+      else ""
+    )
+    log(
+      f"Step with {'+'.join(due) or 'no penalty'}: compiled in {seconds:.1f} "
+      f"s, {flops / 1e9:.2f} GFLOP{sizes}"
+    )
+    # pmap's own executable cannot be called with global arrays.
+    steps[due] = (
+      compiled
+      if parallel == "jit"
+      else functools.partial(lambda s, b, d: run(s, b, d), d=due)
+    )
+  return steps
+
+
+def _check_guard(values, config) -> None:
+  if values["skipped_in_a_row"] >= config.nan_limit:
+    raise RuntimeError(
+      f"{config.nan_limit} updates in a row had gradients that are not finite "
+      "(config.nan_limit); the weights are those before them, and the last "
+      "checkpoint is good. Lower config.optim.*.lr, raise a penalty's weight, "
+      "or set config.precision='float32', in a new workdir."
+    )
+
+
+class _Signals:
+  """Turns the first Ctrl-C or SIGTERM into a wish; the second one kills."""
+
+  def __init__(self):
+    self.asked = ""
+    self._old = {}
+    self._held = False
+    try:
+      for number in (signal.SIGINT, signal.SIGTERM):
+        self._old[number] = signal.signal(number, self._handle)
+    except ValueError:  # Not the main thread: its owner handles signals.
+      pass
+
+  def _handle(self, number, frame):
+    if self.asked:
+      raise KeyboardInterrupt
+    self.asked = {signal.SIGINT: "Ctrl-C"}.get(number, "SIGTERM")
+
+  def restore(self):
+    for number, handler in self._old.items():
+      signal.signal(number, handler)

@@ -1,0 +1,415 @@
+"""From a video to records: decode, cut into shots, encode.
+
+A *record* is one shot, or a piece of a long one: every frame an image encoded
+by itself, so that a random clip of it costs no decoding of other frames.
+Everything streams: memory does not grow with the length of the video.
+
+Shots are cut where the picture changes *abruptly*: on frames shrunk to 32x32,
+half the L1 distance of the colour histograms (64 bins) exceeds `HISTOGRAM`,
+the mean absolute difference exceeds `CHANGE` of the range and `JUMP` times
+the median of the last frames; and the frame after is not back to the old
+picture (a flash). A gap of more than `GAP` seconds in the time stamps is a cut
+as well. Dissolves and fades are not cut.
+"""
+
+import collections
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+import dataclasses
+import io
+import os
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vidgan_jax.video import folder
+from vidgan_jax.video import read
+
+HISTOGRAM = 0.3
+CHANGE = 0.06
+JUMP = 3.0
+GAP = 2.0
+RECORD_BYTES = 64 * 2**20  # a record ends here too: memory stays flat
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+  """How videos become records."""
+
+  layout: str = "videos"  # or frames, strips: see folder.scan
+  frame_width: int = 0  # strips: width of one frame, 0 = the strip's height
+  size: int = 0  # shorter side, 0 = as it is
+  upscale: bool = False  # enlarge smaller videos too
+  square: bool = False  # centre crop to a square
+  fps: float = 0.0  # videos: resample, 0 = as it is; images: their rate
+  shots: bool = True  # cut at shot boundaries
+  max_frames: int = 256
+  min_frames: int = 2
+  encoding: str = "png"  # or jpeg
+  quality: int = 95  # of jpeg
+
+
+@dataclasses.dataclass(kw_only=True)
+class Tally:
+  """What became of one source video."""
+
+  frames: int = 0  # decoded
+  kept: int = 0  # written
+  records: int = 0
+  shots: int = 0
+  short: int = 0  # pieces left out: fewer than min_frames
+  damaged: int = 0
+  ended: str = ""
+  height: int = 0
+  width: int = 0
+  seconds: float = 0.0
+  codec: str = ""
+
+
+# ------------------------------------------------------------------ decoding
+
+
+def frames(
+  root: str | os.PathLike[str],
+  source: folder.Source,
+  options: Options,
+  tally: Tally,
+) -> Iterator[read.Frame]:
+  """Streams a source's frames, resized and cropped.
+
+  Raises:
+    read.VideoError: the source cannot be decoded.
+  """
+  path = os.path.join(os.fspath(root), source.file)
+  if options.layout == "videos":
+    size = options.size or None
+    with read.Reader(
+      path, size=size, upscale=options.upscale, square_pixels=True, threads=1
+    ) as reader:
+      tally.codec = f"{reader.info.container}/{reader.info.codec}"
+      try:
+        for image, time in reader:
+          yield read.Frame(_square(image) if options.square else image, time)
+      finally:
+        tally.damaged, tally.ended = reader.damaged, reader.ended
+    return
+  rate = options.fps or 25.0
+  if options.layout == "strips":
+    pictures = _strip(path, options)
+  else:
+    pictures = (_picture(os.path.join(path, n)) for n in source.images)
+  tally.codec = options.layout
+  target = None
+  for i, picture in enumerate(pictures):
+    if target is None:
+      height, width = read.fit(
+        picture.height, picture.width, options.size, options.upscale
+      )
+      target = (width, height)
+    if picture.size != target:
+      smaller = target[0] < picture.width or target[1] < picture.height
+      method = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
+      picture = picture.resize(target, method)
+    image = np.asarray(picture)
+    yield read.Frame(_square(image) if options.square else image, i / rate)
+
+
+def _square(image: np.ndarray) -> np.ndarray:
+  height, width = image.shape[:2]
+  side = min(height, width)
+  top, left = (height - side) // 2, (width - side) // 2
+  return np.ascontiguousarray(image[top : top + side, left : left + side])
+
+
+def _picture(path: str) -> Image.Image:
+  """An image file as RGB, whatever its name says and however it is stored."""
+  try:
+    with Image.open(path) as image:
+      if image.width * image.height > read.MAX_PIXELS:
+        raise read.VideoError(f"{path}: {image.size} pixels are too many")
+      if image.mode.startswith("I"):  # 16-bit grey
+        grey = np.asarray(image, np.uint16) >> 8
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+      return image.convert("RGB")
+  except read.VideoError:
+    raise
+  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+    why = str(e).split(path)[0].strip(" '") or type(e).__name__
+    raise read.VideoError(f"{path}: not an image ({why})") from None
+
+
+def _strip(path: str, options: Options) -> Iterator[Image.Image]:
+  strip = _picture(path)
+  width = options.frame_width or strip.height
+  if strip.width % width:
+    raise read.VideoError(
+      f"{path}: the strip's width {strip.width} is no multiple of the frame's"
+      f" {width} (give --frame-width)"
+    )
+  for left in range(0, strip.width, width):
+    yield strip.crop((left, 0, left + width, strip.height))
+
+
+# ------------------------------------------------------------------ shots
+
+
+class _Shots:
+  """Decides frame by frame, one frame late, where a new shot begins."""
+
+  def __init__(self):
+    self._before = None  # signature of the last frame of the running shot
+    self._pending = None  # (frame, signature, change): perhaps a new shot
+    self._changes = collections.deque(maxlen=12)
+
+  def push(self, frame: read.Frame) -> list[tuple[read.Frame, bool]]:
+    """Takes the next frame; returns frames that are decided: (frame, cut)."""
+    signature = _signature(frame.image)
+    if self._before is None:
+      self._before = signature
+      return [(frame, False)]
+    if self._pending is not None:
+      held, held_signature, held_change = self._pending
+      self._pending = None
+      histogram, change = _distance(self._before, signature)
+      flash = change < 0.5 * held_change and histogram < HISTOGRAM
+      if not flash:
+        self._changes.clear()
+      self._before = held_signature if not flash else signature
+      done = [(held, not flash)]
+      if flash:
+        return done + [(frame, False)]
+      return done + self._judge(frame, signature)
+    return self._judge(frame, signature)
+
+  def _judge(self, frame, signature) -> list[tuple[read.Frame, bool]]:
+    histogram, change = _distance(self._before, signature)
+    usual = float(np.median(self._changes)) if self._changes else 0.0
+    if histogram > HISTOGRAM and change > max(CHANGE, JUMP * usual):
+      self._pending = (frame, signature, change)
+      return []
+    self._changes.append(change)
+    self._before = signature
+    return [(frame, False)]
+
+  def flush(self) -> list[tuple[read.Frame, bool]]:
+    """The frame still held back at the end, which is a shot of its own."""
+    held, self._pending = self._pending, None
+    return [(held[0], True)] if held else []
+
+
+def _signature(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """(32x32 picture in [0, 1], its normalised colour histogram of 64 bins)."""
+  small = Image.fromarray(image).resize((32, 32), Image.Resampling.BOX)
+  small = np.asarray(small)
+  bins = small.astype(np.int32) >> 6
+  bins = (bins[..., 0] * 4 + bins[..., 1]) * 4 + bins[..., 2]
+  histogram = np.bincount(bins.ravel(), minlength=64) / bins.size
+  return small.astype(np.float32) / 255, histogram
+
+
+def _distance(a, b) -> tuple[float, float]:
+  return 0.5 * np.abs(a[1] - b[1]).sum(), float(np.abs(a[0] - b[0]).mean())
+
+
+def cut(
+  stream: Iterable[read.Frame], detect: bool = True
+) -> Iterator[tuple[read.Frame, int]]:
+  """Numbers the shots of a stream of frames: yields (frame, shot from 0).
+
+  Args:
+    stream: frames in order.
+    detect: look at the pictures; otherwise only gaps in time are cuts.
+  """
+  shot, last = 0, None
+  shots = _Shots()
+  for frame in stream:
+    gap = last is not None and frame.time - last > GAP
+    last = frame.time
+    if gap:
+      for held, new in shots.flush():
+        shot += new
+        yield held, shot
+      shots = _Shots()
+      shot += 1
+    for decided, new in shots.push(frame) if detect else [(frame, False)]:
+      shot += new
+      yield decided, shot
+  for held, new in shots.flush():
+    shot += new
+    yield held, shot
+
+
+def resample(
+  stream: Iterable[tuple[read.Frame, int]], fps: float
+) -> Iterator[tuple[read.Frame, int]]:
+  """The frames nearest in time to a regular grid, per shot.
+
+  Args:
+    stream: (frame, shot).
+    fps: frames per second of the grid, which starts at a shot's first frame.
+
+  Yields:
+    (frame at its grid time, shot).
+  """
+  held = held_shot = None
+  start, k = 0.0, 0
+  for frame, shot in stream:
+    if held is None or shot != held_shot:
+      if held is not None and start + k / fps <= held.time + 0.5 / fps:
+        yield read.Frame(held.image, start + k / fps), held_shot
+      start, k = frame.time, 0
+    else:
+      middle = (held.time + frame.time) / 2
+      while start + k / fps < middle:
+        yield read.Frame(held.image, start + k / fps), shot
+        k += 1
+    held, held_shot = frame, shot
+  if held is not None and start + k / fps <= held.time + 0.5 / fps:
+    yield read.Frame(held.image, start + k / fps), held_shot
+
+
+# ------------------------------------------------------------------ records
+
+
+def records(
+  root: str | os.PathLike[str],
+  source: folder.Source,
+  options: Options,
+  tally: Tally,
+  beat: Callable[[], None] = lambda: None,
+) -> Iterator[dict[str, Any]]:
+  """Streams the records of one source video.
+
+  A shot of more than `max_frames` is cut into pieces of at most that many; the
+  last two pieces share what is left, so that none is a stump.
+
+  Args:
+    root: the folder that was scanned.
+    source: one of its sources.
+    options: how.
+    tally: counts are added to it as they come.
+    beat: called after every decoded frame.
+
+  Yields:
+    Dicts: frames (list of encoded images), times (T,) float32 seconds from
+    the record's first frame, start (seconds in the source), shot (int), file.
+
+  Raises:
+    read.VideoError: the source cannot be decoded.
+  """
+
+  def counted():
+    for frame in frames(root, source, options, tally):
+      tally.frames += 1
+      tally.height, tally.width = frame.image.shape[:2]
+      tally.seconds = frame.time
+      beat()
+      yield frame
+
+  stream = cut(counted(), options.shots)
+  if options.fps and options.layout == "videos":
+    stream = resample(stream, options.fps)
+  most = options.max_frames
+  held, held_bytes, shot = [], 0, None  # (encoded image, time)
+
+  def take(count):
+    nonlocal held, held_bytes
+    piece, held = held[:count], held[count:]
+    held_bytes = sum(len(e) for e, _ in held)
+    if len(piece) < options.min_frames:
+      tally.short += 1
+      return
+    tally.kept += len(piece)
+    tally.records += 1
+    start = piece[0][1]
+    yield {
+      "frames": [e for e, _ in piece],
+      "times": np.array([t - start for _, t in piece], np.float32),
+      "start": start,
+      "shot": shot,
+      "file": source.file,
+    }
+
+  def finish():
+    if len(held) > most:
+      yield from take((len(held) + 1) // 2)
+    if held:
+      yield from take(len(held))
+
+  for frame, number in stream:
+    if number != shot:
+      yield from finish()
+      shot = number
+      tally.shots += 1
+    encoded = encode(frame.image, options)
+    held.append((encoded, frame.time))
+    held_bytes += len(encoded)
+    if held_bytes >= RECORD_BYTES:
+      yield from take(min(len(held), most))
+    elif len(held) == 2 * most:
+      yield from take(most)
+  yield from finish()
+
+
+def encode(image: np.ndarray, options: Options) -> bytes:
+  """(H, W, 3) uint8 as a PNG (lossless) or JPEG file."""
+  out = io.BytesIO()
+  if options.encoding == "jpeg":
+    Image.fromarray(image).save(
+      out, "JPEG", quality=options.quality, subsampling=0
+    )
+  else:
+    Image.fromarray(image).save(out, "PNG", compress_level=6)
+  return out.getvalue()
+
+
+def decode(encoded: Iterable[bytes]) -> np.ndarray:
+  """Encoded images of one size -> (T, H, W, 3) uint8; grey becomes RGB."""
+  return np.stack(
+    [np.asarray(Image.open(io.BytesIO(e)).convert("RGB")) for e in encoded]
+  )
+
+
+def serialize(example: dict[str, Any]) -> list[bytes]:
+  """A flat dict as a serialized `tf.train.Example`, without TensorFlow.
+
+  Workers start fast and stay small this way; the encoded frames are not
+  copied.
+
+  Args:
+    example: values are int, float, str, bytes, list of bytes or float array.
+
+  Returns:
+    Pieces whose concatenation is the message.
+  """
+  entries = []
+  for key in sorted(example):
+    value = example[key]
+    if isinstance(value, int | np.integer):
+      feature = _field(3, _field(1, [_varint(int(value))]))
+    elif isinstance(value, float | np.ndarray):
+      feature = _field(2, _field(1, [np.asarray(value, "<f4").tobytes()]))
+    else:
+      value = [value] if isinstance(value, str | bytes) else value
+      value = [v.encode() if isinstance(v, str) else v for v in value]
+      feature = _field(1, [piece for v in value for piece in _field(1, [v])])
+    entries += _field(1, _field(1, [key.encode()]) + _field(2, feature))
+  return _field(1, entries)
+
+
+def _varint(value: int) -> bytes:
+  value &= 2**64 - 1
+  out = bytearray()
+  while value > 127:
+    out.append(value & 127 | 128)
+    value >>= 7
+  out.append(value)
+  return bytes(out)
+
+
+def _field(number: int, pieces: list[bytes]) -> list[bytes]:
+  """A length-delimited field of a protocol buffer, as pieces."""
+  size = sum(map(len, pieces))
+  return [bytes([number << 3 | 2]) + _varint(size), *pieces]

@@ -1,0 +1,355 @@
+"""What a folder of videos holds: sources, labels, captions, splits.
+
+Three layouts: `videos` (files), `frames` (a folder of images is one video) and
+`strips` (an image holds the frames of one video side by side). First-level
+sub-folders are labels; a metadata file may say otherwise, and more.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+import csv
+import dataclasses
+import difflib
+import fnmatch
+import hashlib
+import json
+import os
+import pathlib
+import re
+from typing import Any
+
+from PIL import Image
+
+LAYOUTS = ("videos", "frames", "strips")
+IMAGES = (
+  ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm",
+)  # fmt: skip
+VIDEOS = (
+  ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".mpg",
+  ".mpeg", ".ts", ".m2ts", ".mts", ".3gp", ".ogv", ".ogg", ".vob", ".asf",
+  ".rm", ".rmvb", ".mxf", ".gif", ".ivf", ".y4m", ".h264", ".hevc", ".dv",
+)  # fmt: skip
+# Not worth a line in the report when it cannot be decoded.
+_OTHER = (
+  ".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml",
+  ".html", ".pdf", ".py", ".npy", ".npz", ".srt", ".vtt", ".wav", ".mp3",
+  ".flac", ".aac", ".zip", ".tar", ".gz", ".db", ".ini", ".log",
+)  # fmt: skip
+_DEPTH = 32  # of folders: a link that leads back to its own folder ends here
+
+
+class FolderError(ValueError):
+  """The folder or its metadata cannot be used as they are."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+  """One source video, before it is opened."""
+
+  file: str  # path below the root, with '/'; a folder for frames
+  bytes: int
+  modified: int  # seconds since 1970
+  images: tuple[str, ...] = ()  # names of the frames, in order
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Notes:
+  """What is known of the sources besides their pictures, by file."""
+
+  classes: tuple[str, ...] = ()  # names; a label is an index into them
+  labels: dict[str, int] = dataclasses.field(default_factory=dict)
+  captions: dict[str, str] = dataclasses.field(default_factory=dict)
+  splits: dict[str, str] = dataclasses.field(default_factory=dict)
+  remarks: tuple[str, ...] = ()  # for the user
+
+
+# ---------------------------------------------------------------- sources
+
+
+def scan(
+  root: str | os.PathLike[str], layout: str, exclude: Iterable[str] = ()
+) -> tuple[str, list[Source]]:
+  """Finds the source videos below a folder.
+
+  Args:
+    root: the folder; hidden files and folders are passed over.
+    layout: 'videos' (every file that is not plainly something else), 'frames',
+      'strips', or 'auto': videos when a file has a video's suffix; else strips
+      when the images are at least 4 times as wide as high by a whole number;
+      else frames when there are images; else videos.
+    exclude: globs on the relative path or on the name of a file or folder.
+
+  Returns:
+    (layout, sources sorted by path).
+
+  Raises:
+    FolderError: the folder cannot be read.
+  """
+  root = pathlib.Path(root)
+  if not root.is_dir():
+    what = "is a file, not a folder" if root.exists() else "does not exist"
+    raise FolderError(f"{root} {what}: give the folder that holds the videos")
+  folders = _walk(root, tuple(exclude))
+  files = [
+    (here + name, *stat) for here, rows in folders for name, *stat in rows
+  ]
+  if layout == "auto":
+    suffixes = {_suffix(path) for path, *_ in files}
+    if suffixes & set(VIDEOS):
+      layout = "videos"
+    elif suffixes & set(IMAGES):
+      images = [root / path for path, *_ in files if _suffix(path) in IMAGES]
+      layout = "strips" if _are_strips(images) else "frames"
+    else:
+      layout = "videos"
+  if layout == "videos":
+    other = {*_OTHER, *IMAGES} - {".webp"}
+    files = [f for f in files if _suffix(f[0]) not in other]
+  elif layout == "strips":
+    files = [f for f in files if _suffix(f[0]) in IMAGES]
+  elif layout == "frames":
+    files = []
+    for here, rows in folders:
+      rows = [r for r in rows if _suffix(r[0]) in (*IMAGES, ".gif")]
+      if rows:
+        names, sizes, times = zip(*rows)
+        names = tuple(sorted(names, key=_natural))
+        files.append((here[:-1] or ".", sum(sizes), max(times), names))
+  else:
+    raise FolderError(f"layout '{layout}' is not one of auto, {LAYOUTS}")
+  return layout, [
+    Source(file=file, bytes=size, modified=modified, images=sum(names, ()))
+    for file, size, modified, *names in sorted(files)
+  ]
+
+
+def _walk(
+  root: pathlib.Path, exclude: tuple[str, ...]
+) -> list[tuple[str, list[tuple[str, int, int]]]]:
+  """[(folder as 'a/b/' or '', [(name, bytes, seconds since 1970)])]."""
+  problems, out = [], []
+  for folder, below, names in os.walk(
+    root, followlinks=True, onerror=problems.append
+  ):
+    here = pathlib.Path(folder).relative_to(root).as_posix() + "/"
+    here = "" if here == "./" else here
+    keep = [n for n in below if not _left_out(here, n, exclude)]
+    below[:] = sorted(keep) if here.count("/") < _DEPTH else []
+    rows = []
+    for name in sorted(n for n in names if not _left_out(here, n, exclude)):
+      try:
+        stat = os.stat(os.path.join(folder, name))
+        rows.append((name, stat.st_size, int(stat.st_mtime)))
+      except OSError:  # a dangling link: the decoder will say so
+        rows.append((name, 0, 0))
+    out.append((here, rows))
+  if problems and not any(rows for _, rows in out):
+    raise FolderError(
+      f"{problems[0].filename} cannot be read ({problems[0].strerror}): check"
+      " its permissions"
+    )
+  return out
+
+
+def _left_out(here: str, name: str, exclude: tuple[str, ...]) -> bool:
+  return name.startswith(".") or any(
+    fnmatch.fnmatchcase(path, glob.rstrip("/"))
+    for glob in exclude
+    for path in (name, here + name)
+  )
+
+
+def _suffix(name: str) -> str:
+  return os.path.splitext(name)[1].lower()
+
+
+def _natural(name: str) -> tuple[Any, ...]:
+  """Sort key under which frame2 comes before frame10."""
+  parts = re.split(r"([0-9]+)", name)
+  return [(int(p), "") if i % 2 else (-1, p) for i, p in enumerate(parts)]
+
+
+def _are_strips(paths: Sequence[pathlib.Path]) -> bool:
+  """Whether the images look like frames side by side; a sample decides."""
+  seen = 0
+  for path in paths[:: max(1, len(paths) // 8)]:
+    try:
+      with Image.open(path) as image:
+        width, height = image.size
+    except (OSError, ValueError, Image.DecompressionBombError):
+      continue
+    if width % height or width < 4 * height:
+      return False
+    seen += 1
+  return seen > 0
+
+
+# ---------------------------------------------------------------- labels
+
+
+def annotate(
+  sources: Sequence[Source],
+  *,
+  labels: bool = True,
+  classes: Sequence[str] = (),
+  metadata: str | None = None,
+) -> Notes:
+  """Labels, captions and splits of the sources.
+
+  Args:
+    sources: from `scan`.
+    labels: whether there are any.
+    classes: their names in order; empty: those found, sorted.
+    metadata: a .csv or .jsonl file whose rows have `file` (path, name or name
+      without suffix) and any of `label`, `caption`, `split`. When it has
+      labels, those of the sub-folders do not count.
+
+  Returns:
+    The notes. Without `labels` for every source the folders give none; the
+    metadata gives them to those it names.
+
+  Raises:
+    FolderError: metadata that cannot be read, a label that is not a class.
+  """
+  remarks, captions, splits = [], {}, {}
+  rows = _metadata(metadata, sources, remarks) if metadata else {}
+  named = {file: row["label"] for file, row in rows.items() if row.get("label")}
+  if not labels:
+    named = {}
+  elif not named:
+    named = {s.file: s.file.split("/")[0] for s in sources if "/" in s.file}
+    loose = len(sources) - len(named)
+    if named and loose:
+      remarks.append(
+        f"{loose} of {len(sources)} videos lie directly in the folder, so its"
+        " sub-folders are not taken as labels"
+      )
+      named = {}
+  for file, row in rows.items():
+    if row.get("caption"):
+      captions[file] = str(row["caption"])
+    if row.get("split"):
+      splits[file] = row["split"]
+      if splits[file] not in ("train", "test"):
+        raise FolderError(
+          f"{metadata}: the split {splits[file]!r} of {file} is neither 'train'"
+          " nor 'test'"
+        )
+  named = {file: str(label) for file, label in named.items()}
+  found = sorted(set(named.values()))
+  classes = list(classes) if named else []
+  if not classes:
+    classes = found
+  for name in found:
+    if name not in classes:
+      near = difflib.get_close_matches(name, classes, 1)
+      hint = f"; did you mean '{near[0]}'?" if near else ""
+      raise FolderError(
+        f"the label '{name}' is not one of the classes {', '.join(classes)}"
+        f"{hint} Add it to them, or exclude its files"
+      )
+  missing = len(sources) - len(named)
+  if named and missing:
+    remarks.append(f"{missing} videos have no label and are left out")
+  return Notes(
+    classes=tuple(classes),
+    labels={file: classes.index(name) for file, name in named.items()},
+    captions=captions,
+    splits=splits,
+    remarks=tuple(remarks),
+  )
+
+
+def _metadata(
+  path: str, sources: Sequence[Source], remarks: list[str]
+) -> dict[str, dict[str, Any]]:
+  """Rows of the metadata file by source file."""
+  try:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+      if _suffix(path) == ".csv":
+        rows = list(csv.DictReader(file))
+      elif _suffix(path) == ".jsonl":
+        rows = [json.loads(line) for line in file if line.strip()]
+      else:
+        raise FolderError(f"the metadata {path} are neither .csv nor .jsonl")
+  except FolderError:
+    raise
+  except (OSError, ValueError, csv.Error) as error:
+    why = getattr(error, "strerror", None) or error
+    raise FolderError(f"the metadata {path} cannot be read: {why}") from None
+  files = {}
+  name = lambda file: file.rsplit("/", 1)[-1]
+  for key in (lambda f: os.path.splitext(name(f))[0], name, lambda f: f):
+    files |= _unique(key, sources)
+  found, unknown = {}, []
+  for number, row in enumerate(rows, 1):
+    if not isinstance(row, dict) or not row.get("file"):
+      raise FolderError(
+        f"{path}: row {number} has no `file` (columns: file, label, caption,"
+        " split)"
+      )
+    file = files.get(str(row["file"]).removeprefix("./"))
+    if file is None:
+      unknown.append(str(row["file"]))
+    else:
+      found[file] = row
+  if not found:
+    raise FolderError(
+      f"{path}: none of its {len(rows)} rows names a file of the folder"
+      + (f" (the first is {unknown[0]})" if unknown else "")
+    )
+  if unknown:
+    remarks.append(
+      f"{len(unknown)} rows of {path} name no file of the folder, or several;"
+      f" the first is {unknown[0]}"
+    )
+  return found
+
+
+def _unique(
+  key: Callable[[str], str], sources: Sequence[Source]
+) -> dict[str, str | None]:
+  """{key of a source's file: the file, None where several share it}."""
+  out = {}
+  for source in sources:
+    name = key(source.file)
+    out[name] = None if name in out else source.file
+  return out
+
+
+# ---------------------------------------------------------------- splits
+
+
+def order(files: Iterable[str]) -> list[str]:
+  """Files in an order that looks random and is the same for everyone."""
+  return sorted(files, key=lambda f: (hashlib.sha256(f.encode()).digest(), f))
+
+
+def held_out(
+  files: Iterable[str],
+  fraction: float,
+  match: str | None = None,
+  splits: dict[str, str] | None = None,
+) -> set[str]:
+  """Which source videos are for testing.
+
+  Args:
+    files: all of them.
+    fraction: the share held out, rounded, but at least one file in each split
+      when there are two or more; the first in `order`. 0: none.
+    match: a regular expression: the files it is found in, and no others.
+    splits: or else, when not empty, those that are 'test' in it.
+
+  Returns:
+    A subset of the files.
+  """
+  files = order(files)
+  if match:
+    return {file for file in files if re.search(match, file)}
+  if splits:
+    return {file for file in files if splits.get(file) == "test"}
+  count = round(fraction * len(files))
+  if fraction and len(files) > 1:
+    count = min(max(count, 1), len(files) - 1)
+  return set(files[:count])

@@ -1,0 +1,396 @@
+"""Frames of video files, one at a time, with colour, time and shape right.
+
+PyAV behind one door. Whatever the file's name says, the container is judged by
+its content; only plain local files are opened (no playlists, no network).
+
+What is taken care of:
+  * colour: the stream's own matrix and range are honoured; an untagged file is
+    read as BT.709 when it has at least 720 lines or 1280 columns, else BT.601,
+    as players do. Left to itself the library reads untagged HD as BT.601.
+    High dynamic range is not tone mapped: it looks flat but is not refused.
+  * shape: the display matrix (phones: turned or mirrored) is applied; pixels
+    that are not square are made square on request; a stream that changes size
+    half-way is scaled to the size of its first frame.
+  * time: seconds from the first frame, strictly increasing. A missing or
+    backward time stamp becomes "one nominal frame after the last".
+  * damage: packets that do not decode and frames marked corrupt are left out
+    and counted in `Reader.damaged`.
+  * memory: constant, whatever the length.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import os
+from typing import NamedTuple
+
+import av
+import av.logging
+from av.sidedata import sidedata
+from av.video import reformatter
+import numpy as np
+
+# The codec libraries' own chatter on stderr says nothing a VideoError doesn't.
+av.logging.set_level(None)
+
+MAX_SIDE = 16_384  # pixels; more is a damaged or hostile header
+MAX_PIXELS = 2**26  # 8K has half as many
+
+_STILL = ("image2", "tty", "concat", "hls", "dash", "sdp", "rtsp", "imf")
+_SMOOTH = (
+  reformatter.Interpolation.FULL_CHR_H_INT
+  | reformatter.Interpolation.ACCURATE_RND
+)
+# AVColorSpace (a tag of the stream) -> matrix of the converter.
+_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+# PyAV 19 forgives titles in an unknown encoding by itself.
+_LENIENT = {"metadata_errors": "replace"} if av.__version__ < "19" else {}
+_BT709, _BT601, _MPEG, _JPEG = 1, 5, 1, 2
+
+
+class VideoError(ValueError):
+  """A file that cannot be read or written; the message is one sentence."""
+
+
+class Frame(NamedTuple):
+  """One decoded picture."""
+
+  image: np.ndarray  # (H, W, 3) uint8 RGB
+  time: float  # seconds from the first frame
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Info:
+  """What the header claims; the picture's size is the one `frames` yields.
+
+  Headers are often wrong about `frames` and `duration`: use them for progress
+  lines, never for allocation.
+  """
+
+  path: str
+  container: str
+  codec: str
+  height: int
+  width: int
+  fps: float  # 0.0 when unknown
+  duration: float  # seconds, 0.0 when unknown
+  frames: int  # 0 when unknown
+  pixel_aspect: float  # width of a stored pixel / its height
+  audio: bool
+
+
+def fit(
+  height: int, width: int, size: int | None, upscale: bool = False
+) -> tuple[int, int]:
+  """(height, width) scaled so that the shorter side is `size`.
+
+  Args:
+    height: lines.
+    width: columns.
+    size: wanted shorter side; None leaves the picture as it is.
+    upscale: also enlarge pictures that are smaller.
+
+  Returns:
+    The new (height, width), each at least 1.
+  """
+  short = min(height, width)
+  if not size or short == size or (short < size and not upscale):
+    return height, width
+  scale = lambda side: max(1, (2 * side * size + short) // (2 * short))
+  return scale(height), scale(width)
+
+
+class Reader:
+  """An open video file: iterate once over its `Frame`s.
+
+  Attributes:
+    info: what the header claims.
+    damaged: packets and frames left out so far because they do not decode.
+    ended: why reading stopped before the end of the file, or ''.
+  """
+
+  def __init__(
+    self,
+    path: str | os.PathLike[str],
+    *,
+    size: int | None = None,
+    upscale: bool = False,
+    square_pixels: bool = False,
+    threads: int = 0,
+  ):
+    """Opens the file.
+
+    Args:
+      path: a local file.
+      size: shorter side of the frames, by area averaging; None: as stored.
+      upscale: with `size`, also enlarge smaller videos (bicubic).
+      square_pixels: undo non-square pixels by resizing the width.
+      threads: decoder threads; 0 chooses (at most 8; fewer for large frames,
+        each thread holds several).
+
+    Raises:
+      VideoError: not a video, or one beyond the limits of this module.
+    """
+    self.path = os.fspath(path)
+    self.damaged = 0
+    self.ended = ""
+    self._size, self._upscale = size, upscale
+    self._target = None  # (height, width) of every frame before it is turned
+    self._reformatter = reformatter.VideoReformatter()
+    try:
+      if os.path.getsize(self.path) == 0:
+        raise VideoError(f"{self.path}: the file is empty")
+      # 'file:' keeps names such as 'concat:x' or '-a.mp4' plain names.
+      self._container = av.open(
+        "file:" + os.path.abspath(self.path),
+        options={"protocol_whitelist": "file"},
+        **_LENIENT,
+      )
+    except (av.error.FFmpegError, OSError, MemoryError) as error:
+      raise VideoError(f"{self.path}: not a video ({_reason(error)})") from None
+    try:
+      self._open(square_pixels, threads)
+    except BaseException:
+      self.close()
+      raise
+
+  def _open(self, square_pixels: bool, threads: int) -> None:
+    """Chooses the stream, checks it against the limits and fills `info`."""
+    container = self._container
+    name = container.format.name
+    if name in _STILL or (name.endswith("_pipe") and name != "webp_pipe"):
+      raise VideoError(
+        f"{self.path}: holds a still picture, a text or a playlist ({name}),"
+        " not a video"
+      )
+    pictures = [
+      s
+      for s in container.streams.video
+      if not int(s.disposition) & int(av.stream.Disposition.attached_pic)
+      and s.codec_context is not None
+    ]
+    if not pictures:
+      kinds = sorted({s.type for s in container.streams}) or ["nothing"]
+      raise VideoError(
+        f"{self.path}: no video stream that can be decoded (holds"
+        f" {', '.join(kinds)}; a cover picture does not count)"
+      )
+    best = container.streams.best("video")
+    largest = max(pictures, key=lambda s: (s.width or 0) * (s.height or 0))
+    stream = best if best in pictures else largest
+    codec = stream.codec_context
+    height, width = codec.height, codec.width
+    if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
+      raise VideoError(
+        f"{self.path}: frames of {width}x{height} are beyond the limit of"
+        f" {MAX_SIDE} pixels a side and {MAX_PIXELS} in all"
+      )
+    large = width * height > 2**22
+    threads = threads or min(os.cpu_count() or 1, 8)
+    codec.thread_count = min(threads, 2) if large else threads
+    codec.thread_type = "FRAME" if codec.thread_count > 1 else "NONE"
+    codec.options = {**codec.options, "max_pixels": str(MAX_PIXELS)}
+    aspect = stream.sample_aspect_ratio or codec.sample_aspect_ratio
+    aspect = float(aspect) if aspect else 1.0
+    if not 0.1 <= aspect <= 10:
+      aspect = 1.0
+    self._aspect = aspect if square_pixels else 1.0
+    rate = stream.average_rate or stream.guessed_rate or stream.base_rate
+    fps = float(rate) if rate else 0.0
+    self._step = 1 / fps if 0.1 <= fps <= 1000 else 1 / 25
+    duration = 0.0
+    if stream.duration and stream.time_base:
+      duration = float(stream.duration * stream.time_base)
+    elif container.duration:
+      duration = container.duration / av.time_base
+    self._stream = stream
+    shown = self._fit(height, width) if height and width else (0, 0)
+    self.info = Info(
+      path=self.path,
+      container=name,
+      codec=codec.name,
+      height=shown[0],
+      width=shown[1],
+      fps=fps,
+      duration=max(duration, 0.0),
+      frames=max(stream.frames or 0, 0),
+      pixel_aspect=aspect,
+      audio=bool(container.streams.audio),
+    )
+
+  def __enter__(self) -> "Reader":
+    return self
+
+  def __exit__(self, *exc) -> None:
+    self.close()
+
+  def close(self) -> None:
+    """Closes the file; safe to call twice."""
+    self._container.close()
+
+  def __iter__(self) -> Iterator[Frame]:
+    """Yields every frame; raises VideoError when there is not one."""
+    first = last = None
+    for picture in self._decoded():
+      image = self._convert(picture)
+      time = picture.time
+      if time is None:
+        time = 0.0 if last is None else last + self._step
+      if last is not None and time <= last:
+        time = last + self._step
+      first = time if first is None else first
+      last = time
+      yield Frame(image, time - first)
+    if first is None:
+      why = self.ended or (
+        f"all {self.damaged} packets are damaged" if self.damaged else "empty"
+      )
+      raise VideoError(f"{self.path}: not one frame can be decoded ({why})")
+
+  def _decoded(self) -> Iterator[av.VideoFrame]:
+    """Frames in display order, past damaged packets."""
+    packets = self._container.demux(self._stream)
+    while True:
+      try:
+        packet = next(packets, None)
+      except (av.error.FFmpegError, OSError, MemoryError) as error:
+        self.ended = f"the container breaks off: {_reason(error)}"
+        return
+      if packet is None:
+        return
+      # The empty packet at the end drains the decoder, which may stumble over
+      # several bad frames it still holds.
+      for _ in range(1 if packet.size else 64):
+        try:
+          pictures = packet.decode()
+        except EOFError:
+          break
+        except (av.error.FFmpegError, OSError, MemoryError) as error:
+          self.damaged += 1
+          self.ended = f"the decoder says: {_reason(error)}"
+          continue
+        for picture in pictures:
+          if picture.is_corrupt:
+            self.damaged += 1
+          else:
+            self.ended = ""
+            yield picture
+        if not packet.size:
+          break
+
+  def _fit(self, height: int, width: int) -> tuple[int, int]:
+    """Stored size -> wanted size, square pixels included."""
+    if self._aspect >= 1:  # never throw away resolution: stretch, don't shrink
+      width = max(1, round(width * self._aspect))
+    else:
+      height = max(1, round(height / self._aspect))
+    return fit(height, width, self._size, self._upscale)
+
+  def _convert(self, picture: av.VideoFrame) -> np.ndarray:
+    """Decoded picture -> upright (H, W, 3) uint8 RGB of the common size."""
+    height, width = picture.height, picture.width
+    if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
+      raise VideoError(f"{self.path}: a frame of {width}x{height} is too large")
+    self._target = self._target or self._fit(height, width)
+    new_height, new_width = self._target
+    if new_height < height or new_width < width:
+      method = reformatter.Interpolation.AREA
+    else:
+      method = reformatter.Interpolation.BICUBIC
+    options = {}
+    if not picture.format.is_rgb:
+      hd = height >= 720 or width >= 1280
+      options["src_colorspace"] = _MATRIX.get(
+        int(picture.colorspace), _BT709 if hd else _BT601
+      )
+      grey = picture.format.name.startswith("gray")
+      full = grey or picture.format.name.startswith("yuvj")
+      options["src_color_range"] = int(picture.color_range) or (
+        _JPEG if full else _MPEG
+      )
+      options["dst_color_range"] = _JPEG
+    try:
+      image = self._reformatter.reformat(
+        picture,
+        width=new_width,
+        height=new_height,
+        format="rgb24",
+        interpolation=int(method | _SMOOTH),
+        threads=1,
+        **options,
+      ).to_ndarray()
+    except (av.error.FFmpegError, ValueError, MemoryError) as error:
+      raise VideoError(
+        f"{self.path}: frames of format {picture.format.name} cannot be"
+        f" converted ({_reason(error)})"
+      ) from None
+    return _upright(image, picture)
+
+
+def frames(
+  path: str | os.PathLike[str],
+  *,
+  size: int | None = None,
+  upscale: bool = False,
+  square_pixels: bool = False,
+  threads: int = 0,
+) -> Iterator[Frame]:
+  """Streams the frames of a video file with constant memory.
+
+  Args:
+    path: a local file in any container and codec PyAV reads.
+    size: shorter side of the frames; None: as stored.
+    upscale: with `size`, also enlarge smaller videos.
+    square_pixels: undo non-square pixels.
+    threads: decoder threads, 0 chooses.
+
+  Yields:
+    `Frame(image (H, W, 3) uint8 RGB, time in seconds)`, all of one size.
+
+  Raises:
+    VideoError: not a video, or not one frame of it can be decoded.
+  """
+  with Reader(
+    path,
+    size=size,
+    upscale=upscale,
+    square_pixels=square_pixels,
+    threads=threads,
+  ) as reader:
+    yield from reader
+
+
+def probe(path: str | os.PathLike[str]) -> Info:
+  """What the file's header claims, without decoding it.
+
+  The size is that of the stored picture, before it is turned upright.
+
+  Raises:
+    VideoError: not a video.
+  """
+  with Reader(path, threads=1) as reader:
+    return reader.info
+
+
+def _reason(error: BaseException) -> str:
+  """The library's words without error numbers and file names."""
+  return (getattr(error, "strerror", None) or str(error) or "no reason").strip()
+
+
+def _upright(image: np.ndarray, picture: av.VideoFrame) -> np.ndarray:
+  """Applies the display matrix: quarter turns and mirrors.
+
+  The matrix maps stored (x, y) to shown (a x + c y, b x + d y). Angles that
+  are not near a quarter turn are nonsense in practice and are ignored.
+  """
+  try:
+    matrix = picture.side_data[sidedata.Type.DISPLAYMATRIX]
+  except KeyError:
+    return image
+  a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(float)
+  straight, turned = abs(a) + abs(d), abs(b) + abs(c)
+  if min(straight, turned) > 0.2 * max(straight, turned):
+    return image
+  if turned > straight:
+    image, a, d = image.swapaxes(0, 1), c, b
+  image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+  return np.ascontiguousarray(image)

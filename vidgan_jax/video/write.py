@@ -1,0 +1,324 @@
+"""Clips to files: MP4, GIF, WebP, PNG; frame by frame with constant memory.
+
+  with write.Writer("out.mp4", fps=25) as out:
+    for frame in frames:            # (H, W, 3) uint8
+      out.append(frame)
+  write.write("strip.png", video)   # a film strip of a short clip
+
+The file appears under its name only when it is whole. MP4 is H.264 4:2:0 in
+BT.709 limited range, and tagged so: every player shows the colours that were
+given. Odd sizes are padded by repeating the last row or column, since 4:2:0 has
+no odd sizes. GIF and WebP loop for ever; each GIF frame has a palette of its
+own.
+"""
+
+import fractions
+import io
+import os
+import pathlib
+import struct
+from typing import Any
+
+import av
+from av.video import reformatter
+import numpy as np
+from PIL import Image
+
+from vidgan_jax.video import read
+
+MOVING = (".mp4", ".gif", ".webp")
+SUFFIXES = (*MOVING, ".png")
+_BT709, _LIMITED = 1, 1
+
+
+def write(
+  path: str | os.PathLike[str],
+  video: np.ndarray,
+  fps: float = 25.0,
+  *,
+  crf: int = 18,
+  scale: int = 1,
+) -> None:
+  """Writes a whole clip in the format that the name's suffix says.
+
+  Args:
+    path: ends in .mp4, .gif, .webp or, for a film strip, .png.
+    video: (T, H, W, 3) uint8.
+    fps: frames per second; a strip has none.
+    crf: quality of H.264, 0 (lossless but for the chroma) to 51.
+    scale: enlarge by this whole number, without blur.
+
+  Raises:
+    read.VideoError: the suffix is unknown or the file cannot be written.
+  """
+  video = np.asarray(video)
+  if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8:
+    raise ValueError(
+      f"a video is (T, H, W, 3) uint8, not {video.shape} {video.dtype}"
+    )
+  if _suffix(path, SUFFIXES) == ".png":
+    if not len(video):
+      raise read.VideoError(f"{path}: no frame was given")
+    image = Image.fromarray(_enlarge(strip(video), scale))
+    with _Replacing(path) as temporary:
+      image.save(temporary, "PNG")
+    return
+  with Writer(path, fps, crf=crf, scale=scale) as out:
+    for frame in video:
+      out.append(frame)
+
+
+class Writer:
+  """Takes frames one by one; use as a context manager.
+
+  On leaving the block the file is completed and put in its place; when the
+  block raises, nothing is left.
+  """
+
+  def __init__(
+    self,
+    path: str | os.PathLike[str],
+    fps: float = 25.0,
+    *,
+    crf: int = 18,
+    scale: int = 1,
+  ):
+    """Nothing is opened before the block is entered.
+
+    Args:
+      path: ends in .mp4, .gif or .webp.
+      fps: frames per second. GIF counts in hundredths of a second and players
+        go no faster than 50.
+      crf: quality of H.264, 0 to 51.
+      scale: enlarge by this whole number, without blur.
+
+    Raises:
+      read.VideoError: the suffix is unknown.
+      ValueError: an argument out of range.
+    """
+    self._kind = _suffix(path, MOVING)
+    if not 0 < fps <= 1000:
+      raise ValueError(f"fps={fps} is not in (0, 1000]")
+    if not 0 <= crf <= 51:
+      raise ValueError(f"crf={crf} is not in [0, 51]")
+    if scale < 1 or scale != int(scale):
+      raise ValueError(f"scale={scale} is not a whole number of at least 1")
+    self.path = os.fspath(path)
+    self.frames = 0  # written so far
+    self._fps, self._crf, self._scale = fps, crf, int(scale)
+    self._shape = None
+
+  def __enter__(self) -> "Writer":
+    self._place = _Replacing(self.path)
+    self._sink = None
+    self._place.__enter__()
+    return self
+
+  def append(self, frame: np.ndarray) -> None:
+    """Adds a frame (H, W, 3) uint8, of the size of the first."""
+    frame = np.asarray(frame)
+    if self._shape is None:
+      if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        raise ValueError(f"a frame is (H, W, 3), not {frame.shape}")
+      self._shape = frame.shape
+    if frame.shape != self._shape or frame.dtype != np.uint8:
+      raise ValueError(
+        f"{self.path}: frame {self.frames} is {frame.shape} {frame.dtype}, the"
+        f" first was {self._shape} uint8"
+      )
+    image = np.ascontiguousarray(_enlarge(frame, self._scale))
+    try:
+      if self._sink is None:
+        kind = _Gif if self._kind == ".gif" else _Encoder
+        self._sink = kind(
+          self._place.temporary, self._kind, image.shape, self._fps, self._crf
+        )
+      self._sink.append(image)
+    except (av.error.FFmpegError, OSError) as error:
+      raise _failed(self.path, error) from error
+    self.frames += 1
+
+  def __exit__(self, kind, error, trace) -> None:
+    try:
+      if self._sink is not None:
+        self._sink.close()
+      elif kind is None:
+        raise read.VideoError(f"{self.path}: no frame was given")
+    except (av.error.FFmpegError, OSError) as problem:
+      self._place.__exit__(type(problem), problem, None)
+      if kind is None:
+        raise _failed(self.path, problem) from problem
+      return
+    except read.VideoError as problem:
+      self._place.__exit__(type(problem), problem, None)
+      raise
+    self._place.__exit__(kind, error, trace)
+
+
+class _Encoder:
+  """MP4 and WebP by PyAV."""
+
+  def __init__(self, path: str, kind: str, shape: Any, fps: float, crf: int):
+    height, width, _ = shape
+    self._rate = fractions.Fraction(fps).limit_denominator(65_535)
+    self._mp4 = kind == ".mp4"
+    self._reformatter = reformatter.VideoReformatter()
+    self._count = 0
+    if self._mp4:
+      self._container = av.open(
+        path, "w", format="mp4", options={"movflags": "+faststart"}
+      )
+      stream = self._container.add_stream("libx264", rate=self._rate)
+      stream.pix_fmt = "yuv420p"
+      stream.options = {"crf": str(crf), "preset": "medium"}
+      height, width = height + height % 2, width + width % 2
+      codec = stream.codec_context
+      codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
+      codec.color_range = _LIMITED
+    else:
+      self._container = av.open(path, "w", format="webp", options={"loop": "0"})
+      stream = self._container.add_stream("libwebp_anim", rate=self._rate)
+      stream.pix_fmt = "bgra"  # the library's own, better, way to 4:2:0
+      stream.options = {"quality": "92"}
+    stream.height, stream.width = height, width
+    stream.codec_context.time_base = 1 / self._rate
+    self._stream = stream
+
+  def append(self, image: np.ndarray) -> None:
+    if self._mp4:
+      rows, columns = image.shape[0] % 2, image.shape[1] % 2
+      image = np.pad(image, ((0, rows), (0, columns), (0, 0)), "edge")
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+    if self._mp4:
+      # Left to itself the library converts by BT.601.
+      frame = self._reformatter.reformat(
+        frame,
+        format="yuv420p",
+        dst_colorspace=_BT709,
+        dst_color_range=_LIMITED,
+        interpolation=int(
+          reformatter.Interpolation.AREA
+          | reformatter.Interpolation.ACCURATE_RND
+        ),
+      )
+    else:
+      frame = frame.reformat(format="bgra")
+    frame.pts, frame.time_base = self._count, 1 / self._rate
+    self._count += 1
+    self._container.mux(self._stream.encode(frame))
+
+  def close(self) -> None:
+    try:
+      self._container.mux(self._stream.encode(None))
+    finally:
+      self._container.close()
+
+
+class _Gif:
+  """An animated GIF, spliced from single ones.
+
+  Pillow can write a whole animation but holds all frames meanwhile, and merges
+  equal ones.
+  """
+
+  def __init__(self, path: str, kind: str, shape: Any, fps: float, crf: int):
+    del kind, crf
+    self._fps, self._count, self._shown = fps, 0, 0
+    self._file = open(path, "wb")
+    size = struct.pack("<HH", shape[1], shape[0])
+    # No global palette; loop for ever.
+    self._file.write(b"GIF89a" + size + b"\x70\0\0")
+    self._file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01\0\0\0")
+
+  def append(self, image: np.ndarray) -> None:
+    self._count += 1
+    delay = max(2, round(100 * self._count / self._fps) - self._shown)
+    self._shown += delay
+    picture = Image.fromarray(image).quantize(
+      256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+    )
+    single = io.BytesIO()
+    picture.save(single, "GIF", interlace=0)
+    data = single.getvalue()
+    colours = 2 << (data[10] & 7)
+    palette = data[13 : 13 + 3 * colours]
+    at = 13 + 3 * colours
+    while data[at] == 0x21:  # extensions: label, blocks, an empty block
+      at += 2
+      while data[at]:
+        at += data[at] + 1
+      at += 1
+    descriptor = data[at : at + 9] + bytes([0x80 | data[10] & 7])
+    self._file.write(b"\x21\xf9\x04\x04" + struct.pack("<H", delay) + b"\0\0")
+    self._file.write(descriptor + palette + data[at + 10 : -1])
+
+  def close(self) -> None:
+    with self._file:
+      self._file.write(b"\x3b")
+
+
+class _Replacing:
+  """A temporary name beside the real one; renamed on success."""
+
+  def __init__(self, path: str | os.PathLike[str]):
+    self.path = os.fspath(path)
+    name = pathlib.Path(path)
+    self.temporary = str(name.with_name(f".{name.name}.{os.getpid()}.tmp"))
+
+  def __enter__(self) -> str:
+    parent = os.path.dirname(self.temporary) or "."
+    if not os.path.isdir(parent):
+      raise read.VideoError(f"{self.path}: the folder {parent} does not exist")
+    return self.temporary
+
+  def __exit__(self, kind, error, trace) -> None:
+    del error, trace
+    try:
+      if kind is None:
+        os.replace(self.temporary, self.path)
+    finally:
+      pathlib.Path(self.temporary).unlink(missing_ok=True)
+
+
+def strip(video: np.ndarray) -> np.ndarray:
+  """(T, H, W, 3) -> film strip (H, T*W, 3), time from left to right."""
+  t, h, w, c = video.shape
+  return video.transpose(1, 0, 2, 3).reshape(h, t * w, c)
+
+
+def grid(videos: np.ndarray, columns: int | None = None) -> np.ndarray:
+  """Clips side by side as one clip.
+
+  Args:
+    videos: (N, T, H, W, 3).
+    columns: clips in a row; None: as square as can be.
+
+  Returns:
+    (T, rows * H, columns * W, 3), row by row; missing clips are black.
+  """
+  n, t, h, w, c = videos.shape
+  columns = columns or int(np.ceil(np.sqrt(n)))
+  rows = -(-n // columns)
+  blank = np.zeros((rows * columns - n, t, h, w, c), videos.dtype)
+  tiles = np.concatenate([videos, blank]).reshape(rows, columns, t, h, w, c)
+  tiles = tiles.transpose(2, 0, 3, 1, 4, 5)
+  return tiles.reshape(t, rows * h, columns * w, c)
+
+
+def _enlarge(image: np.ndarray, scale: int) -> np.ndarray:
+  """(H, W, C) -> (scale * H, scale * W, C) by repetition."""
+  return image if scale == 1 else image.repeat(scale, 0).repeat(scale, 1)
+
+
+def _suffix(path: str | os.PathLike[str], known: tuple[str, ...]) -> str:
+  suffix = os.path.splitext(os.fspath(path))[1].lower()
+  if suffix not in known:
+    raise read.VideoError(
+      f"{path}: the suffix {suffix!r} is not one of {', '.join(known)}"
+    )
+  return suffix
+
+
+def _failed(path: str, error: BaseException) -> read.VideoError:
+  why = getattr(error, "strerror", None) or error
+  return read.VideoError(f"{path}: cannot be written ({why})")
