@@ -70,7 +70,7 @@ def abstract(state):
 def write(folder, steps=(1,), every=1, keep=5, state=None, metadata=None):
   """Saves state + step at each of `steps`."""
   state = state or make_state()
-  saver = checkpoint.Checkpoints(folder, save_every=every, keep=keep)
+  saver = checkpoint.Checkpoints(folder, every=every, keep=keep)
   for s in steps:
     assert saver.save(s, state.replace(step=jnp.int32(s)), metadata)
   saver.close()
@@ -103,9 +103,11 @@ def test_round_trip_is_exact_bit_for_bit(tmp_path):
     },
   )
   write(tmp_path, [3], state=state, metadata={"config": "x", "n": 3})
-  reader = checkpoint.Checkpoints(tmp_path, save_every=1)
-  restored, step = reader.restore(abstract(state))
+  reader = checkpoint.Checkpoints(tmp_path, every=1)
+  got = reader.restore(abstract(state))
+  restored, step = got.state, got.step
   assert step == 3
+  assert got.metadata == {"config": "x", "n": 3}
   assert isinstance(restored, state_lib.State)
   assert bits(restored) == bits(state.replace(step=jnp.int32(3)))
   # The key goes on being a key that draws the same numbers.
@@ -119,7 +121,7 @@ def test_donated_state_does_not_disturb_the_save(tmp_path):
     ),
     donate_argnums=0,
   )
-  saver = checkpoint.Checkpoints(tmp_path, save_every=2, keep=9)
+  saver = checkpoint.Checkpoints(tmp_path, every=2, keep=9)
   state, want = jax.tree.map(jnp.copy, make_state()), {}
   state = state.replace(step=jnp.int32(0))
   for s in range(7):
@@ -128,16 +130,16 @@ def test_donated_state_does_not_disturb_the_save(tmp_path):
       want[s] = host
     state = step(state)
   saver.close()
-  assert sorted(want) == [0, 2, 4, 6]
-  reader = checkpoint.Checkpoints(tmp_path, save_every=2)
+  assert sorted(want) == [2, 4, 6]
+  reader = checkpoint.Checkpoints(tmp_path, every=2)
   for s, host in want.items():
-    assert bits(reader.restore(abstract(make_state()), s)[0]) == host
+    assert bits(reader.restore(abstract(make_state()), s).state) == host
 
 
 def test_due_steps_keep_and_force(tmp_path):
-  saver = checkpoint.Checkpoints(tmp_path, save_every=10, keep=2)
+  saver = checkpoint.Checkpoints(tmp_path, every=10, keep=2)
   state = make_state()
-  started = [s for s in range(1, 36) if saver.save(s, state)]
+  started = [s for s in range(36) if saver.save(s, state)]
   assert started == [10, 20, 30]
   assert saver.latest() == 30
   assert saver.save(36, state, force=True)
@@ -148,7 +150,7 @@ def test_due_steps_keep_and_force(tmp_path):
 
 
 def test_every_0_saves_only_when_forced(tmp_path):
-  saver = checkpoint.Checkpoints(tmp_path, save_every=0)
+  saver = checkpoint.Checkpoints(tmp_path, every=0)
   assert not any(saver.save(s, make_state()) for s in range(5))
   assert saver.latest() is None
   assert saver.save(5, make_state(), force=True)
@@ -157,7 +159,7 @@ def test_every_0_saves_only_when_forced(tmp_path):
 
 
 def test_a_step_that_is_not_due_costs_nothing(tmp_path):
-  saver = checkpoint.Checkpoints(tmp_path, save_every=10**6)
+  saver = checkpoint.Checkpoints(tmp_path, every=10**6)
   state = make_state()
   saver.save(1, state)
   times = []
@@ -217,8 +219,9 @@ def test_flipped_byte_falls_back_to_the_step_before(tmp_path):
   state = write(tmp_path, [1, 2, 3], state=make_state(WIDE))
   flip(tmp_path, 3)
   told = []
-  reader = checkpoint.Checkpoints(tmp_path, save_every=1, log=told.append)
-  restored, step = reader.restore(abstract(state))
+  reader = checkpoint.Checkpoints(tmp_path, every=1, log=told.append)
+  got = reader.restore(abstract(state))
+  restored, step = got.state, got.step
   assert step == 2
   assert bits(restored) == bits(state.replace(step=jnp.int32(2)))
   assert len(told) == 1 and "step 3" in told[0] and "damaged" in told[0]
@@ -227,8 +230,8 @@ def test_flipped_byte_falls_back_to_the_step_before(tmp_path):
   assert reader.save(3, restored)
   reader.close()
   assert (tmp_path / "3.damaged").is_dir()
-  again = checkpoint.Checkpoints(tmp_path, save_every=1)
-  assert again.restore(abstract(state))[1] == 3
+  again = checkpoint.Checkpoints(tmp_path, every=1)
+  assert again.restore(abstract(state)).step == 3
 
 
 def damage_truncate(step):
@@ -277,8 +280,9 @@ def test_other_damage_falls_back_too(tmp_path, damage):
   state = write(tmp_path, [1, 2])
   damage(tmp_path / "2")
   told = []
-  reader = checkpoint.Checkpoints(tmp_path, save_every=1, log=told.append)
-  restored, step = reader.restore(abstract(state))
+  reader = checkpoint.Checkpoints(tmp_path, every=1, log=told.append)
+  got = reader.restore(abstract(state))
+  restored, step = got.state, got.step
   assert step == 1
   assert bits(restored) == bits(state.replace(step=jnp.int32(1)))
   assert "step 2" in told[0]
@@ -288,7 +292,7 @@ def test_all_damaged_is_an_error_that_names_each_and_moves_none(tmp_path):
   state = write(tmp_path, [1, 2], state=make_state(WIDE))
   flip(tmp_path, 1)
   damage_truncate(tmp_path / "2")
-  reader = checkpoint.Checkpoints(tmp_path, save_every=1)
+  reader = checkpoint.Checkpoints(tmp_path, every=1)
   with pytest.raises(checkpoint.CheckpointError, match="step 2: .*step 1: "):
     reader.restore(abstract(state))
   assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]
@@ -298,18 +302,18 @@ def test_a_damaged_step_that_was_asked_for_is_an_error(tmp_path):
   state = write(tmp_path, [1, 2], state=make_state(WIDE))
   flip(tmp_path, 2)
   with pytest.raises(checkpoint.CheckpointError, match="step 2: "):
-    checkpoint.Checkpoints(tmp_path, save_every=1).restore(abstract(state), 2)
+    checkpoint.Checkpoints(tmp_path, every=1).restore(abstract(state), 2)
   with pytest.raises(
     checkpoint.CheckpointError, match="no checkpoint of step 9; there is 1, 2"
   ):
-    checkpoint.Checkpoints(tmp_path, save_every=1).restore(abstract(state), 9)
+    checkpoint.Checkpoints(tmp_path, every=1).restore(abstract(state), 9)
 
 
 def test_half_written_step_of_a_killed_run_is_cleared(tmp_path):
   state = write(tmp_path, [1])
   (tmp_path / "2.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
-  reader = checkpoint.Checkpoints(tmp_path, save_every=1)
-  assert reader.restore(abstract(state))[1] == 1
+  reader = checkpoint.Checkpoints(tmp_path, every=1)
+  assert reader.restore(abstract(state)).step == 1
   reader.close()
   assert [p.name for p in tmp_path.iterdir()] == ["1"]
 
@@ -319,7 +323,7 @@ def test_half_written_step_of_a_killed_run_is_cleared(tmp_path):
 
 def test_another_config_is_named(tmp_path):
   state = write(tmp_path, [4])
-  reader = checkpoint.Checkpoints(tmp_path, save_every=1)
+  reader = checkpoint.Checkpoints(tmp_path, every=1)
 
   def message(other):
     with pytest.raises(checkpoint.CheckpointError) as e:
@@ -341,18 +345,18 @@ def test_another_config_is_named(tmp_path):
 
 
 def test_nothing_there(tmp_path):
-  reader = checkpoint.Checkpoints(tmp_path / "new", save_every=1)
+  reader = checkpoint.Checkpoints(tmp_path / "new", every=1)
   assert reader.latest() is None
   with pytest.raises(checkpoint.CheckpointError, match="no checkpoint"):
     reader.restore(abstract(make_state()))
   with pytest.raises(checkpoint.CheckpointError, match="does not exist"):
-    checkpoint.restore_generator(tmp_path / "nowhere")
+    checkpoint.restore_params(tmp_path / "nowhere")
 
 
 def test_folder_that_cannot_be_used(tmp_path):
   (tmp_path / "file").write_text("x")
   with pytest.raises(checkpoint.CheckpointError, match="cannot be used"):
-    checkpoint.Checkpoints(tmp_path / "file" / "checkpoints", save_every=1)
+    checkpoint.Checkpoints(tmp_path / "file" / "checkpoints", every=1)
 
 
 # --------------------------------------------------------------- disk full
@@ -360,7 +364,7 @@ def test_folder_that_cannot_be_used(tmp_path):
 
 def test_full_disk_is_told_at_the_next_step(tmp_path, monkeypatch):
   state = write(tmp_path, [1], keep=1)
-  saver = checkpoint.Checkpoints(tmp_path, save_every=1, keep=1)
+  saver = checkpoint.Checkpoints(tmp_path, every=1, keep=1)
 
   def full(*args, **kwargs):
     raise OSError(28, "No space left on device")
@@ -380,8 +384,8 @@ def test_full_disk_is_told_at_the_next_step(tmp_path, monkeypatch):
   monkeypatch.undo()
   saver.close()  # told once is enough
   assert [p.name for p in tmp_path.iterdir()] == ["1"]
-  reader = checkpoint.Checkpoints(tmp_path, save_every=1)
-  assert reader.restore(abstract(state))[1] == 1
+  reader = checkpoint.Checkpoints(tmp_path, every=1)
+  assert reader.restore(abstract(state)).step == 1
 
 
 FAILING = """
@@ -389,7 +393,7 @@ FAILING = """
   import jax, jax.numpy as jnp
   from vidgan_jax import checkpoint
   big = {'g': jax.random.normal(jax.random.key(0), (600, 600))}
-  saver = checkpoint.Checkpoints(sys.argv[1], save_every=1, keep=2)
+  saver = checkpoint.Checkpoints(sys.argv[1], every=1, keep=2)
   saver.save(1, big); saver.wait()
   if sys.argv[2] == 'limit':
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -401,8 +405,8 @@ FAILING = """
     print('ERROR', e)
   saver.close()
   print(sorted(p.name for p in saver._directory.iterdir()))
-  reader = checkpoint.Checkpoints(sys.argv[1], save_every=1)
-  print(reader.restore(jax.eval_shape(lambda: big))[1])
+  reader = checkpoint.Checkpoints(sys.argv[1], every=1)
+  print(reader.restore(jax.eval_shape(lambda: big)).step)
 """
 
 
@@ -449,21 +453,21 @@ def test_one_network_alone(tmp_path):
     (tmp_path / "checkpoints", 2),
     (str(tmp_path / "checkpoints" / "1"), 1),
   ):
-    params, found, facts = checkpoint.restore_generator(path)
-    assert found == step
-    assert facts == {"seconds": 0.5, "names": ["a"]}
-    assert bits(params) == bits(state.ema)
-  params, found, _ = checkpoint.restore_generator(tmp_path, step=1, which="d")
-  assert found == 1
-  assert bits(params) == bits(state.d)
+    got = checkpoint.restore_params(path)
+    assert got.step == step
+    assert got.metadata == {"seconds": 0.5, "names": ["a"]}
+    assert got.config is None
+    assert got.path.endswith(f"checkpoints/{step}")
+    assert bits(got.params) == bits(state.ema)
+  assert bits(checkpoint.restore_params(tmp_path, "d").params) == bits(state.d)
   with pytest.raises(checkpoint.CheckpointError, match="Did you mean 'ema'"):
-    checkpoint.restore_generator(tmp_path, which="emma")
-  with pytest.raises(checkpoint.CheckpointError, match="there is 1, 2"):
-    checkpoint.restore_generator(tmp_path, step=3)
+    checkpoint.restore_params(tmp_path, "emma")
+  with pytest.raises(checkpoint.CheckpointError, match="does not exist"):
+    checkpoint.restore_params(tmp_path / "checkpoints" / "3")
   flip(tmp_path / "checkpoints", 2, every=1000)
-  assert checkpoint.restore_generator(tmp_path)[1] == 1
+  assert checkpoint.restore_params(tmp_path).step == 1
   with pytest.raises(checkpoint.CheckpointError, match="step 2"):
-    checkpoint.restore_generator(tmp_path / "checkpoints" / "2")
+    checkpoint.restore_params(tmp_path / "checkpoints" / "2")
   # Reading changes nothing.
   names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
   assert names == ["1", "2"]
@@ -473,8 +477,10 @@ def test_config_of_a_workdir_or_checkpoint(tmp_path):
   config = config_lib.default()
   config.batch = 6
   (tmp_path / "config.json").write_text(config_lib.to_json(config))
+  write(tmp_path / "checkpoints", [7])
   for path in ("", "checkpoints", "checkpoints/7"):
     assert checkpoint.read_config(tmp_path / path).batch == 6
+    assert checkpoint.restore_params(tmp_path / path).config.batch == 6
   with pytest.raises(checkpoint.CheckpointError, match="no run"):
     checkpoint.read_config(tmp_path / "a" / "b" / "c")
 
@@ -484,7 +490,7 @@ def test_init_from_takes_what_fits(tmp_path):
   new = make_state(width=4)
   zero = lambda tree: jax.tree.map(jnp.zeros_like, tree)
   new = new.replace(g=zero(new.g), d=zero(new.d), ema=zero(new.ema))
-  got = checkpoint.init_from(tmp_path, new)
+  got = checkpoint.init_from(new, tmp_path)
   assert bits(got.d) == bits(old.d)
   assert bits(got.g["b"]) == bits(old.g["b"])
   assert bits(got.ema["b"]) == bits(old.ema["b"])
@@ -493,7 +499,7 @@ def test_init_from_takes_what_fits(tmp_path):
   assert got.step == new.step
   other = new.replace(g={"z": jnp.zeros(1)})
   with pytest.raises(checkpoint.CheckpointError, match="config.model"):
-    checkpoint.init_from(tmp_path, other)
+    checkpoint.init_from(other, tmp_path)
 
 
 # ----------------------------------------------------------- other devices
@@ -531,19 +537,20 @@ def test_one_device_to_eight_and_back(tmp_path):
     target = jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
       t.abstract(state), places)
-    got, step = checkpoint.Checkpoints(sys.argv[1], save_every=1).restore(target)
-    assert step == 3
+    got = checkpoint.Checkpoints(sys.argv[1], every=1).restore(target)
+    assert got.step == 3
+    got = got.state
     kernel = got.g['a']['kernel']
     assert len(kernel.addressable_shards) == 8
     assert kernel.addressable_shards[0].data.shape == (2, 8)
     assert t.bits(got) == t.bits(state.replace(step=got.step))
-    saver = checkpoint.Checkpoints(sys.argv[2], save_every=1)
+    saver = checkpoint.Checkpoints(sys.argv[2], every=1)
     saver.save(4, got)
     saver.close()
     print('done')
   """
   out, _ = run(code, tmp_path / "one", tmp_path / "eight", devices=8)
   assert "done" in out
-  reader = checkpoint.Checkpoints(tmp_path / "eight", save_every=1)
-  got, _ = reader.restore(abstract(state))
+  reader = checkpoint.Checkpoints(tmp_path / "eight", every=1)
+  got = reader.restore(abstract(state)).state
   assert bits(got) == bits(state.replace(step=jnp.int32(3)))

@@ -105,7 +105,10 @@ def test_gradients_follow_finite_differences(name):
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("size", [100.0, 1e4])
 def test_finite_at_extreme_logits(name, size):
-  one, other = scores(jnp.array([size, -size])), scores(jnp.array([-size, size]))
+  one, other = (
+    scores(jnp.array([size, -size])),
+    scores(jnp.array([-size, size])),
+  )
   for loss in (module(name).d_loss, module(name).g_loss):
     value, grads = jax.value_and_grad(loss, (0, 1))(one, other)
     assert np.isfinite(value)

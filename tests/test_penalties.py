@@ -122,13 +122,9 @@ def test_finite_difference_of_a_quadratic_discriminator(name):
   a = rng.uniform(-1, 1, SHAPE)
   x = rng.uniform(-1, 1, SHAPE)
   n, sigma = 20_000, 0.5
-  score = lambda v: 0.5 * jnp.sum(
-    jnp.float32(a) * jnp.square(v), (1, 2, 3, 4)
-  )
+  score = lambda v: 0.5 * jnp.sum(jnp.float32(a) * jnp.square(v), (1, 2, 3, 4))
   video = jnp.broadcast_to(jnp.float32(x), (n, *SHAPE))
-  got = getattr(penalties, name)(
-    score, video, video, make_keys(n), sigma=sigma
-  )
+  got = getattr(penalties, name)(score, video, video, make_keys(n), sigma=sigma)
   want = np.sum((a * x) ** 2) + sigma**2 / 4 * (
     2 * np.sum(a**2) + np.sum(a) ** 2
   )

@@ -17,7 +17,7 @@ any single flipped bit and any swap of elements.
 """
 
 from collections.abc import Callable
-from collections.abc import Sequence
+import dataclasses
 import errno
 import importlib.metadata
 import json
@@ -63,6 +63,41 @@ class _Damaged(Exception):
   """A step whose content is not what was saved."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Restored:
+  """What `Checkpoints.restore` returns.
+
+  Attributes:
+    step: the step that was saved.
+    state: the tree, placed as the abstract tree said.
+    metadata: what `save` was given.
+  """
+
+  step: int
+  state: Any
+  metadata: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Params:
+  """One network of a checkpoint, see `restore_params`.
+
+  Attributes:
+    step: the step it is of.
+    params: nested dict of arrays.
+    metadata: what `save` was given.
+    config: the run's config; None for a checkpoint without its workdir.
+    path: the folder of the step.
+  """
+
+  step: int
+  params: dict[str, Any]
+  metadata: dict[str, Any]
+  config: ml_collections.ConfigDict | None
+  metadata: dict[str, Any]
+  path: str
+
+
 class Checkpoints:
   """The checkpoints of one run. Every process makes one and calls alike."""
 
@@ -70,7 +105,7 @@ class Checkpoints:
     self,
     directory: Any,
     *,
-    save_every: int,
+    every: int,
     keep: int = 2,
     log: Callable[[str], None] = logging.warning,
   ):
@@ -78,8 +113,9 @@ class Checkpoints:
 
     Args:
       directory: `WORKDIR/checkpoints`; made if it is missing.
-      save_every: a step is saved if it is a multiple of this, 0 included;
-        0: only when `save` is forced or the machine is about to go.
+      every: a step is saved if it is a multiple of this, but for step 0,
+        of which nothing is lost; 0: only when `save` is forced or the
+        machine is about to go.
       keep: the newest steps that stay; older ones are deleted when a newer
         one is complete.
       log: gets a line about each damaged step.
@@ -88,8 +124,8 @@ class Checkpoints:
       CheckpointError: the folder cannot be made or written.
     """
     policies = [checkpoint_managers.PreemptionCheckpointingPolicy()]
-    if save_every:
-      policies.append(checkpoint_managers.FixedIntervalPolicy(save_every))
+    if every:
+      policies.append(checkpoint_managers.FixedIntervalPolicy(every))
     self._log = log
     self._directory = epath.Path(directory).resolve()
     self._pending: int | None = None  # the step that is being written
@@ -136,7 +172,7 @@ class Checkpoints:
       CheckpointError: this save or the one before could not be written.
     """
     self.check()
-    due = self._manager.should_save(step)
+    due = self._manager.should_save(step) and step > 0
     if force and not due:
       due = step not in self._manager.all_steps()
     if not due:
@@ -189,7 +225,7 @@ class Checkpoints:
       raise self._failure(e) from e
     self._pending = None
 
-  def reached_preemption(self, step: int) -> bool:
+  def preempted(self, step: int) -> bool:
     """Whether the machine said that it is about to be taken away.
 
     All processes get the same answer in the same step, and `save` saves that
@@ -201,7 +237,7 @@ class Checkpoints:
     """The newest step, complete or being written; None if there is none."""
     return self._manager.latest_step()
 
-  def restore(self, abstract: Any, step: int | None = None) -> tuple[Any, int]:
+  def restore(self, abstract: Any, step: int | None = None) -> Restored:
     """Reads the newest step that verifies.
 
     Damaged steps that were passed over are renamed to STEP.damaged, so that
@@ -212,23 +248,28 @@ class Checkpoints:
         another one than that which saved.
       step: this step and no other.
 
-    Returns:
-      (the state placed as `abstract` says, the step it is of).
-
     Raises:
       CheckpointError: there is none, none is intact, or they are of another
         config.
     """
     self.wait()
-    steps = _choose(self._directory, self._manager.all_steps(), step)
-    found, state, _, damaged = _newest(
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    if step is not None:
+      if step not in steps:
+        raise CheckpointError(
+          f"{self._directory} has no checkpoint of step {step}; there is "
+          + (", ".join(map(str, reversed(steps))) or "none")
+          + "."
+        )
+      steps = [step]
+    found, state, meta, damaged = _newest(
       self._directory, steps, lambda path: _load(path, abstract), self._log
     )
     for bad in damaged:
       self._quarantine(bad)
     if damaged:
       self._manager.reload()
-    return state, found
+    return Restored(step=found, state=state, metadata=meta["metadata"])
 
   def close(self) -> None:
     """Waits for the last save, clears up, and ends Orbax's threads."""
@@ -319,24 +360,20 @@ def read_config(path: Any) -> ml_collections.ConfigDict:
   )
 
 
-def restore_generator(
+def restore_params(
   path: Any,
-  step: int | None = None,
   which: str = "ema",
   sharding: jax.sharding.Sharding | None = None,
-) -> tuple[dict[str, Any], int, dict[str, Any]]:
+) -> Params:
   """Reads one network of a run without building the rest.
 
   Only that network is read and verified; nothing on the disk is changed.
 
   Args:
-    path: a workdir, its `checkpoints` folder, or one `checkpoints/STEP`.
-    step: the step to read; None: the newest that verifies.
+    path: a workdir, its `checkpoints` folder, or one `checkpoints/STEP`. Of
+      several steps the newest that verifies is taken.
     which: the part of the state: 'ema', 'g' or 'd'.
     sharding: where all of it goes; None: the first device.
-
-  Returns:
-    (parameters as a nested dict, the step, the metadata given to `save`).
 
   Raises:
     CheckpointError: no checkpoint there, no such part in it, or all damaged.
@@ -364,12 +401,21 @@ def restore_generator(
       )
     return _load(path, tree, partial=True)
 
-  found = _choose(directory, found, step)
   step, tree, meta, _ = _newest(directory, found, load, logging.warning)
-  return tree[which], step, meta["metadata"]
+  try:
+    config = read_config(directory)
+  except CheckpointError:
+    config = None
+  return Params(
+    step=step,
+    params=tree[which],
+    metadata=meta["metadata"],
+    config=config,
+    path=str(directory / str(step)),
+  )
 
 
-def init_from(path: Any, state: Any) -> Any:
+def init_from(state: Any, path: Any) -> Any:
   """Starts a new run with the networks of another (`config.init_from`).
 
   Of 'g', 'd' and 'ema' those parameters are taken that have the same path
@@ -378,15 +424,15 @@ def init_from(path: Any, state: Any) -> Any:
   and the rest stay those of a new run.
 
   Args:
-    path: workdir or checkpoint to start from, as in `restore_generator`.
     state: the new run's `State`.
+    path: workdir or checkpoint to start from, as in `restore_params`.
 
   Raises:
-    CheckpointError: as `restore_generator`, or nothing fits.
+    CheckpointError: as `restore_params`, or nothing fits.
   """
   new = {}
   for which in ("g", "d", "ema"):
-    old = dict(_leaves(restore_generator(path, which=which)[0]))
+    old = dict(_leaves(restore_params(path, which).params))
     leaves = _leaves(getattr(state, which))
     fits = {n for n, x in leaves if n in old and old[n].shape == x.shape}
     left = [n for n, _ in leaves if n not in fits]
@@ -420,7 +466,7 @@ def init_from(path: Any, state: Any) -> Any:
 
 
 def _find(path: Any) -> tuple[epath.Path, list[int]]:
-  """Folder and steps that a path of the user means."""
+  """Folder and steps, newest first, that a path of the user means."""
   path = epath.Path(path).resolve()
   if path.name.isdigit() and (path / "meta").exists():
     return path.parent, [int(path.name)]
@@ -428,25 +474,12 @@ def _find(path: Any) -> tuple[epath.Path, list[int]]:
     if folder.is_dir():
       steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
       if steps:
-        return folder, steps
+        return folder, sorted(steps, reverse=True)
   raise CheckpointError(
     f"There is no checkpoint in {path}"
     + ("" if path.exists() else ", which does not exist")
     + ". Name the workdir of a training run, or one checkpoints/STEP of it."
   )
-
-
-def _choose(directory: Any, found: Sequence[int], step: int | None) -> list:
-  """The steps to try, in order."""
-  if step is None:
-    return sorted(found, reverse=True)
-  if step not in found:
-    raise CheckpointError(
-      f"{directory} has no checkpoint of step {step}; there is "
-      + (", ".join(map(str, sorted(found))) or "none")
-      + "."
-    )
-  return [step]
 
 
 # ------------------------------------------------------------------ reading

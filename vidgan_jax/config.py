@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import difflib
+import functools
 import importlib.util
 import inspect
 import json
@@ -241,7 +242,7 @@ def load(path_with_arg: str) -> ml_collections.ConfigDict:
       lines = [e.lineno]
     where = f"{path}:{lines[-1]}" if lines else path
     text = str(e.args[0] if e.args else e).strip()
-    field = re.match(r'Key "([^"]*)" does not exist', text)
+    field = re.search(r'Key "([^"]*)" does not exist', text)
     if field:  # ml_collections would print the whole config here
       text = _unknown(field[1], _plain(default()), repr(field[1]))
     else:
@@ -499,7 +500,10 @@ def _duration(duration: str | int) -> tuple[float, str]:
   unit = (match[2] or "steps").rstrip("s")
   number = float(match[1])
   if not match[2] and number != int(number):
-    raise ConfigError(f"{duration!r} is no whole number of steps.")
+    raise ConfigError(
+      f"{duration!r} is no whole number of steps; write 500steps, 1.5kimg or "
+      "3epochs."
+    )
   return number, {"step": "steps", "epoch": "epochs"}.get(unit, unit)
 
 
@@ -716,6 +720,7 @@ def _constant(file: str, name: str) -> list[str]:
   return []
 
 
+@functools.lru_cache
 def _functions(file: str) -> dict[str, ast.arguments]:
   """Public top-level functions of a file of the package, not importing it."""
   path = _PACKAGE / file
@@ -802,7 +807,10 @@ def _paths(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 def _unknown(path: str, tree: Mapping[str, Any], where: str) -> str:
   # A right leaf under a wrong parent, or the reverse: both are looked at.
-  like = lambda a, b: difflib.SequenceMatcher(None, a, b).ratio()
+  # A shortened word (res) is nearer than its letters alone say.
+  like = lambda a, b: (
+    difflib.SequenceMatcher(None, a, b).ratio() + a.startswith(b) / 2
+  )
   leaf = lambda a: a.rpartition(".")[2]
   best = max(
     _paths(tree),

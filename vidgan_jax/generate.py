@@ -293,8 +293,9 @@ def _generate(args) -> str:
       if args.strip
       else write.grid(video, columns)[0]
     )
-    write.picture(out, picture, scale=1 if args.strip else scale)
+    write.write(out, picture[None], scale=scale)
   else:
+    (out.parent if out.suffix else out).mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
       if out.suffix:
         paths, arrange = [out], lambda video: [write.grid(video, columns)]
@@ -308,7 +309,7 @@ def _generate(args) -> str:
       for video in _frames(model, z, labels, times):
         for writer, clip in zip(writers, arrange(video)):
           for frame in clip:
-            writer.add(frame)
+            writer.append(frame)
   return (
     f"{args.num} clips of {len(times)} frames at {fps:g} frames/s, step "
     f"{model.step} -> {out}"

@@ -425,6 +425,7 @@ def _work(
   root: str,
   options: clips.Options,
   staging: pathlib.Path,
+  threads: int,
 ) -> None:
   """A worker: turns one source after another into a file of records.
 
@@ -440,7 +441,8 @@ def _work(
     except (EOFError, OSError):
       return
     try:
-      pipe.send(("done", _one(pipe, root, source, extra, options, staging)))
+      row = _one(pipe, root, source, extra, options, staging, threads)
+      pipe.send(("done", row))
     except (BrokenPipeError, ConnectionError):
       return
     except OSError as error:  # of the staged file: the reader has its own
@@ -448,7 +450,9 @@ def _work(
       return
 
 
-def _one(pipe, root, source, extra, options, staging) -> dict[str, Any]:
+def _one(
+  pipe, root, source, extra, options, staging, threads
+) -> dict[str, Any]:
   """One source video; returns its row of the manifest."""
   tally = clips.Tally()
   path = _staged(staging, source.file)
@@ -462,7 +466,7 @@ def _one(pipe, root, source, extra, options, staging) -> dict[str, Any]:
       said = time.monotonic()
       pipe.send(("frames", tally.frames))
 
-  records = clips.records(root, source, options, tally, beat)
+  records = clips.records(root, source, options, tally, beat, threads)
   try:
     with open(temporary, "wb") as file:
       try:
@@ -481,9 +485,13 @@ def _one(pipe, root, source, extra, options, staging) -> dict[str, Any]:
         reason = "not enough memory"
     if tally.damaged > tally.frames > 0:
       # What a decoder makes of a broken or encrypted stream is not video.
-      lengths, size, reason = [], 0, (
-        f"more of it is damaged ({tally.damaged} packets) than can be decoded"
-        f" ({tally.frames} frames)"
+      lengths, size, reason = (
+        [],
+        0,
+        (
+          f"more of it is damaged ({tally.damaged} packets) than can be decoded"
+          f" ({tally.frames} frames)"
+        ),
       )
     if lengths:
       os.replace(temporary, path)
@@ -492,8 +500,9 @@ def _one(pipe, root, source, extra, options, staging) -> dict[str, Any]:
   tally.ended = tally.ended or (reason if lengths else "")
   if not lengths and not reason:
     reason = (
-      f"{tally.frames} frames in {tally.shots} shots, none of at least"
-      f" --min-frames {options.min_frames}"
+      f"{tally.frames} frame{'s' * (tally.frames != 1)} in {tally.shots}"
+      f" shot{'s' * (tally.shots != 1)}, none of at least --min-frames"
+      f" {options.min_frames}"
     )
   prefix = os.path.join(root, source.file) + ": "
   return {
@@ -512,11 +521,11 @@ def _one(pipe, root, source, extra, options, staging) -> dict[str, Any]:
 class _Worker:
   """A worker process, what it is at, and when it was last heard of."""
 
-  def __init__(self, root, options, staging):
+  def __init__(self, *job):
     context = multiprocessing.get_context("spawn")
     self.pipe, theirs = context.Pipe()
     self.process = context.Process(
-      target=_work, args=(theirs, root, options, staging), daemon=True
+      target=_work, args=(theirs, *job), daemon=True
     )
     self.process.start()
     theirs.close()
@@ -556,6 +565,8 @@ def _convert(
       rows[source.file] = _skipped(source, "no label in the metadata")
   todo = [s for s in todo if s.file not in rows]
   todo.reverse()  # popped from the end
+  cores = os.cpu_count() or 1
+  threads = max(1, min(cores // max(1, min(count, len(todo))), 8))
   progress = _Progress(sources, rows)
   workers = []
   try:
@@ -570,7 +581,7 @@ def _convert(
       while todo or any(w.source for w in workers):
         busy = sum(w.source is not None for w in workers)
         while len(workers) < min(count, len(todo) + busy):
-          workers.append(_Worker(str(root), options, staging))
+          workers.append(_Worker(str(root), options, staging, threads))
         for worker in workers:
           if worker.ready and worker.source is None and todo:
             source = todo.pop()

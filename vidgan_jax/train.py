@@ -254,8 +254,7 @@ def train(config, workdir: str | os.PathLike) -> bool:
       writer.pause_ended()
 
   for step in range(start, total):
-    with stop.held():
-      look(step)
+    look(step)
     checkpoints.save(step, state, facts)
     batch = next(batches)
     state, metrics = steps[step_lib.due_penalties(penalties, step)](
@@ -410,7 +409,6 @@ class _Signals:
   def __init__(self):
     self.asked = ""
     self._old = {}
-    self._held = False
     try:
       for number in (signal.SIGINT, signal.SIGTERM):
         self._old[number] = signal.signal(number, self._handle)

@@ -384,9 +384,11 @@ def _fps_count(times: np.ndarray, rate: float) -> int:
   return int(np.floor(length * np.float32(rate) + np.float32(1e-3))) + 1
 
 
-def resized(height: int, width: int, size: int) -> tuple[int, int]:
-  """Height and width when the shorter side becomes `size`."""
-  short = min(height, width)
+def resized(
+  height: Any, width: Any, size: int, minimum: Callable = min
+) -> tuple[Any, Any]:
+  """Height and width when the shorter side becomes `size`, whole numbers."""
+  short = minimum(height, width)
   scale = lambda x: (x * size + short // 2) // short
   return scale(height), scale(width)
 
@@ -622,8 +624,10 @@ def _sample(
 
 def _split(text: str) -> tuple[list[Op], list[Op]]:
   """Ops done once at load, and ops done in jit."""
-  at_load, in_jit = [], []
-  for op in plan(text):
+  ops, at_load, in_jit = plan(text), [], []
+  if selection(ops) is None:
+    raise config.ConfigError(no_selection(text))
+  for op in ops:
     # An op of pixels may be done ahead of ops of time, fps ahead of none.
     free = _OF_TIME if op[0] in _AT_LOAD else ()
     behind = [name for name, _ in in_jit if name not in free]
@@ -643,8 +647,6 @@ def _split(text: str) -> tuple[list[Op], list[Op]]:
       )
     else:
       in_jit.append(op)
-  if selection(in_jit) is None:
-    raise config.ConfigError(no_selection(text))
   return at_load, in_jit
 
 

@@ -114,10 +114,7 @@ def resize(example: Example, seed: tf.Tensor, size: int) -> Example:
   del seed
   example = _decoded(example)
   video = example["video"]
-  height, width = _size(video)
-  target = arrays.resized(height, width, size)
-  if target == (height, width):  # sizes known when the graph is built
-    return example
+  target = arrays.resized(*_size(video), size, minimum=tf.minimum)
   video = tf.image.resize(video, tf.stack(target), antialias=True)
   video = tf.clip_by_value(tf.round(video), 0, 255)
   return example | {"video": tf.cast(video, tf.uint8)}

@@ -34,6 +34,7 @@ from vidgan_jax import config
 from vidgan_jax.data import arrays
 
 _TRIES = 8
+_DTYPES = {"frames": object, "times": np.float32, "label": np.int32}
 _LOG = logging.getLogger(__name__)
 # Iterators that are still reading ahead. Python must not exit before they are
 # closed: their threads would wait for it, and it for them.
@@ -214,10 +215,23 @@ class Pipeline:
     def position(i):
       return i // n * self._batch + rows[i % n]
 
+    def fields(position):
+      try:
+        return self._read(int(position))[0]
+      except arrays.DataError:
+        # From here it would arrive as pages of TensorFlow's. Nothing can be
+        # chosen from an empty clip, so `batches` sees that something is wrong
+        # and `_one_by_one` raises this again.
+        spec = self._source.spec
+        return [
+          np.zeros([0] * len(spec[k][0]), _DTYPES.get(k, np.uint8))
+          for k in self._fields
+        ]
+
     def read(position):
       kinds = {"video": tf.uint8, "frames": tf.string, "times": tf.float32}
       values = tf.numpy_function(
-        lambda p: self._read(int(p))[0],
+        fields,
         [position],
         [kinds.get(k, tf.int32) for k in self._fields],
       )
@@ -229,14 +243,17 @@ class Pipeline:
     options.deterministic = True
     options.autotune.enabled = False
     options.threading.private_threadpool_size = self._threads
+    # Ops and tasks branch with tf.where, as they must under vmap: nothing for
+    # AutoGraph to rewrite, and tracing is several times faster without it.
+    graph = tf.autograph.experimental.do_not_convert
     data = tf.data.Dataset.range(start * n, np.iinfo(np.int64).max)
-    data = data.map(position)
-    data = data.map(read, num_parallel_calls=self._threads)
-    data = data.map(self._clip, num_parallel_calls=self._threads)
+    data = data.map(graph(position))
+    data = data.map(graph(read), num_parallel_calls=self._threads)
+    data = data.map(graph(self._clip), num_parallel_calls=self._threads)
     return data.batch(n, drop_remainder=True).prefetch(2).with_options(options)
 
   def _clip(self, position: Any, example: dict[str, Any]) -> Any:
-    """Ops and task on one example, in graph or eager TensorFlow."""
+    """Ops and task on one example, TensorFlow."""
     tf = self._tf
     seed = tf.stack([tf.cast(self._seed, tf.int64), position])
     example = self._ops(example, seed)
@@ -269,26 +286,23 @@ class Pipeline:
         offset += 1
     arrays.check_label(example, self.num_classes, f"clip {index}", self._name)
     values = [example[k] for k in self._fields]
-    dtypes = {"frames": object, "times": np.float32, "label": np.int32}
-    return (
-      [
-        np.asarray(v, dtypes.get(k, np.uint8))
-        for k, v in zip(self._fields, values)
-      ],
-      index,
-      offset,
-    )
+    values = [
+      np.asarray(v, _DTYPES.get(k, np.uint8))
+      for k, v in zip(self._fields, values)
+    ]
+    return values, index, offset
 
   def _one_by_one(self, step: int) -> Any:
     """The same batch as from `_dataset`, passing over clips that fail."""
     tf, clips = self._tf, []
+    make = tf.function(self._clip, autograph=False, reduce_retracing=True)
     for row in self._rows:
       position, offset, clip = step * self._batch + int(row), 0, None
       while clip is None:
         fields, index, offset = self._read(position, offset)
         example = dict(zip(self._fields, map(tf.constant, fields)))
         try:
-          clip = self._clip(tf.constant(position, tf.int64), example)
+          clip = make(tf.constant(position, tf.int64), example)
         except tf.errors.OpError as e:
           self._refuse(index, e)
           offset += 1
@@ -324,7 +338,9 @@ class Pipeline:
 def import_tensorflow() -> Any:
   """Imports TensorFlow quietly and keeps it off the accelerators."""
   # Says what it was compiled for, and on GPU machines a page of warnings.
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  # The level 1 is JAX's doing, others are the user's.
+  if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
   try:
     import tensorflow as tf

@@ -32,19 +32,25 @@ import numpy as np
 # turns it into the square.
 _STROKE = 0.19
 _GLYPHS = {
-    'A': ((-0.55, 0.6, 0.0, -0.75), (0.55, 0.6, 0.0, -0.75),
-          (-0.33, 0.18, 0.33, 0.18)),
-    'T': ((-0.55, -0.55, 0.55, -0.55), (0.0, -0.55, 0.0, 0.75)),
-    'L': ((-0.42, -0.68, -0.42, 0.62), (-0.42, 0.62, 0.5, 0.62)),
-    'H': ((-0.48, -0.63, -0.48, 0.63), (0.48, -0.63, 0.48, 0.63),
-          (-0.48, 0.0, 0.48, 0.0)),
+  "A": (
+    (-0.55, 0.6, 0.0, -0.75),
+    (0.55, 0.6, 0.0, -0.75),
+    (-0.33, 0.18, 0.33, 0.18),
+  ),
+  "T": ((-0.55, -0.55, 0.55, -0.55), (0.0, -0.55, 0.0, 0.75)),
+  "L": ((-0.42, -0.68, -0.42, 0.62), (-0.42, 0.62, 0.5, 0.62)),
+  "H": (
+    (-0.48, -0.63, -0.48, 0.63),
+    (0.48, -0.63, 0.48, 0.63),
+    (-0.48, 0.0, 0.48, 0.0),
+  ),
 }
-SHAPES = ('disc', 'square', 'triangle', 'diamond', 'cross', 'ring', *_GLYPHS)
-MOTIONS = ('straight', 'gravity')
-TEXTURES = ('flat', 'stripes')
-BACKGROUNDS = ('plain', 'gradient', 'checker')
-SUPERVISION = ('layout', 'flow', 'audio', 'truth')
-SPLITS = ('train', 'test')
+SHAPES = ("disc", "square", "triangle", "diamond", "cross", "ring", *_GLYPHS)
+MOTIONS = ("straight", "gravity")
+TEXTURES = ("flat", "stripes")
+BACKGROUNDS = ("plain", "gradient", "checker")
+SUPERVISION = ("layout", "flow", "audio", "truth")
+SPLITS = ("train", "test")
 AUDIO_RATE = 8000  # samples a second
 
 # Light falls from the upper left; brightness stays within 1 - 2 * _SHADE .. 1.
@@ -56,11 +62,32 @@ _BACKGROUND_VALUES = ((0.05, 0.15), (0.22, 0.35))  # of its two colours
 _OBJECT_VALUE = (0.9, 1.0)
 _STRIPE_WHITE = 0.6  # share of white in the second colour of stripes
 CELLS = 4  # cells of the checkerboard across the picture
-_HUES = ('red', 'orange', 'yellow', 'lime', 'green', 'mint', 'cyan', 'azure',
-         'blue', 'violet', 'magenta', 'rose')
+_HUES = (
+  "red",
+  "orange",
+  "yellow",
+  "lime",
+  "green",
+  "mint",
+  "cyan",
+  "azure",
+  "blue",
+  "violet",
+  "magenta",
+  "rose",
+)
 _TRIES = 32  # random paths to choose from
-_NUMBERS = ('no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven',
-            'eight')
+_NUMBERS = (
+  "no",
+  "one",
+  "two",
+  "three",
+  "four",
+  "five",
+  "six",
+  "seven",
+  "eight",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,16 +121,16 @@ class World:
   frames: int = 16
   fps: float = 8
   objects: int | tuple[int, int] = (1, 2)
-  shapes: tuple[str, ...] = ('disc', 'square', 'triangle', 'cross')
-  label: str = 'shape'
-  motion: str = 'mixed'
+  shapes: tuple[str, ...] = ("disc", "square", "triangle", "cross")
+  label: str = "shape"
+  motion: str = "mixed"
   radius: tuple[float, float] = (0.13, 0.18)
   speed: tuple[float, float] = (0.3, 0.7)
   gravity: float = 1.5
-  texture: str = 'mixed'
+  texture: str = "mixed"
   shading: bool = True
-  palette: str = 'class'
-  background: str = 'mixed'
+  palette: str = "class"
+  background: str = "mixed"
   shake: float = 0.0
   rotation: bool = False
   supervision: str | tuple[str, ...] = ()
@@ -113,80 +140,97 @@ class World:
     def fix(name, value):
       object.__setattr__(self, name, value)
 
-    for name in ('resolution', 'frames', 'seed'):
+    for name in ("resolution", "frames", "seed"):
       fix(name, _integer(name, getattr(self, name)))
-    for name in ('fps', 'gravity', 'shake'):
+    for name in ("fps", "gravity", "shake"):
       fix(name, _number(name, getattr(self, name)))
     objects = self.objects
     if isinstance(objects, (int, np.integer)):
       objects = (objects, objects)
-    fix('objects', tuple(_integer('objects', v) for v in _pair('objects',
-                                                               objects)))
-    for name in ('radius', 'speed'):
+    fix(
+      "objects",
+      tuple(_integer("objects", v) for v in _pair("objects", objects)),
+    )
+    for name in ("radius", "speed"):
       pair = _pair(name, getattr(self, name))
       fix(name, tuple(_number(name, v) for v in pair))
-    fix('shapes', _names('shapes', self.shapes, SHAPES))
+    fix("shapes", _names("shapes", self.shapes, SHAPES))
     wanted = self.supervision
-    wanted = SUPERVISION if wanted == 'all' else wanted
-    fix('supervision', _names('supervision', wanted, SUPERVISION))
+    wanted = SUPERVISION if wanted == "all" else wanted
+    fix("supervision", _names("supervision", wanted, SUPERVISION))
     for name, choices in (
-        ('label', ('shape', 'shape_motion')),
-        ('motion', (*MOTIONS, 'mixed')),
-        ('texture', (*TEXTURES, 'mixed')),
-        ('palette', ('class', 'random')),
-        ('background', (*BACKGROUNDS, 'mixed')),
+      ("label", ("shape", "shape_motion")),
+      ("motion", (*MOTIONS, "mixed")),
+      ("texture", (*TEXTURES, "mixed")),
+      ("palette", ("class", "random")),
+      ("background", (*BACKGROUNDS, "mixed")),
     ):
       if getattr(self, name) not in choices:
-        raise _error(name, getattr(self, name), f'one of {choices}')
-    for name in ('shading', 'rotation'):
+        raise _error(name, getattr(self, name), f"one of {choices}")
+    for name in ("shading", "rotation"):
       if getattr(self, name) not in (True, False):
-        raise _error(name, getattr(self, name), 'True or False')
+        raise _error(name, getattr(self, name), "True or False")
       fix(name, bool(getattr(self, name)))
     if self.resolution < 8:
-      raise _error('resolution', self.resolution, 'at least 8 pixels')
+      raise _error("resolution", self.resolution, "at least 8 pixels")
     if self.frames < 1:
-      raise _error('frames', self.frames, 'at least 1')
+      raise _error("frames", self.frames, "at least 1")
     if self.seed < 0:
-      raise _error('seed', self.seed, 'an integer of at least 0')
+      raise _error("seed", self.seed, "an integer of at least 0")
     if not self.fps > 0:
-      raise _error('fps', self.fps, 'a positive number of frames a second')
+      raise _error("fps", self.fps, "a positive number of frames a second")
     if not 1 <= self.objects[0] <= self.objects[1] <= 8:
-      raise _error('objects', self.objects,
-                   'a number, or a range (fewest, most), from 1 to 8')
+      raise _error(
+        "objects",
+        self.objects,
+        "a number, or a range (fewest, most), from 1 to 8",
+      )
     if not self.shapes:
-      raise _error('shapes', self.shapes, f'at least one of {SHAPES}')
+      raise _error("shapes", self.shapes, f"at least one of {SHAPES}")
     if len(set(self.shapes)) < len(self.shapes):
-      raise _error('shapes', self.shapes, 'different names, each once')
-    if self.label == 'shape_motion' and self.motion != 'mixed':
+      raise _error("shapes", self.shapes, "different names, each once")
+    if self.label == "shape_motion" and self.motion != "mixed":
       raise ValueError(
-          "data.options.label='shape_motion' of sprites makes a class of every "
-          "pair of shape and motion, but data.options.motion is "
-          f"{self.motion!r}: set motion='mixed' or label='shape'.")
+        "data.options.label='shape_motion' of sprites makes a class of every "
+        "pair of shape and motion, but data.options.motion is "
+        f"{self.motion!r}: set motion='mixed' or label='shape'."
+      )
     if not 0 < self.radius[0] <= self.radius[1] <= 0.35:
-      raise _error('radius', self.radius,
-                   'a range within (0, 0.35], shares of the resolution')
+      raise _error(
+        "radius",
+        self.radius,
+        "a range within (0, 0.35], shares of the resolution",
+      )
     if self.radius[0] * self.resolution < 1.5:
       raise _error(
-          'radius', self.radius, 'at least 1.5 pixels, that is '
-          f'{1.5 / self.resolution:.3f} at resolution {self.resolution}')
+        "radius",
+        self.radius,
+        "at least 1.5 pixels, that is "
+        f"{1.5 / self.resolution:.3f} at resolution {self.resolution}",
+      )
     if not 0 <= self.speed[0] <= self.speed[1]:
-      raise _error('speed', self.speed,
-                   'a range of numbers of at least 0 (resolutions a second)')
+      raise _error(
+        "speed",
+        self.speed,
+        "a range of numbers of at least 0 (resolutions a second)",
+      )
     if not self.gravity > 0:
-      raise _error('gravity', self.gravity, 'positive')
+      raise _error("gravity", self.gravity, "positive")
     room = (0.5 - self.radius[1]) * self.resolution - 1
     if not 0 <= self.shake <= room:
       raise _error(
-          'shake', self.shake,
-          f'between 0 and {room:.1f} pixels, so that objects of radius '
-          f'{self.radius[1]} keep room to move')
+        "shake",
+        self.shake,
+        f"between 0 and {room:.1f} pixels, so that objects of radius "
+        f"{self.radius[1]} keep room to move",
+      )
 
   @property
   def class_names(self) -> tuple[str, ...]:
     """Names of the classes, in the order of the labels."""
-    if self.label == 'shape':
+    if self.label == "shape":
       return self.shapes
-    return tuple(f'{s} {m}' for s in self.shapes for m in MOTIONS)
+    return tuple(f"{s} {m}" for s in self.shapes for m in MOTIONS)
 
   @property
   def duration(self) -> float:
@@ -243,7 +287,7 @@ class Scene:
   shake: np.ndarray
 
 
-def make(split: str, *, size: int | None = None, **options) -> 'Source':
+def make(split: str, *, size: int | None = None, **options) -> "Source":
   """Builds the data set.
 
   Args:
@@ -259,19 +303,21 @@ def make(split: str, *, size: int | None = None, **options) -> 'Source':
   """
   if split not in SPLITS:
     raise ValueError(
-        f'Split {split!r} of sprites does not exist: use one of {SPLITS}.')
+      f"Split {split!r} of sprites does not exist: use one of {SPLITS}."
+    )
   fields = [f.name for f in dataclasses.fields(World)]
   for name in options:
     if name not in fields:
-      near = difflib.get_close_matches(name, [*fields, 'size'], 1, 0.0)[0]
+      near = difflib.get_close_matches(name, [*fields, "size"], 1, 0.0)[0]
       raise ValueError(
-          f'data.options.{name} is no option of sprites; the nearest is '
-          f'{near!r}. There are: size, {", ".join(fields)}.')
+        f"data.options.{name} is no option of sprites; the nearest is "
+        f"{near!r}. There are: size, {', '.join(fields)}."
+      )
   if size is None:
-    size = {'train': 16384, 'test': 2048}[split]
-  size = _integer('size', size)
+    size = {"train": 16384, "test": 2048}[split]
+  size = _integer("size", size)
   if size < 1:
-    raise _error('size', size, 'at least 1 clip')
+    raise _error("size", size, "at least 1 clip")
   return Source(split, size, World(**options))
 
 
@@ -296,22 +342,22 @@ class Source:
     self._size = size
     t, r, n = world.frames, world.resolution, world.objects[1]
     spec = {
-        'video': ((t, r, r, 3), np.uint8),
-        'times': ((t,), np.float32),
-        'label': ((), np.int32),
-        'caption': ((), object),
+      "video": ((t, r, r, 3), np.uint8),
+      "times": ((t,), np.float32),
+      "label": ((), np.int32),
+      "caption": ((), object),
     }
     groups = {
-        'layout': {'layout': ((t, r, r), np.uint8)},
-        'flow': {'flow': ((t - 1, r, r, 2), np.float32)},
-        'audio': {'audio': ((round(AUDIO_RATE * world.duration),), np.float32)},
-        'truth': {
-            'count': ((), np.int32),
-            'positions': ((t, n, 2), np.float32),
-            'velocities': ((t, n, 2), np.float32),
-            'bounces': ((None, 2), np.float32),
-            'camera': ((t, 2), np.float32),
-        },
+      "layout": {"layout": ((t, r, r), np.uint8)},
+      "flow": {"flow": ((t - 1, r, r, 2), np.float32)},
+      "audio": {"audio": ((round(AUDIO_RATE * world.duration),), np.float32)},
+      "truth": {
+        "count": ((), np.int32),
+        "positions": ((t, n, 2), np.float32),
+        "velocities": ((t, n, 2), np.float32),
+        "bounces": ((None, 2), np.float32),
+        "camera": ((t, 2), np.float32),
+      },
     }
     for name in SUPERVISION:
       if name in world.supervision:
@@ -348,10 +394,12 @@ class Source:
     """What clip `index` shows; raises IndexError when out of range."""
     if not 0 <= index < self._size:
       raise IndexError(
-          f'Clip {index} does not exist: the {self.split} split of sprites has '
-          f'{self._size} clips, numbered from 0 (option data.options.size).')
+        f"Clip {index} does not exist: the {self.split} split of sprites has "
+        f"{self._size} clips, numbered from 0 (option data.options.size)."
+      )
     rng = np.random.default_rng(
-        [self.options.seed, SPLITS.index(self.split), index])
+      [self.options.seed, SPLITS.index(self.split), index]
+    )
     return sample(self.options, rng)
 
   def draw(self, index: int, times: Sequence[float]) -> np.ndarray:
@@ -362,32 +410,35 @@ class Source:
     world, scene = self.options, self.scene(index)
     times = np.arange(world.frames) / world.fps
     wanted = world.supervision
-    video, layout = render(world, scene, times,
-                           with_layout='layout' in wanted or 'flow' in wanted)
+    video, layout = render(
+      world, scene, times, with_layout="layout" in wanted or "flow" in wanted
+    )
     example = {
-        'video': video,
-        'times': times.astype(np.float32),
-        'label': np.int32(scene.label),
-        'caption': caption(world, scene),
+      "video": video,
+      "times": times.astype(np.float32),
+      "label": np.int32(scene.label),
+      "caption": caption(world, scene),
     }
-    if 'layout' in wanted:
-      example['layout'] = layout
-    if 'flow' in wanted:
-      example['flow'] = flow(world, scene, times, layout)
-    if 'audio' in wanted:
-      example['audio'] = audio(world, scene)
-    if 'truth' in wanted:
+    if "layout" in wanted:
+      example["layout"] = layout
+    if "flow" in wanted:
+      example["flow"] = flow(world, scene, times, layout)
+    if "audio" in wanted:
+      example["audio"] = audio(world, scene)
+    if "truth" in wanted:
       count = len(scene.radius)
       position, velocity = move(scene, times)
       shift = camera(scene, times)
-      for name, value in (('positions', position + shift[:, None]),
-                          ('velocities', velocity / world.fps)):
+      for name, value in (
+        ("positions", position + shift[:, None]),
+        ("velocities", velocity / world.fps),
+      ):
         full = np.full(self.spec[name][0], np.nan, np.float32)
         full[:, :count] = value
         example[name] = full
-      example['count'] = np.int32(count)
-      example['bounces'] = bounces(scene, world.duration).astype(np.float32)
-      example['camera'] = shift.astype(np.float32)
+      example["count"] = np.int32(count)
+      example["bounces"] = bounces(scene, world.duration).astype(np.float32)
+      example["camera"] = shift.astype(np.float32)
     return example
 
 
@@ -398,14 +449,14 @@ def sample(world: World, rng: np.random.Generator) -> Scene:
   """Draws the content of one clip."""
   size = float(world.resolution)
   label = int(rng.integers(len(world.class_names)))
-  if world.label == 'shape':
+  if world.label == "shape":
     shape, motion = label, _choose(rng, world.motion, MOTIONS)
   else:
     shape, motion = label // 2, MOTIONS[label % 2]
   low, high = world.objects
   count = int(rng.integers(low, high + 1))
   radius = rng.uniform(*world.radius, count) * size
-  if world.palette == 'class':
+  if world.palette == "class":
     # Hues of neighbouring classes stay apart: the jitter is a fifth of the gap.
     gap = 1 / len(world.shapes)
     hue = (shape + rng.uniform(-0.2, 0.2, count)) * gap * 0.999
@@ -413,36 +464,39 @@ def sample(world: World, rng: np.random.Generator) -> Scene:
     hue %= 1
   else:
     hue = rng.uniform(0, 1, count)
-  colour = _rgb(hue, rng.uniform(0.75, 1, count),
-                rng.uniform(*_OBJECT_VALUE, count))
+  colour = _rgb(
+    hue, rng.uniform(0.75, 1, count), rng.uniform(*_OBJECT_VALUE, count)
+  )
   texture = _choose(rng, world.texture, TEXTURES)
   # The walls leave room for the shake, so that no object leaves the picture.
   edge = radius + world.shake
   box = np.stack([edge, size - edge], -1)[:, None].repeat(2, 1)
-  fall = world.gravity * size if motion == 'gravity' else 0.0
+  fall = world.gravity * size if motion == "gravity" else 0.0
   scene = Scene(
-      label=label,
-      shape=world.shapes[shape],
-      motion=motion,
-      texture=texture,
-      background=_choose(rng, world.background, BACKGROUNDS),
-      radius=radius,
-      hue=hue,
-      colour=colour,
-      box=box,
-      phase=np.zeros((count, 2)),
-      velocity=np.zeros((count, 2)),
-      fall=fall,
-      angle=rng.uniform(0, 2 * np.pi, count) * world.rotation,
-      spin=rng.uniform(0.5, 1.5, count) * rng.choice([-1, 1], count)
-      * world.rotation,
-      paint=_rgb(rng.uniform(0, 1, 1) + rng.uniform(-0.1, 0.1, 2),
-                 rng.uniform(0, 0.8, 2),
-                 rng.permutation([rng.uniform(*value)
-                                  for value in _BACKGROUND_VALUES])),
-      slope=_unit(rng.uniform(0, 2 * np.pi)),
-      tile=rng.uniform(0, 2 * size / CELLS, 2),
-      shake=_waves(world, rng),
+    label=label,
+    shape=world.shapes[shape],
+    motion=motion,
+    texture=texture,
+    background=_choose(rng, world.background, BACKGROUNDS),
+    radius=radius,
+    hue=hue,
+    colour=colour,
+    box=box,
+    phase=np.zeros((count, 2)),
+    velocity=np.zeros((count, 2)),
+    fall=fall,
+    angle=rng.uniform(0, 2 * np.pi, count) * world.rotation,
+    spin=rng.uniform(0.5, 1.5, count)
+    * rng.choice([-1, 1], count)
+    * world.rotation,
+    paint=_rgb(
+      rng.uniform(0, 1, 1) + rng.uniform(-0.1, 0.1, 2),
+      rng.uniform(0, 0.8, 2),
+      rng.permutation([rng.uniform(*value) for value in _BACKGROUND_VALUES]),
+    ),
+    slope=_unit(rng.uniform(0, 2 * np.pi)),
+    tile=rng.uniform(0, 2 * size / CELLS, 2),
+    shake=_waves(world, rng),
   )
   # Objects that hide one another for most of the clip cannot be counted, so
   # take the first of many paths on which they are apart in at least 60 % of the
@@ -456,8 +510,7 @@ def sample(world: World, rng: np.random.Generator) -> Scene:
   return dataclasses.replace(scene, phase=phase[pick], velocity=velocity[pick])
 
 
-def move(scene: Scene, times: Sequence[float]
-         ) -> tuple[np.ndarray, np.ndarray]:
+def move(scene: Scene, times: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
   """The objects' centres, a closed form of time.
 
   Args:
@@ -498,8 +551,9 @@ def bounces(scene: Scene, duration: float) -> np.ndarray:
         period, first = span / abs(speed), -phase / speed
       else:
         continue
-      k = np.arange(math.ceil(-first / period),
-                    math.ceil((duration - first) / period))
+      k = np.arange(
+        math.ceil(-first / period), math.ceil((duration - first) / period)
+      )
       found.extend((first + j * period, i) for j in k)
   return np.array(sorted(found), np.float64).reshape(-1, 2)
 
@@ -514,9 +568,9 @@ def camera(scene: Scene, times: Sequence[float]) -> np.ndarray:
 # ---------------------------------------------------------------- rendering
 
 
-def render(world: World, scene: Scene, times: Sequence[float],
-           with_layout: bool = True
-           ) -> tuple[np.ndarray, np.ndarray | None]:
+def render(
+  world: World, scene: Scene, times: Sequence[float], with_layout: bool = True
+) -> tuple[np.ndarray, np.ndarray | None]:
   """Draws a scene.
 
   Args:
@@ -547,8 +601,14 @@ def render(world: World, scene: Scene, times: Sequence[float],
     unit = (offset / radius).astype(np.float32)  # (T, 2, side)
     x, y = np.broadcast_arrays(unit[:, 0, None, :], unit[:, 1, :, None])
     alpha, paint = appearance(
-        scene.shape, scene.texture, world.shading, radius, x, y,
-        scene.angle[i] + scene.spin[i] * t)
+      scene.shape,
+      scene.texture,
+      world.shading,
+      radius,
+      x,
+      y,
+      scene.angle[i] + scene.spin[i] * t,
+    )
     colour = scene.colour[i].astype(np.float32)
     ink = paint[..., :1] * colour + paint[..., 1:]
     under = canvas[spot]
@@ -563,9 +623,16 @@ def render(world: World, scene: Scene, times: Sequence[float],
   return video, layout
 
 
-def appearance(shape: str, texture: str, shading: bool, radius: float,
-               x: np.ndarray, y: np.ndarray, angle: np.ndarray,
-               edge: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def appearance(
+  shape: str,
+  texture: str,
+  shading: bool,
+  radius: float,
+  x: np.ndarray,
+  y: np.ndarray,
+  angle: np.ndarray,
+  edge: float = 1.0,
+) -> tuple[np.ndarray, np.ndarray]:
   """Coverage and paint of one object.
 
   Args:
@@ -591,7 +658,7 @@ def appearance(shape: str, texture: str, shading: bool, radius: float,
   alpha = (0.5 - distance(shape, u, v) * (radius / edge)).clip(0, 1)
   paint = np.zeros((*alpha.shape, 2), np.float32)
   paint[..., 0] = 1
-  if texture == 'stripes':
+  if texture == "stripes":
     wave = np.abs((v + 0.25) % 1 - 0.5) - 0.25
     white = _STRIPE_WHITE * (0.5 + wave * radius).clip(0, 1)
     paint[..., 0] -= white
@@ -604,20 +671,20 @@ def appearance(shape: str, texture: str, shading: bool, radius: float,
 
 def distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
   """Signed distance to a shape of radius 1, negative inside; any arrays."""
-  if shape == 'disc':
+  if shape == "disc":
     return np.sqrt(x * x + y * y) - 1
-  if shape == 'ring':
+  if shape == "ring":
     return np.abs(np.sqrt(x * x + y * y) - 0.72) - 0.28
-  if shape == 'square':
+  if shape == "square":
     return np.maximum(np.abs(x), np.abs(y)) - 0.7
-  if shape == 'diamond':
+  if shape == "diamond":
     wide, high = 0.6, 1.0
     slope = math.hypot(wide, high)
     return (np.abs(x) * high + np.abs(y) * wide - wide * high) / slope
-  if shape == 'triangle':
+  if shape == "triangle":
     side = np.abs(x) * (math.sqrt(3) / 2) - y * 0.5
     return np.maximum(side, y) - 0.5
-  if shape == 'cross':
+  if shape == "cross":
     x, y = np.abs(x), np.abs(y)
     return np.maximum(np.maximum(x, y) - 0.93, np.minimum(x, y) - 0.3)
   best = None
@@ -631,8 +698,9 @@ def distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
   return np.sqrt(best) - _STROKE
 
 
-def flow(world: World, scene: Scene, times: Sequence[float],
-         layout: np.ndarray) -> np.ndarray:
+def flow(
+  world: World, scene: Scene, times: Sequence[float], layout: np.ndarray
+) -> np.ndarray:
   """Forward optical flow.
 
   Args:
@@ -678,11 +746,13 @@ def audio(world: World, scene: Scene) -> np.ndarray:
   decay, length = _decay()
   for when, i in bounces(scene, world.duration):
     start = math.ceil(when * AUDIO_RATE)
-    t = decay[0, :max(0, min(length, len(wave) - start))]
+    t = decay[0, : max(0, min(length, len(wave) - start))]
     # The first sample after the bounce hears the tone already under way.
     late = np.float32(start / AUDIO_RATE - when)
     rate = np.float32(2 * np.pi * pitch(world, scene, int(i)))
-    wave[start:start + len(t)] += decay[1, :len(t)] * np.sin(rate * (t + late))
+    wave[start : start + len(t)] += decay[1, : len(t)] * np.sin(
+      rate * (t + late)
+    )
   return wave.clip(-1, 1)
 
 
@@ -705,35 +775,44 @@ def caption(world: World, scene: Scene) -> str:
   one = count == 1
   noun = scene.shape
   if noun in _GLYPHS:
-    noun = f'letter {noun}' if one else f'letters {noun}'
+    noun = f"letter {noun}" if one else f"letters {noun}"
   elif not one:
-    noun += 'es' if noun.endswith('s') else 's'
-  if scene.texture == 'stripes':
-    noun = f'striped {noun}'
+    noun += "es" if noun.endswith("s") else "s"
+  if scene.texture == "stripes":
+    noun = f"striped {noun}"
   colours = [_hue_name(h) for h in scene.hue]
   if len(set(colours)) == 1:
-    what = f'{_NUMBERS[count]} {colours[0]} {noun}'
+    what = f"{_NUMBERS[count]} {colours[0]} {noun}"
   else:
-    what = f'{_NUMBERS[count]} {noun} ({", ".join(colours)})'
-  how = ('bouncing under gravity' if scene.motion == 'gravity' else
-         'moving in a straight line' if one else 'moving in straight lines')
+    what = f"{_NUMBERS[count]} {noun} ({', '.join(colours)})"
+  how = (
+    "bouncing under gravity"
+    if scene.motion == "gravity"
+    else "moving in a straight line"
+    if one
+    else "moving in straight lines"
+  )
   main = scene.paint.mean(0)
   bright, dull = main.max(), main.min()
-  tint = 'grey'
+  tint = "grey"
   if bright - dull > 0.25 * bright:
     tint = _hue_name(_hue(main))
-  where = {'plain': f'plain {tint} background', 'gradient': f'{tint} gradient',
-           'checker': f'{tint} checkerboard'}[scene.background]
-  article = 'an' if where[0] in 'aeiou' else 'a'
-  text = f'{what} {how} on {article} {where}'
-  return text + ', seen by a shaking camera' if world.shake else text
+  where = {
+    "plain": f"plain {tint} background",
+    "gradient": f"{tint} gradient",
+    "checker": f"{tint} checkerboard",
+  }[scene.background]
+  article = "an" if where[0] in "aeiou" else "a"
+  text = f"{what} {how} on {article} {where}"
+  return text + ", seen by a shaking camera" if world.shake else text
 
 
 # ------------------------------------------------------------------ details
 
 
-def _paths(world: World, scene: Scene, rng: np.random.Generator, tries: int
-           ) -> tuple[np.ndarray, np.ndarray]:
+def _paths(
+  world: World, scene: Scene, rng: np.random.Generator, tries: int
+) -> tuple[np.ndarray, np.ndarray]:
   """Random phases (tries, N, 2) and velocities (tries, N, 2) of `Scene`."""
   shape = tries, len(scene.radius)
   size = world.resolution
@@ -746,8 +825,9 @@ def _paths(world: World, scene: Scene, rng: np.random.Generator, tries: int
   # From half to all of the energy that would take it to the ceiling.
   up = np.sqrt(scene.fall * span[:, 1] * (1 + direction / (2 * np.pi)))
   velocity = np.stack([speed * rng.choice([-1, 1], shape), up], -1)
-  phase *= np.stack([np.broadcast_to(2 * span[:, 0], shape),
-                     2 * up / scene.fall], -1)
+  phase *= np.stack(
+    [np.broadcast_to(2 * span[:, 0], shape), 2 * up / scene.fall], -1
+  )
   return phase, velocity
 
 
@@ -777,20 +857,27 @@ def _backdrop(world: World, scene: Scene, shift: np.ndarray) -> np.ndarray:
   size, steps = world.resolution, len(shift)
   still = not scene.shake[..., 0].any()
   paint = scene.paint.astype(np.float32)
-  if scene.background == 'plain':
+  if scene.background == "plain":
     picture = np.broadcast_to(paint[0], (1, size, size, 3))
   else:
     shift = shift[:1] if still else shift
-    mix = backdrop_mix(scene.background, size, world.shake, shift, scene.slope,
-                       scene.tile)
+    mix = backdrop_mix(
+      scene.background, size, world.shake, shift, scene.slope, scene.tile
+    )
     picture = paint[0] + mix[..., None] * (paint[1] - paint[0])
   if len(picture) == steps:
     return np.ascontiguousarray(picture)
   return np.repeat(picture, steps, 0)
 
 
-def backdrop_mix(background: str, size: int, shake: float, shift: np.ndarray,
-                 slope: np.ndarray, tile: np.ndarray) -> np.ndarray:
+def backdrop_mix(
+  background: str,
+  size: int,
+  shake: float,
+  shift: np.ndarray,
+  slope: np.ndarray,
+  tile: np.ndarray,
+) -> np.ndarray:
   """Share of the second colour of a 'gradient' or 'checker' background.
 
   Args:
@@ -804,8 +891,8 @@ def backdrop_mix(background: str, size: int, shake: float, shift: np.ndarray,
   Returns:
     (T, H, W) float32 in [0, 1].
   """
-  grid = (np.arange(size) + 0.5 - shift[:, :, None])  # (T, 2, size)
-  if background == 'gradient':
+  grid = np.arange(size) + 0.5 - shift[:, :, None]  # (T, 2, size)
+  if background == "gradient":
     reach = size / 2 + shake
     grid = (grid - size / 2) * slope[:, None] / (2 * reach * math.sqrt(2))
     grid = grid.astype(np.float32)
@@ -829,8 +916,9 @@ def checker_wave(offset: np.ndarray, size: int) -> np.ndarray:
   return (2 * edge).clip(-1, 1).astype(np.float32)
 
 
-def _rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray
-         ) -> np.ndarray:
+def _rgb(
+  hue: np.ndarray, saturation: np.ndarray, value: np.ndarray
+) -> np.ndarray:
   """HSV to RGB, all in [0, 1]: (N,) each -> (N, 3)."""
   k = (np.array([5.0, 3.0, 1.0]) + 6 * np.asarray(hue)[:, None]) % 6
   drop = np.minimum(np.minimum(k, 4 - k), 1).clip(0)
@@ -851,37 +939,39 @@ def _unit(angle: float | np.ndarray) -> np.ndarray:
   return np.stack([np.cos(angle), np.sin(angle)], -1)
 
 
-def _choose(rng: np.random.Generator, value: str, choices: tuple[str, ...]
-            ) -> str:
+def _choose(
+  rng: np.random.Generator, value: str, choices: tuple[str, ...]
+) -> str:
   """`value`, or one of the choices when it is 'mixed'; one draw either way."""
   drawn = choices[int(rng.integers(len(choices)))]
-  return drawn if value == 'mixed' else value
+  return drawn if value == "mixed" else value
 
 
 def _error(name: str, value: Any, rule: str) -> ValueError:
   return ValueError(
-      f'data.options.{name} of sprites must be {rule}; it is {value!r}.')
+    f"data.options.{name} of sprites must be {rule}; it is {value!r}."
+  )
 
 
 def _integer(name: str, value: Any) -> int:
   if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-    raise _error(name, value, 'an integer')
+    raise _error(name, value, "an integer")
   return int(value)
 
 
 def _number(name: str, value: Any) -> float:
   good = isinstance(value, (int, float, np.integer, np.floating))
   if isinstance(value, bool) or not good or not math.isfinite(value):
-    raise _error(name, value, 'a finite number')
+    raise _error(name, value, "a finite number")
   return float(value)
 
 
 def _pair(name: str, value: Any) -> tuple:
   if isinstance(value, str) or not isinstance(value, Iterable):
-    raise _error(name, value, 'a range (low, high)')
+    raise _error(name, value, "a range (low, high)")
   value = tuple(value)
   if len(value) != 2:
-    raise _error(name, value, 'a range (low, high)')
+    raise _error(name, value, "a range (low, high)")
   return value
 
 
@@ -891,6 +981,7 @@ def _names(name: str, value: Any, known: tuple[str, ...]) -> tuple[str, ...]:
     if item not in known:
       near = difflib.get_close_matches(str(item), known, 1, 0.0)[0]
       raise ValueError(
-          f'data.options.{name} of sprites has no {item!r}; the nearest is '
-          f'{near!r}. There are: {", ".join(known)}.')
+        f"data.options.{name} of sprites has no {item!r}; the nearest is "
+        f"{near!r}. There are: {', '.join(known)}."
+      )
   return value

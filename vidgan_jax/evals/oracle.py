@@ -101,9 +101,10 @@ class Evaluator:
     oracle/real_position_error: mean distance of the places that it finds from
       the true ones, pixels, in clips whose number it finds;
     oracle/generated_clips, oracle/real_clips: how many were looked at.
-  A value that nothing was found for is NaN. The true number and places come
-  with the source (supervision 'truth') or are made again from its world and
-  split; a source that allows neither gets no such values.
+  A value that nothing was found for is NaN. The true number and places are
+  made again from the world and the split (`source.split`, or 'test'), and count
+  only for clips whose pixels agree; where none does, for instance because a
+  random op flips them, the two values that need them are left out.
   """
 
   def __init__(self, num: int = 256, seed: int = 0):
@@ -177,25 +178,24 @@ def _real(source, world: sprites.World, num: int, steps: int
   if 'label' in examples[0]:
     values['oracle/real_class_accuracy'] = _mean(
         f.label == int(e['label']) for f, e in zip(seen, examples))
-  if 'count' in examples[0]:
-    truth = examples
-  elif hasattr(source, 'split'):
-    options = dict(source.world, supervision='truth')
-    truth = sprites.make(source.split, size=len(source), **options)
-    truth = truth.read(indices)
-  else:
-    return seen, values
-  values['oracle/real_count_accuracy'] = _mean(
-      f.count == e['count'] and f.explained >= EXPLAINED
-      for f, e in zip(seen, truth))
-  errors = []
+  # The truth is made again; a clip may be cut from its source's clip.
+  options = dict(source.world, supervision='truth')
+  truth = sprites.make(getattr(source, 'split', 'test'), size=len(source),
+                       **options).read(indices)
+  right, errors = [], []
   for f, clip, e in zip(seen, clips, truth):
-    # Clips that were cut from the source's elsewhere have other places.
-    if f.count == e['count'] and np.array_equal(clip, e['video'][:steps]):
-      true = e['positions'][:steps, None, :f.count]
+    starts = [s for s in range(len(e['video']) - steps + 1)
+              if np.array_equal(clip, e['video'][s:s + steps])]
+    if not starts:
+      continue
+    right.append(f.count == e['count'] and f.explained >= EXPLAINED)
+    if f.count == e['count']:
+      true = e['positions'][starts[0]:starts[0] + steps, None, :f.count]
       gap = np.sqrt(((f.positions[:, :, None] - true) ** 2).sum(-1)).min(-1)
       errors.extend(gap[np.isfinite(gap)])
-  values['oracle/real_position_error'] = _mean(errors)
+  if right:
+    values['oracle/real_count_accuracy'] = _mean(right)
+    values['oracle/real_position_error'] = _mean(errors)
   return seen, values
 
 

@@ -18,11 +18,28 @@ import jax.numpy as jnp
 
 from vidgan_jax.models import layers
 
+def _variant(widths, blocks, style, d_widths, joint):
+  return {
+    "generator": {"widths": widths, "blocks": blocks, "style_dim": style},
+    "discriminator": {"widths": d_widths, "blocks": blocks, "joint": joint},
+  }
+
+
+# Widths from the smallest picture (4 x 4 at the resolution named) upwards, and
+# for the discriminator downwards.
 VARIANTS = {
-  "XS": {
-    "generator": {"widths": (96, 64, 32), "content_dim": 32},
-    "discriminator": {"widths": (32, 64, 96)},
-  },
+  # 0.36 M parameters, 32 px: trains on two CPU cores.
+  "XS": _variant((64, 48, 32), 1, 128, (32, 48, 64), 128),
+  # 2.9 M, 32 px.
+  "S": _variant((256, 128, 64), 1, 256, (64, 128, 256), 256),
+  # 8 M, 64 px.
+  "M": _variant((384, 256, 128, 64), 1, 256, (64, 128, 256, 384), 256),
+  # 28 M, 128 px.
+  "L": _variant((512, 512, 256, 128, 64), 2, 512, (64, 128, 256, 512, 512), 512),
+  # 90 M, 256 px.
+  "XL": _variant(
+    (768, 768, 768, 512, 256, 128), 2, 512, (128, 256, 512, 768, 768, 768), 512
+  ),
 }
 
 
@@ -179,7 +196,7 @@ class Generator(nn.Module):
         y = layers.conv(width, gain=0.1, dtype=self.dtype)(y)
         x = x + y
       if self.temporal and x.shape[1] <= 32:
-        x = layers.TemporalMix(self.dtype)(x, t)
+        x = layers.TemporalMix(dtype=self.dtype)(x, t)
       if level < len(self.widths) - 1:
         drawn = layers.conv(self.channels, 1, 0.1, dtype=self.dtype)
         picture = picture + drawn(layers.rms_norm(x))
@@ -206,7 +223,7 @@ class Discriminator(nn.Module):
   blocks: int = 1
   patch: int = 2
   joint: int = 128
-  frame_head: bool = True
+  temporal_head: bool = False  # Also looks at the whole clip at half size.
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -214,24 +231,12 @@ class Discriminator(nn.Module):
     self, video: jax.Array, given: dict, times: jax.Array
   ) -> layers.Scores:
     b, t, h, w, c = video.shape
-    x = video.reshape(b * t, h, w, c).astype(self.dtype)
-    x = layers.space_to_depth(x, self.patch)
-    x = layers.leaky_relu(layers.conv(self.widths[0], dtype=self.dtype)(x))
-    for level, width in enumerate(self.widths):
-      if level:
-        x = layers.downsample(x)
-      if x.shape[-1] != width:
-        x = layers.conv(width, 1, dtype=self.dtype)(x)
-      for _ in range(self.blocks):
-        y = layers.leaky_relu(layers.conv(width, dtype=self.dtype)(x))
-        y = layers.leaky_relu(layers.conv(width, gain=0.5, dtype=self.dtype)(y))
-        x = (x + y) * 0.8
-    frame_features = x  # (B*T, 4, 4, C)
-    heads = []
-    if self.frame_head:
-      y = x.reshape(b * t, -1)
-      y = layers.leaky_relu(nn.Dense(self.joint, dtype=self.dtype)(y))
-      heads.append((y.reshape(b, t, -1), (frame_features,)))
+    frames = video.reshape(b * t, h, w, c).astype(self.dtype)
+    # --- Each frame alone.
+    x = layers.space_to_depth(frames, self.patch)
+    x, features = self._trunk(x, self.widths)
+    y = nn.Dense(self.joint, dtype=self.dtype)(x.reshape(b * t, -1))
+    heads = [(layers.leaky_relu(y).reshape(b, t, -1), features)]
     # --- The clip: features of all frames side by side, and the time gaps.
     gaps = jnp.log(jnp.maximum(times[:, 1:] - times[:, :-1], 1e-3))
     base = _base(self)
@@ -245,6 +250,14 @@ class Discriminator(nn.Module):
       nn.Dense(self.joint, dtype=self.dtype)(x.reshape(b, -1))
     )
     heads.append((x[:, None], (x,)))
+    # --- The motion: the whole clip at half its size (Clark et al. 2019).
+    if self.temporal_head:
+      y = layers.space_to_depth(layers.downsample(frames), self.patch)
+      y, features = self._trunk(y, self.widths[:-1], frames=t)
+      y = y.reshape(b, t, -1, y.shape[-1]).mean((1, 2))
+      y = layers.leaky_relu(nn.Dense(self.joint, dtype=self.dtype)(y))
+      heads.append((y[:, None], features))
+    # --- Logits.
     logits = []
     for y, _ in heads:
       y = y.astype(jnp.float32)
@@ -259,3 +272,21 @@ class Discriminator(nn.Module):
         logit += jnp.sum(embed[:, None] * y, -1) / math.sqrt(y.shape[-1])
       logits.append(logit)
     return layers.Scores(tuple(logits), tuple(f for _, f in heads))
+
+  def _trunk(self, x, widths, frames=0):
+    """Residual blocks, halving after each width; mixes `frames` if given."""
+    features = []
+    x = layers.leaky_relu(layers.conv(widths[0], dtype=self.dtype)(x))
+    for level, width in enumerate(widths):
+      if level:
+        x = layers.downsample(x)
+      if x.shape[-1] != width:
+        x = layers.conv(width, 1, dtype=self.dtype)(x)
+      for _ in range(self.blocks):
+        y = layers.leaky_relu(layers.conv(width, dtype=self.dtype)(x))
+        y = layers.leaky_relu(layers.conv(width, gain=0.5, dtype=self.dtype)(y))
+        x = (x + y) * 0.8  # Keeps the variance about where it was.
+      if frames:
+        x = layers.TemporalMix(gain=0.5, dtype=self.dtype)(x, frames)
+      features.append(x)
+    return x, tuple(features)

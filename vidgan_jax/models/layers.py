@@ -98,12 +98,14 @@ def depth_to_space(x: jax.Array, size: int) -> jax.Array:
 
 
 class TemporalMix(nn.Module):
-  """Residual mixing of each frame with its two neighbours, zero at the start.
+  """Residual mixing of each frame with its two neighbours.
 
-  Per channel and frame offset, so its cost is small beside a convolution; at
-  the ends of the clip the frame itself is repeated.
+  One matrix product a pixel, so its cost is small beside a convolution; at
+  the ends of the clip the frame itself is repeated. With gain 0 it is the
+  identity at the start.
   """
 
+  gain: float = 0.0
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -112,7 +114,7 @@ class TemporalMix(nn.Module):
     clip = x.reshape(n // frames, frames, h * w, c)
     past = jnp.concatenate([clip[:, :1], clip[:, :-1]], 1)
     future = jnp.concatenate([clip[:, 1:], clip[:, -1:]], 1)
-    mixed = nn.Dense(c, kernel_init=he(0.0), dtype=self.dtype)(
+    mixed = nn.Dense(c, kernel_init=he(self.gain), dtype=self.dtype)(
       jnp.concatenate([past, clip, future], -1)
     )
     return x + mixed.reshape(n, h, w, c)

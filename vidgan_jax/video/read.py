@@ -134,6 +134,7 @@ class Reader:
     self.damaged = 0
     self.ended = ""
     self._size, self._upscale = size, upscale
+    self._rotation, self._turn = None, (False, 1, 1)
     self._target = None  # (height, width) of every frame before it is turned
     self._reformatter = reformatter.VideoReformatter()
     try:
@@ -323,7 +324,12 @@ class Reader:
         f"{self.path}: frames of format {picture.format.name} cannot be"
         f" converted ({_reason(error)})"
       ) from None
-    return _upright(image, picture)
+    # Looking at a frame's side data ties it into a cycle that only the garbage
+    # collector frees, hundreds of frames later: look when there is news.
+    if picture.rotation != self._rotation:
+      self._rotation = picture.rotation
+      self._turn = _orientation(picture)
+    return _upright(image, *self._turn)
 
 
 def frames(
@@ -376,8 +382,8 @@ def _reason(error: BaseException) -> str:
   return (getattr(error, "strerror", None) or str(error) or "no reason").strip()
 
 
-def _upright(image: np.ndarray, picture: av.VideoFrame) -> np.ndarray:
-  """Applies the display matrix: quarter turns and mirrors.
+def _orientation(picture: av.VideoFrame) -> tuple[bool, int, int]:
+  """What the display matrix asks for: (transpose?, step of y, step of x).
 
   The matrix maps stored (x, y) to shown (a x + c y, b x + d y). Angles that
   are not near a quarter turn are nonsense in practice and are ignored.
@@ -385,12 +391,17 @@ def _upright(image: np.ndarray, picture: av.VideoFrame) -> np.ndarray:
   try:
     matrix = picture.side_data[sidedata.Type.DISPLAYMATRIX]
   except KeyError:
-    return image
+    return False, 1, 1
   a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(float)
   straight, turned = abs(a) + abs(d), abs(b) + abs(c)
   if min(straight, turned) > 0.2 * max(straight, turned):
-    return image
-  if turned > straight:
-    image, a, d = image.swapaxes(0, 1), c, b
-  image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-  return np.ascontiguousarray(image)
+    return False, 1, 1
+  transpose = turned > straight
+  x, y = (c, b) if transpose else (a, d)
+  return transpose, -1 if y < 0 else 1, -1 if x < 0 else 1
+
+
+def _upright(image: np.ndarray, transpose: bool, y: int, x: int) -> np.ndarray:
+  """Transposes, then reverses the axes whose step is -1."""
+  image = image.swapaxes(0, 1) if transpose else image
+  return np.ascontiguousarray(image[::y, ::x])

@@ -1,0 +1,562 @@
+"""What a run tells: terminal, log.txt, metrics.jsonl, TensorBoard, samples/.
+
+`metrics.jsonl` has one JSON object a line and a step, in the order of the
+steps; `read` reads it. A run that goes on at step k drops the lines of later
+steps first, so that each step is there once. JSON knows no NaN: numbers that
+are not finite are the texts "NaN", "Infinity" and "-Infinity".
+
+TensorBoard files are written through CLU. TensorFlow, which it needs, takes
+seconds to import, so a thread does that, from the first thing there is to
+write on; all other slow writing is done by the same thread. Where the two are
+not installed everything else is written and one line says what is not.
+
+TensorBoard has no video summaries: a GIF inside of an image summary plays.
+
+Only process 0 writes; in others all calls are cheap and do nothing.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import concurrent.futures
+import contextlib
+import json
+import logging
+import math
+import os
+import pathlib
+import shutil
+import sys
+import threading
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+_LOGGER = logging.getLogger("vidgan_jax")
+
+
+class MetricsError(RuntimeError):
+  """The workdir cannot be written."""
+
+
+class Writer:
+  """Writes all that a run tells; use as a context manager or call `close`."""
+
+  def __init__(
+    self,
+    workdir: str | os.PathLike[str],
+    *,
+    every: float = 10.0,
+    tensorboard: bool = True,
+  ):
+    """Opens the log.
+
+    Args:
+      workdir: folder of the run; must exist.
+      every: seconds between two progress lines where the output is no
+        terminal; on a terminal one line is rewritten.
+      tensorboard: whether to write TensorBoard files.
+    """
+    self._workdir = pathlib.Path(workdir)
+    self._main = jax.process_index() == 0
+    self._every, self._tensorboard = every, tensorboard
+    self._board: Any = None  # CLU's writer, made by the thread
+    self._sums: dict[str, list[float]] = {}  # since the last line
+    self._row: dict[str, Any] = {}  # the last line of metrics.jsonl,
+    self._row_at = 0  # and where in the file it begins
+    self._progress = _Progress(every)
+    self._jobs: list[concurrent.futures.Future] = []
+    self._handlers: list[tuple[logging.Logger, logging.Handler]] = []
+    if not self._main:
+      return
+    self._thread = concurrent.futures.ThreadPoolExecutor(1, "metrics")
+    self._file = _open(self._workdir / "metrics.jsonl", "a")
+    self._open_log()
+
+  def _open_log(self) -> None:
+    screen = _Screen(self._progress)
+    file = logging.StreamHandler(_open(self._workdir / "log.txt", "a"))
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    self._old = _LOGGER.level, _LOGGER.propagate
+    _LOGGER.setLevel(logging.INFO)
+    _LOGGER.propagate = False
+    self._handle(_LOGGER, screen, file)
+    # Other libraries: only what they warn of.
+    root = logging.getLogger()
+    for handler in (_Screen(self._progress), _Other(file)):
+      if isinstance(handler, _Other) or not root.handlers:
+        handler.setLevel(logging.WARNING)
+        self._handle(root, handler)
+
+  def _handle(self, logger: logging.Logger, *handlers: Any) -> None:
+    for handler in handlers:
+      logger.addHandler(handler)
+      self._handlers.append((logger, handler))
+
+  def __enter__(self) -> "Writer":
+    return self
+
+  def __exit__(self, kind, error, trace) -> None:
+    if kind is None:
+      self.close()
+      return
+    with contextlib.suppress(Exception):  # the error that is there says more
+      self.close()
+
+  # ---------------------------------------------------------------- text
+
+  def log(self, text: str) -> None:
+    """A line, or several, for the terminal and log.txt."""
+    if self._main:
+      _LOGGER.info("%s", text)
+
+  def text(self, step: int, name: str, text: str) -> None:
+    """A text for TensorBoard (Markdown)."""
+    self._to_board(lambda board: board.write_texts(step, {name: text}))
+
+  def hparams(self, values: Mapping[str, Any]) -> None:
+    """What TensorBoard lists as hyperparameters: numbers, texts, truths."""
+    values = dict(values)
+    self._to_board(lambda board: board.write_hparams(values))
+
+  # ------------------------------------------------------------- numbers
+
+  def start(self, step: int, total: int, batch: int) -> None:
+    """Says that the loop begins; steps after `step` are forgotten.
+
+    Args:
+      step: steps done before.
+      total: steps of the whole run.
+      batch: clips in a step.
+    """
+    self._batch = batch
+    self._progress.start(step, total, batch)
+    if not self._main:
+      return
+    self._forget(step)
+
+  def step(
+    self, step: int, metrics: Mapping[str, Any], *, write: bool = True
+  ) -> dict[str, float]:
+    """Takes the metrics of one step; waits until the device has them.
+
+    Call it for step n after step n+1 was dispatched: the device is never idle.
+
+    What a line says of 'g/...' and 'd/...' is the mean over the steps since
+    the line before (of those that have it: a penalty may be rare), of all
+    others the last value.
+
+    Args:
+      step: steps done, this one included.
+      metrics: name -> scalar arrays.
+      write: whether a line is due.
+
+    Returns:
+      The values of this step alone, as floats.
+    """
+    values = {k: float(v) for k, v in jax.device_get(dict(metrics)).items()}
+    if not self._main:
+      return values
+    for name, value in values.items():
+      mean = name.startswith(("g/", "d/"))
+      old = self._sums.get(name, [0.0, 0]) if mean else [0.0, 0]
+      self._sums[name] = [old[0] + value, old[1] + 1]
+    self._progress.step(step, values)
+    if write:
+      row = {name: s / n for name, (s, n) in self._sums.items()}
+      self._sums = {}
+      if self._progress.rate:
+        row["steps_per_second"] = self._progress.rate
+      self.scalars(step, row)
+    return values
+
+  def scalars(self, step: int, values: Mapping[str, float]) -> None:
+    """Writes numbers of a step; a second call for the step adds to its line.
+
+    Args:
+      step: steps done; never less than in the call before.
+      values: name -> number.
+    """
+    if not self._main:
+      return
+    self._check()
+    values = {name: float(value) for name, value in values.items()}
+    with _told(self._file.name):
+      if step == self._row.get("step"):
+        self._file.truncate(self._row_at)
+        self._file.seek(self._row_at)
+      else:
+        self._row = {"step": step}
+        if getattr(self, "_batch", None):
+          self._row["kimg"] = step * self._batch / 1000
+        self._row_at = self._file.seek(0, os.SEEK_END)
+      self._row |= {name: _json(value) for name, value in values.items()}
+      self._file.write(json.dumps(self._row, allow_nan=False) + "\n")
+      self._file.flush()
+    self._to_board(lambda board: board.write_scalars(step, values))
+
+  def pause_ended(self) -> None:
+    """Leaves the time since the last step out of the rate."""
+    self._progress.pause_ended()
+
+  def _forget(self, step: int) -> None:
+    """Drops the lines of later steps, and a line cut short by a crash."""
+    path = self._workdir / "metrics.jsonl"
+    lines = []
+    for line in path.read_text().splitlines():
+      with contextlib.suppress(ValueError, TypeError, KeyError):
+        if json.loads(line)["step"] <= step:
+          lines.append(line + "\n")
+    part = path.with_name(".metrics.jsonl.part")
+    with _told(path):
+      part.write_text("".join(lines))
+      self._file.close()
+      part.replace(path)
+      self._file = path.open("a")
+    if lines:
+      self._row = json.loads(lines[-1])
+      self._row_at = self._file.tell() - len(lines[-1].encode())
+
+  # ------------------------------------------------------------ pictures
+
+  def videos(
+    self, step: int, videos: Mapping[str, np.ndarray], fps: float = 10.0
+  ) -> None:
+    """Writes clips to samples/ and TensorBoard.
+
+    `samples/STEP.gif` plays the clips in a grid, `samples/STEP.png` has a film
+    strip a clip, of the first eight; names other than 'samples' are
+    `samples/NAME_STEP`.
+
+    Args:
+      step: steps done.
+      videos: name -> (N, T, H, W, C) uint8, C 1 or 3.
+      fps: frames per second of the GIF.
+    """
+    if not self._main:
+      return
+    for name, video in videos.items():
+      video = np.asarray(video)
+      if video.ndim != 5 or video.dtype != np.uint8 or not video.size:
+        raise ValueError(
+          f"clips of {name!r} must be (N, T, H, W, C) uint8 and not empty, "
+          f"but are {video.shape} {video.dtype}"
+        )
+      if video.shape[-1] != 3:
+        video = np.repeat(video[..., :1], 3, -1)
+      self._submit(
+        lambda name=name, video=video: self._pictures(step, name, video, fps)
+      )
+
+  def _pictures(
+    self, step: int, name: str, video: np.ndarray, fps: float
+  ) -> None:
+    """In the thread."""
+    from vidgan_jax.video import write
+
+    folder = self._workdir / "samples"
+    stem = f"{step:07d}" if name == "samples" else f"{name}_{step:07d}"
+    # Small clips are enlarged, without blur, to be seen.
+    scale = max(1, 96 // max(video.shape[2:4]))
+    moving = write.grid(video)
+    strips = np.concatenate([write.strip(clip) for clip in video[:8]])
+    with _told(folder):
+      folder.mkdir(exist_ok=True)
+      write.write(folder / f"{stem}.gif", moving, fps, scale=scale)
+      write.write(folder / f"{stem}.png", strips[None], scale=scale)
+    gif = (folder / f"{stem}.gif").read_bytes()
+    size = [scale * n for n in moving.shape[1:3]]
+    self._to_board(lambda board: board.write_gif(step, name, gif, size))
+    self._to_board(
+      lambda board: board.write_images(step, {f"{name}_strip": strips[None]})
+    )
+
+  # -------------------------------------------------------------- thread
+
+  def _to_board(self, job: Callable[[Any], None]) -> None:
+    """Runs `job(board)` in the thread."""
+    if not (self._main and self._tensorboard):
+      return
+
+    def run():
+      if self._board is None and self._tensorboard:
+        self._board = self._open_board()
+      if self._board is not None:
+        with _told(self._workdir):
+          job(self._board)
+          self._board.flush()
+
+    if threading.current_thread().name.startswith("metrics"):
+      run()  # it is the thread
+    else:
+      self._submit(run)
+
+  def _open_board(self) -> Any:
+    try:
+      return _board(str(self._workdir))
+    except ImportError as e:
+      self._tensorboard = False
+      self.log(
+        f"TensorBoard files are not written: {e}. Install them with `pip "
+        "install 'vidgan_jax[tf]'`; metrics.jsonl and samples/ have the same."
+      )
+      return None
+
+  def _submit(self, job: Callable[[], None]) -> None:
+    self._check()
+    # A slow disk may not fill the memory with clips.
+    while len(self._jobs) > 16:
+      self._jobs[0].exception()
+      self._check()
+    self._jobs.append(self._thread.submit(job))
+
+  def _check(self) -> None:
+    """Raises what went wrong in the thread."""
+    done = [job for job in self._jobs if job.done()]
+    self._jobs = [job for job in self._jobs if not job.done()]
+    for job in done:
+      job.result()
+
+  def close(self) -> None:
+    """Writes what is left; raises what could not be written."""
+    self._progress.end()
+    if not self._main:
+      return
+    try:
+      self._thread.shutdown(wait=True)
+      self._check()
+    finally:
+      if self._board is not None:
+        with contextlib.suppress(Exception):
+          self._board.close()
+      self._file.close()
+      for logger, handler in self._handlers:
+        logger.removeHandler(handler)
+        if logger is _LOGGER and not isinstance(handler, _Screen):
+          handler.stream.close()
+      if self._handlers:
+        level, _LOGGER.propagate = self._old
+        _LOGGER.setLevel(level)
+      self._handlers = []
+
+
+# ---------------------------------------------------------------- progress
+
+
+class _Progress:
+  """The line that says how far, how fast and how long still."""
+
+  def __init__(self, every: float):
+    self._every = every
+    self._total = 0
+    self._shown = 0.0  # when
+    self._width = 0  # of the line on the terminal, 0: none
+    self.rate = 0.0  # steps per second, pauses left out
+
+  def start(self, step: int, total: int, batch: int) -> None:
+    self._total, self._batch = total, batch
+    self._mark = time.perf_counter(), step
+    self._last = step
+
+  def pause_ended(self) -> None:
+    # The rate is measured anew from here.
+    self._mark = time.perf_counter(), self._last
+
+  def step(self, step: int, values: Mapping[str, float]) -> None:
+    if not self._total or jax.process_index():
+      return
+    now = time.perf_counter()
+    then, first = self._mark
+    if now - then > 1.0 and step > first:
+      self.rate = (step - first) / (now - then)
+      if now - then > 20.0:  # forget how fast it was long ago
+        self._mark = now, step
+    self._last = step
+    terminal = sys.stdout.isatty()
+    wait = 0.2 if terminal else self._every
+    if now - self._shown < wait and step < self._total:
+      return
+    self._shown = now
+    line = self._line(step, values)
+    if terminal:
+      line = line[: shutil.get_terminal_size().columns - 1]
+      print(f"\r{line:<{self._width}}", end="", flush=True)
+      self._width = len(line)
+    else:
+      print(line, flush=True)
+
+  def _line(self, step: int, values: Mapping[str, float]) -> str:
+    parts = [
+      f"step {step}/{self._total}",
+      f"{step * self._batch / 1000:.1f} kimg",
+    ]
+    if self.rate:
+      left = round((self._total - step) / self.rate)
+      rate = self.rate
+      parts += [
+        f"{rate:.2f} steps/s" if rate < 10 else f"{rate:.0f} steps/s",
+        f"ETA {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}",
+      ]
+    keys = [k for k in ("d/loss", "g/loss") if k in values]
+    parts += [f"{k} {values[k]:.3f}" for k in keys]
+    if values.get("skipped"):
+      parts.append(f"skipped {values['skipped']:.0f}")
+    return "  ".join(parts)
+
+  def clear(self) -> None:
+    """Makes room for another line."""
+    if self._width:
+      print("\r" + " " * self._width + "\r", end="", flush=True)
+      self._width = 0
+
+  def end(self) -> None:
+    if self._width:
+      print(flush=True)
+      self._width = 0
+
+
+class _Screen(logging.Handler):
+  """Prints messages above the progress line."""
+
+  def __init__(self, progress: _Progress):
+    super().__init__()
+    self._progress = progress
+
+  def emit(self, record: logging.LogRecord) -> None:
+    self._progress.clear()
+    text = record.getMessage()
+    if record.levelno >= logging.WARNING:
+      text = f"{record.levelname.capitalize()}: {text}"
+    print(text, flush=True)
+
+
+class _Other(logging.Handler):
+  """Hands the warnings of other libraries to the log file's handler."""
+
+  def __init__(self, file: logging.Handler):
+    super().__init__()
+    self._log_file = file
+
+  def emit(self, record: logging.LogRecord) -> None:
+    self._log_file.handle(record)
+
+
+# ------------------------------------------------------------- tensorboard
+
+
+def _board(workdir: str) -> Any:
+  """CLU's writer, with moving pictures."""
+  from vidgan_jax import config as config_lib
+  from vidgan_jax.data import pipeline
+
+  try:
+    tf = pipeline.import_tensorflow()
+  except config_lib.ConfigError as e:
+    raise ImportError("TensorFlow cannot be imported") from e
+  from clu import metric_writers
+  from tensorboard.plugins.image import metadata
+
+  class Board(metric_writers.SummaryWriter):
+    """CLU's `write_videos` writes nothing; this does."""
+
+    def write_gif(self, step, name, gif, size):
+      height, width = size
+      data = metadata.create_summary_metadata(display_name=None, description="")
+      with self._summary_writer.as_default():
+        tf.summary.write(
+          name,
+          tf.constant([str(width).encode(), str(height).encode(), gif]),
+          step=step,
+          metadata=tf.compat.v1.SummaryMetadata.FromString(
+            data.SerializeToString()
+          ),
+        )
+
+  return Board(workdir)
+
+
+# ----------------------------------------------------------------- helpers
+
+
+def read(path: str | os.PathLike[str]) -> list[dict[str, float]]:
+  """Reads the lines of a `metrics.jsonl`, or of the one in a workdir."""
+  path = pathlib.Path(path)
+  if path.is_dir():
+    path = path / "metrics.jsonl"
+  return [
+    {
+      name: float(value) if isinstance(value, str) else value
+      for name, value in json.loads(line).items()
+    }
+    for line in path.read_text().splitlines()
+  ]
+
+
+def overview(params: Any, name: str) -> str:
+  """A table of a network's parameters, a row for each of its parts.
+
+  Args:
+    params: nested dict of arrays or ShapeDtypeStructs.
+    name: of the network.
+  """
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  total = sum(leaf.size for _, leaf in leaves)
+  rows: dict[str, list[Any]] = {}
+  for path, leaf in leaves:
+    part = jax.tree_util.keystr(path[:1], simple=True)
+    row = rows.setdefault(part, [0, 0, ()])
+    row[0] += 1
+    row[1] += leaf.size
+    row[2] = max(row[2], leaf.shape, key=math.prod)
+  width = max([len(name), *map(len, rows)], default=0) + 2
+  lines = [f"{name:<{width}}{'arrays':>7}{'parameters':>13}  largest"]
+  for part, (arrays, size, shape) in rows.items():
+    shape = " x ".join(map(str, shape)) or "scalar"
+    lines.append(f"{part:<{width}}{arrays:>7}{size:>13,}  {shape}")
+  lines.append(f"{'total':<{width}}{len(leaves):>7}{total:>13,}")
+  return "\n".join(lines)
+
+
+def stack(clips: list[Any]) -> np.ndarray:
+  """Makes one array of examples, for `Writer.videos`.
+
+  Args:
+    clips: examples, dicts with `video` (T, H, W, C), uint8 or float32 in
+      [-1, 1]; or such arrays.
+
+  Returns:
+    uint8 (N, T, H, W, C), cut to the shortest and smallest.
+  """
+  videos = [
+    np.asarray(c["video"] if isinstance(c, Mapping) else c) for c in clips
+  ]
+  t, h, w = np.min([v.shape[:3] for v in videos], axis=0)
+  videos = np.stack([v[:t, :h, :w] for v in videos])
+  if videos.dtype == np.uint8:
+    return videos
+  return np.round((np.clip(videos, -1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+def _json(value: float) -> float | str:
+  if math.isfinite(value):
+    return value
+  return "NaN" if math.isnan(value) else f"{'-' * (value < 0)}Infinity"
+
+
+def _open(path: pathlib.Path, mode: str) -> Any:
+  with _told(path):
+    return path.open(mode)
+
+
+@contextlib.contextmanager
+def _told(path: Any):
+  """Turns an error of the disk into a sentence."""
+  try:
+    yield
+  except OSError as e:
+    raise MetricsError(
+      f"{path} cannot be written: {e.strerror or e}. Make room or mend its "
+      "rights, and start the same command again: the run goes on from its "
+      "last checkpoint."
+    ) from e
