@@ -462,7 +462,9 @@ def test_one_network_alone(tmp_path):
   assert bits(checkpoint.restore_params(tmp_path, "d").params) == bits(state.d)
   with pytest.raises(checkpoint.CheckpointError, match="Did you mean 'ema'"):
     checkpoint.restore_params(tmp_path, "emma")
-  with pytest.raises(checkpoint.CheckpointError, match="does not exist"):
+  with pytest.raises(
+    checkpoint.CheckpointError, match="not exist; there is 1, 2"
+  ):
     checkpoint.restore_params(tmp_path / "checkpoints" / "3")
   flip(tmp_path / "checkpoints", 2, every=1000)
   assert checkpoint.restore_params(tmp_path).step == 1

@@ -248,6 +248,7 @@ def test_a_picture_that_does_not_decode_is_replaced():
   data = make(source=source)
   got, good = take(data, 14), take(make(source=Source(encoded=True)), 14)
   assert list(data.refused) == [2]
+  assert re.match("Invalid PNG data", data.refused[2])
   kept = replaced = 0
   for batch, wanted in zip(got, good):
     for row in range(4):

@@ -94,7 +94,6 @@ class Params:
   params: dict[str, Any]
   metadata: dict[str, Any]
   config: ml_collections.ConfigDict | None
-  metadata: dict[str, Any]
   path: str
 
 
@@ -475,9 +474,12 @@ def _find(path: Any) -> tuple[epath.Path, list[int]]:
       steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
       if steps:
         return folder, sorted(steps, reverse=True)
+  others = path.parent.iterdir() if path.parent.is_dir() else ()
+  others = sorted(int(p.name) for p in others if p.name.isdigit())
   raise CheckpointError(
     f"There is no checkpoint in {path}"
     + ("" if path.exists() else ", which does not exist")
+    + (f"; there is {', '.join(map(str, others))}" if others else "")
     + ". Name the workdir of a training run, or one checkpoints/STEP of it."
   )
 

@@ -24,6 +24,7 @@ import logging
 import math
 import os
 import pathlib
+import re
 import shutil
 import sys
 import threading
@@ -511,7 +512,11 @@ def overview(params: Any, name: str) -> str:
     row[2] = max(row[2], leaf.shape, key=math.prod)
   width = max([len(name), *map(len, rows)], default=0) + 2
   lines = [f"{name:<{width}}{'arrays':>7}{'parameters':>13}  largest"]
-  for part, (arrays, size, shape) in rows.items():
+  natural = lambda part: [
+    int(x) if x.isdigit() else x for x in re.split(r"(\d+)", part)
+  ]
+  for part in sorted(rows, key=natural):
+    arrays, size, shape = rows[part]
     shape = " x ".join(map(str, shape)) or "scalar"
     lines.append(f"{part:<{width}}{arrays:>7}{size:>13,}  {shape}")
   lines.append(f"{'total':<{width}}{len(leaves):>7}{total:>13,}")

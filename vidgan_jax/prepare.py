@@ -765,18 +765,23 @@ def _join(
       staged = [_staged(staging, file) for file in shard["files"]]
       if not path.exists():
         temporary = staging / "shard.tmp"
-        # A compressed image gains nothing from being compressed again.
-        writer = array_record_module.ArrayRecordWriter(
-          str(temporary), "group_size:1,uncompressed"
-        )
         try:
+          # A compressed image gains nothing from being compressed again.
+          writer = array_record_module.ArrayRecordWriter(
+            str(temporary), "group_size:1,uncompressed"
+          )
           for file in staged:
             for record in _read_staged(file):
               writer.write(record)
-        finally:
           writer.close()
-        _check_shard(temporary, len(shard["lengths"]), shard["bytes"])
-        os.replace(temporary, path)
+          _check_shard(temporary, len(shard["lengths"]), shard["bytes"])
+          os.replace(temporary, path)
+        except RuntimeError as error:  # the C++ library's only kind
+          codes = [c for c in _FULL if os.strerror(c) in str(error)]
+          code = codes[0] if codes else errno.EIO
+          raise OSError(code, os.strerror(code), str(path)) from error
+        finally:
+          temporary.unlink(missing_ok=True)
       for file in staged:
         file.unlink(missing_ok=True)
 
@@ -788,18 +793,14 @@ def _read_staged(path: pathlib.Path) -> Iterator[bytes]:
 
 
 def _check_shard(path: pathlib.Path, records: int, size: int) -> None:
-  """The writer keeps quiet about a full disk: look at what it wrote."""
+  """Whether the shard is whole, before what it was made of is deleted."""
   from array_record.python import array_record_module
 
-  try:
-    reader = array_record_module.ArrayRecordReader(str(path))
-    count = reader.num_records()
-    reader.close()
-  except (RuntimeError, ValueError, IndexError):
-    count = -1
+  reader = array_record_module.ArrayRecordReader(str(path))
+  count = reader.num_records()
+  reader.close()
   if count != records or path.stat().st_size < size:
-    path.unlink(missing_ok=True)
-    raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    raise OSError(errno.EIO, f"holds {count} of {records} records", str(path))
 
 
 def _describe(

@@ -448,8 +448,10 @@ def _decoded(example: Example) -> Example:
       with Image.open(io.BytesIO(data)) as picture:
         video.append(np.asarray(picture.convert("RGB")))
     except (OSError, ValueError, SyntaxError) as e:
-      raise DataError(f"picture {i} of the chosen cannot be read: {e}") from e
+      raise DataError(f"picture {i} cannot be decoded: {e}") from e
   out = {k: v for k, v in example.items() if k != "frames"}
+  if len({v.shape for v in video}) > 1:
+    raise DataError("its pictures are of different sizes")
   return out | {"video": np.stack(video)}
 
 

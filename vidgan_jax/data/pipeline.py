@@ -280,16 +280,14 @@ class Pipeline:
       try:
         example = self._source.read([index])[0]
         arrays.check_usable(example, self._plan)
+        values = [
+          np.asarray(example[k], _DTYPES.get(k, np.uint8)) for k in self._fields
+        ]
         break
       except Exception as e:  # whatever a source may raise
         self._refuse(index, e)
         offset += 1
     arrays.check_label(example, self.num_classes, f"clip {index}", self._name)
-    values = [example[k] for k in self._fields]
-    values = [
-      np.asarray(v, _DTYPES.get(k, np.uint8))
-      for k, v in zip(self._fields, values)
-    ]
     return values, index, offset
 
   def _one_by_one(self, step: int) -> Any:
@@ -304,7 +302,9 @@ class Pipeline:
         try:
           clip = make(tf.constant(position, tf.int64), example)
         except tf.errors.OpError as e:
-          self._refuse(index, e)
+          # The reason is the last line that is not about the graph.
+          lines = [s for s in e.message.splitlines() if s and "[[" not in s]
+          self._refuse(index, arrays.DataError(lines[-1]))
           offset += 1
       clips.append(jax.tree.map(lambda x: x.numpy(), clip))
     return _stack(clips, self._name)

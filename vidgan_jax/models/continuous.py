@@ -76,18 +76,21 @@ class Motion(nn.Module):
         padding="VALID",
         kernel_init=layers.he(),
       )(codes)
-      codes = layers.leaky_relu(codes)
+      codes = layers.rms_norm(layers.leaky_relu(codes))
     position = times / self.period
     left = jnp.clip(jnp.floor(position), 0, codes.shape[1] - 2)
     share = (position - left)[..., None]  # In [0, 1] within the grid.
     left = left.astype(jnp.int32)
     pick = lambda x, i: jnp.take_along_axis(x, i[..., None], 1)
     # Waves: frequency, phase and amplitude come from the cell's left code.
-    dense = lambda name: nn.Dense(self.features, name=name)(codes)
-    base = 2.0 ** jnp.linspace(0.0, 3.0, self.features)
+    dense = lambda name, gain=1.0: nn.Dense(
+      self.features, kernel_init=layers.he(gain), name=name
+    )(codes)
+    base = 2.0 ** jnp.linspace(-1.0, 2.0, self.features)
     frequency = pick(base * (1 + jnp.tanh(dense("frequency"))), left)
     phase = pick(dense("phase"), left)
-    amplitude = pick(dense("amplitude"), left)
+    # Small at first: motion begins as straight lines between the codes.
+    amplitude = pick(dense("amplitude", 0.2), left)
     wave = lambda s: amplitude * jnp.sin(frequency * s + phase)
     lerp = lambda a, b: a + share * (b - a)
     # Without its linear part a wave is zero at both ends of its cell, so the
@@ -126,7 +129,7 @@ class Generator(nn.Module):
   content_dim: int = 64
   motion_dim: int = 16
   motion_features: int = 64
-  motion_period: float = 0.5
+  motion_period: float = 1.0
   motion_kernel: int = 3
   style_dim: int = 128
   temporal: bool = False
@@ -145,7 +148,7 @@ class Generator(nn.Module):
   def __call__(self, given: dict, z: dict, times: jax.Array) -> jax.Array:
     b, t = times.shape
     # --- Style of every frame: content, class and motion.
-    content = [layers.rms_norm(z["content"])]
+    content = [z["content"]]
     if self.num_classes:
       embed = nn.Embed(
         self.num_classes,
@@ -156,26 +159,17 @@ class Generator(nn.Module):
     w = jnp.concatenate(content, -1)
     for _ in range(2):
       w = layers.leaky_relu(nn.Dense(self.style_dim, kernel_init=layers.he())(w))
-    # The class and the content decide what kinds of motion there are.
-    motion = jnp.concatenate(
-      [
-        z["motion"],
-        jnp.repeat(
-          nn.Dense(self.motion_dim, name="motion_from_content")(w)[:, None],
-          z["motion"].shape[1],
-          1,
-        ),
-      ],
-      -1,
-    )
+    # Normalised like all that goes into the frames: what follows does not
+    # see its scale, so nothing else would keep it from growing without end.
+    w = layers.rms_norm(w)
     u = Motion(self.motion_period, self.motion_features, self.motion_kernel)(
-      motion, times
+      z["motion"], times
     )
     style = jnp.concatenate([jnp.repeat(w[:, None], t, 1), u], -1)
-    style = style.reshape(b * t, -1)
-    style = layers.leaky_relu(
-      nn.Dense(self.style_dim, kernel_init=layers.he(), name="join")(style)
-    ).astype(self.dtype)
+    style = nn.Dense(self.style_dim, kernel_init=layers.he(), name="join")(
+      style.reshape(b * t, -1)
+    )
+    style = layers.rms_norm(layers.leaky_relu(style)).astype(self.dtype)
     # --- The frame: from a 4 x 4 picture of the style to the pixels.
     base = _base(self)
     x = nn.Dense(

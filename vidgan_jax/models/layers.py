@@ -49,7 +49,7 @@ def rms_norm(x: jax.Array) -> jax.Array:
   statistics are taken in float32.
   """
   power = jnp.mean(jnp.square(x.astype(jnp.float32)), -1, keepdims=True)
-  return x * jax.lax.rsqrt(power + 1e-8).astype(x.dtype)
+  return x * jax.lax.rsqrt(power + 1e-6).astype(x.dtype)
 
 
 def upsample(x: jax.Array) -> jax.Array:

@@ -106,10 +106,10 @@ def frames(
   if options.layout == "strips":
     pictures = _strip(path, options)
   else:
-    pictures = (_picture(os.path.join(path, n)) for n in source.images)
+    pictures = _folder(path, source, tally)
   tally.codec = options.layout
   target = None
-  for i, picture in enumerate(pictures):
+  for i, picture in pictures:
     if target is None:
       height, width = read.fit(
         picture.height, picture.width, options.size, options.upscale
@@ -147,7 +147,25 @@ def _picture(path: str) -> Image.Image:
     raise read.VideoError(f"{path}: not an image ({why})") from None
 
 
-def _strip(path: str, options: Options) -> Iterator[Image.Image]:
+def _folder(
+  path: str, source: folder.Source, tally: Tally
+) -> Iterator[tuple[int, Image.Image]]:
+  """Numbered frames; one that is damaged is left out."""
+  for i, name in enumerate(source.images):
+    try:
+      picture = _picture(os.path.join(path, name))
+    except read.VideoError as error:
+      tally.damaged += 1
+      tally.ended = str(error)
+      continue
+    tally.ended = ""
+    yield i, picture
+  if tally.ended and not tally.frames:
+    raise read.VideoError(tally.ended)
+
+
+def _strip(path: str, options: Options) -> Iterator[tuple[int, Image.Image]]:
+  """Numbered frames."""
   strip = _picture(path)
   width = options.frame_width or strip.height
   if strip.width % width:
@@ -155,8 +173,8 @@ def _strip(path: str, options: Options) -> Iterator[Image.Image]:
       f"{path}: the strip's width {strip.width} is no multiple of the frame's"
       f" {width} (give --frame-width)"
     )
-  for left in range(0, strip.width, width):
-    yield strip.crop((left, 0, left + width, strip.height))
+  for i in range(strip.width // width):
+    yield i, strip.crop((i * width, 0, (i + 1) * width, strip.height))
 
 
 # ------------------------------------------------------------------ shots
@@ -262,20 +280,27 @@ def resample(
     (frame at its grid time, shot).
   """
   held = held_shot = None
-  start, k = 0.0, 0
+  start, step, k = 0.0, 0.0, 0
+
+  def until(time):
+    nonlocal k
+    while start + k / fps < time:
+      yield read.Frame(held.image, start + k / fps), held_shot
+      k += 1
+
+  def finish():  # the last frame is shown for as long as the one before
+    if held is not None:
+      yield from until(held.time + max(step / 2, 1e-6))
+
   for frame, shot in stream:
-    if held is None or shot != held_shot:
-      if held is not None and start + k / fps <= held.time + 0.5 / fps:
-        yield read.Frame(held.image, start + k / fps), held_shot
-      start, k = frame.time, 0
+    if held is not None and shot == held_shot:
+      step = frame.time - held.time
+      yield from until(held.time + step / 2)
     else:
-      middle = (held.time + frame.time) / 2
-      while start + k / fps < middle:
-        yield read.Frame(held.image, start + k / fps), shot
-        k += 1
+      yield from finish()
+      start, step, k = frame.time, 0.0, 0
     held, held_shot = frame, shot
-  if held is not None and start + k / fps <= held.time + 0.5 / fps:
-    yield read.Frame(held.image, start + k / fps), held_shot
+  yield from finish()
 
 
 # ------------------------------------------------------------------ records

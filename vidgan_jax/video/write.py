@@ -9,7 +9,7 @@ The file appears under its name only when it is whole. MP4 is H.264 4:2:0 in
 BT.709 limited range, and tagged so: every player shows the colours that were
 given. Odd sizes are padded by repeating the last row or column, since 4:2:0 has
 no odd sizes. GIF and WebP loop for ever; each GIF frame has a palette of its
-own.
+own. WebP joins equal frames into one that is shown longer.
 """
 
 import fractions
