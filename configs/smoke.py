@@ -23,7 +23,7 @@ def get_config(arg=""):
   config.data.memory = True
 
   config.model.name = arg.model
-  config.model.variant = "XS"
+  config.model.variant = "XS" if arg.model == "continuous" else "S"
   config.model.resolution = 16
   config.model.frames = 4
   config.model.num_classes = 4

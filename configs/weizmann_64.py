@@ -20,7 +20,7 @@ from vidgan_jax import config as config_lib
 
 def get_config(arg=""):
   """Two sparse frames out of 16, all data in memory."""
-  arg = config_lib.parse_arg(arg, data="data/weizmann", total="2000kimg")
+  arg = config_lib.parse_arg(arg, data="data/weizmann", total="70kimg")
   config = config_lib.default()
   config.total = arg.total
   config.batch = 16
@@ -37,21 +37,21 @@ def get_config(arg=""):
   config.model.frames = 2
   config.model.num_classes = 4
   config.model.generator = dict(
-    widths=(128, 96, 64, 32), motion_period=0.32, patch=2
+    widths=(128, 96, 64, 16), motion_period=0.32
   )
-  config.model.discriminator = dict(widths=(32, 64, 96, 128))
+  config.model.discriminator = dict(widths=(16, 64, 96, 128))
 
-  config.penalties = dict(r1=dict(weight=10.0, final=1.0, interval=8))
+  config.penalties = dict(r1=dict(weight=50.0, final=5.0, interval=4))
   for optim in (config.optim.g, config.optim.d):
-    optim.lr = 1e-3
+    optim.lr = 5e-4
     optim.b1 = 0.5
     optim.schedule = "cosine"
     optim.final = 0.2
   config.ema.halflife = "5kimg"
 
   config.cadence.log = "50steps"
-  config.cadence.sample = "10kimg"
-  config.cadence.eval = "50kimg"
+  config.cadence.sample = "5kimg"
+  config.cadence.eval = "35kimg"
   config.cadence.save = "5kimg"
   config.evals = dict(frd_random=dict(num=256), speed=dict(num=16))
   return config

@@ -135,7 +135,10 @@ def test_log_and_warnings_of_others(tmp_path, writer, capsys):
   assert "two\nlines 100%" in capsys.readouterr().out
   writer.close()
   logging.getLogger("elsewhere").warning("after the end")
-  assert "after the end" not in (tmp_path / "log.txt").read_text()
+  writer.log("last words")
+  assert "last words" in capsys.readouterr().out
+  text = (tmp_path / "log.txt").read_text()
+  assert text.endswith("last words\n") and "after the end" not in text
 
 
 # ----------------------------------------------------------------- progress

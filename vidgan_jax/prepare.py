@@ -13,6 +13,9 @@ files are joined into shards, the metadata written, and the result renamed to
 DIR. So a run that is stopped or killed at any point goes on when the same
 command is given again, a video that crashes its decoder costs only itself, and
 DIR exists only when it is whole.
+
+Besides the data set DIR holds prepare.json, the options and the number of
+frames of every clip, and prepare_report.jsonl, what became of every source.
 """
 
 import argparse
@@ -228,8 +231,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1
   except KeyboardInterrupt:
     print(
-      f"\nvidgan prepare: stopped. What is done is kept in {args.dir}.partial;"
-      " give the same command again to go on.",
+      f"\nvidgan prepare: stopped. {pathlib.Path(args.dir)}.partial keeps what"
+      " is done; give the same command again to go on.",
       file=sys.stderr,
     )
     return 130
@@ -277,7 +280,7 @@ def _prepare(args: argparse.Namespace) -> int:
     metadata=args.metadata,
   )
   stamp = repr([(s.file, s.bytes, s.modified) for s in sources])
-  stamp = hashlib.sha256(stamp.encode()).hexdigest()
+  stamp = hashlib.sha256(stamp.encode()).hexdigest()[:16]
   run = {
     "format": 1,
     "source": str(here),
@@ -286,12 +289,12 @@ def _prepare(args: argparse.Namespace) -> int:
     "exclude": sorted(args.exclude),
     "test": args.test,
     "test_match": args.test_match,
-    "metadata": args.metadata and str(pathlib.Path(args.metadata).resolve()),
+    "metadata": args.metadata and _digest(args.metadata),
   }
   if _finished(out, run | {"sources": stamp}, args.overwrite):
     print(f"{out} is finished already: the same command made it")
     return 0
-  staging = pathlib.Path(f"{out}.partial")
+  staging = there.with_name(there.name + ".partial")
   with _claimed(staging, run, args.overwrite):
     print(
       f"{src}: {len(sources)} {layout}, "
@@ -311,7 +314,7 @@ def _prepare(args: argparse.Namespace) -> int:
     data = staging / "data"
     _join(plan, staging, data)
     lengths = _describe(plan, run | {"sources": plan["sources"]}, data)
-    _replace(data, out)
+    _replace(data, out, staging)
   shutil.rmtree(staging, ignore_errors=True)
   print(_summary(plan["rows"], lengths, notes.classes, out))
   return 0
@@ -398,19 +401,19 @@ def _write_text(path: pathlib.Path, text: str) -> None:
     raise
 
 
-def _replace(data: pathlib.Path, out: pathlib.Path) -> None:
-  """Puts the finished folder in its place."""
-  if not out.exists():
-    os.rename(data, out)
-    return
-  old = out.with_name(out.name + ".old")
-  if any(out.iterdir()):
+def _replace(
+  data: pathlib.Path, out: pathlib.Path, staging: pathlib.Path
+) -> None:
+  """Puts the finished folder in its place; what was there goes last."""
+  if out.exists():
+    old = staging / "replaced"
     shutil.rmtree(old, ignore_errors=True)
     os.rename(out, old)
-  else:
-    out.rmdir()
   os.rename(data, out)
-  shutil.rmtree(old, ignore_errors=True)
+
+
+def _digest(path: str) -> str:
+  return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()[:16]
 
 
 # ------------------------------------------------------------------ workers
@@ -527,7 +530,15 @@ class _Worker:
     self.process = context.Process(
       target=_work, args=(theirs, *job), daemon=True
     )
-    self.process.start()
+    # A Ctrl-C reaches the whole group of processes: it is the parent's.
+    handler = signal.getsignal(signal.SIGINT)
+    with contextlib.suppress(ValueError):  # not in the main thread
+      signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+      self.process.start()
+    finally:
+      with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGINT, handler)
     theirs.close()
     self.ready = False
     self.source = None

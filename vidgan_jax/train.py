@@ -15,9 +15,12 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import time
+
+import numpy as np
 
 from vidgan_jax import config as config_lib
 
@@ -67,6 +70,23 @@ def train(config, workdir: str | os.PathLike) -> bool:
     True at the end of the run, False if a signal stopped it; its state is
     saved either way.
   """
+  from vidgan_jax import metrics as metrics_lib
+  from vidgan_jax import sharding
+
+  sharding.initialize()
+  workdir = pathlib.Path(workdir)
+  new = _check_workdir(workdir, config)
+  try:
+    with metrics_lib.Writer(workdir) as writer, _Signals() as stop:
+      return _train(config, workdir, writer, stop)
+  finally:
+    # A run that never began leaves nothing behind.
+    if new and not (workdir / "config.json").exists():
+      shutil.rmtree(workdir, ignore_errors=True)
+
+
+def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
+  """The method, top to bottom."""
   import jax
   import jax.numpy as jnp
 
@@ -83,18 +103,12 @@ def train(config, workdir: str | os.PathLike) -> bool:
 
   # ---------------------------------------------------------------- devices
   started = time.perf_counter()
-  sharding.initialize()
+  log = writer.log
   cache = os.environ.get(
     "JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/vidgan_jax/xla")
   )
   jax.config.update("jax_compilation_cache_dir", cache)
   mesh = sharding.make_mesh(config.mesh)
-
-  # ---------------------------------------------------------------- workdir
-  workdir = pathlib.Path(workdir)
-  _claim(workdir, config)
-  writer = metrics_lib.Writer(workdir)
-  log = writer.log
 
   # ------------------------------------------------------------------- data
   task = importlib.import_module(f"vidgan_jax.tasks.{config.task.name}")
@@ -169,12 +183,12 @@ def train(config, workdir: str | os.PathLike) -> bool:
     workdir / "checkpoints", every=every["save"], keep=config.cadence.keep
   )
   start = checkpoints.latest() or 0
-  if start < total:
-    batches = data.batches(start)
-    first = next(batches)
-    batches = itertools.chain([first], batches)
-  else:
-    first = next(data.batches(0))
+  if start >= total:
+    log(f"Finished already: {start} steps, in {workdir}.")
+    return True
+  batches = data.batches(start)
+  first = next(batches)
+  batches = itertools.chain([first], batches)
   create = functools.partial(
     state_lib.create,
     seed=config.seed,
@@ -226,10 +240,11 @@ def train(config, workdir: str | os.PathLike) -> bool:
     resolution=config.model.resolution,
   )
   evaluators = evaluate.make_evaluators(config.evals)
+  fps = 1 / np.median(np.diff(facts["times"])) if len(facts["times"]) > 1 else 1
   if start == 0:
-    num = min(16, len(real))
-    writer.videos(0, {"real": metrics_lib.stack(real.read(range(num)))})
-  stop = _Signals()
+    clips = metrics_lib.stack(real.read(range(min(16, len(real)))))
+    writer.videos(0, {"real": clips}, fps)
+  _write_config(workdir, config)
   pending = None  # Metrics of the step before; the device is still at work.
   log(
     f"First step after {time.perf_counter() - started:.1f} s; "
@@ -239,14 +254,16 @@ def train(config, workdir: str | os.PathLike) -> bool:
 
   def look(step):
     """Samples and evaluations that are due before step `step`."""
+    if step == start and start > 0:
+      return  # Done before the stop.
     sample = _due(step, every["sample"], total)
     judge = bool(evaluators) and _due(step, every["eval"], total)
-    if (sample or judge) and step > (start if start else -1):
+    if sample or judge:
       ema = sharding.fetch(state.ema)
       if jax.process_index() == 0:
         now = model.with_params(ema, step)
         if sample:
-          writer.videos(step, {"samples": now.clips(0, 16)[0]})
+          writer.videos(step, {"samples": now.clips(0, 16)[0]}, fps)
         if judge:
           values = evaluate.run(evaluators, now, real)
           writer.scalars(step, values)
@@ -268,24 +285,20 @@ def train(config, workdir: str | os.PathLike) -> bool:
       break
 
   # -------------------------------------------------------------------- end
-  done = int(state.step) if start < total else start
-  if pending is not None:
-    writer.step(done, pending, write=True)
-  finished = done >= total
-  if finished and start < total:
+  done = step + 1
+  writer.step(done, pending, write=True)
+  if done == total:
     look(total)
   checkpoints.save(done, state, facts, force=True)
   checkpoints.close()
-  writer.close()
   log(
     f"Finished: {done} steps, {done * config.batch / 1e3:.1f} kimg, in "
     f"{workdir}."
-    if finished
+    if done == total
     else f"Stopped by {stop.asked or 'preemption'} at step {done}, which is "
     "saved: the same command goes on from there."
   )
-  stop.restore()
-  return finished
+  return done == total
 
 
 def _due(step: int, every: int, total: int) -> bool:
@@ -293,13 +306,12 @@ def _due(step: int, every: int, total: int) -> bool:
   return every > 0 and (step % every == 0 or step == total)
 
 
-def _claim(workdir: pathlib.Path, config) -> None:
-  """Makes the workdir this run's, or says whose it is."""
+def _check_workdir(workdir: pathlib.Path, config) -> bool:
+  """Makes the workdir; True if it is new, an error if it is another run's."""
   path = workdir / "config.json"
-  text = config_lib.to_json(config)
   if path.exists():
     old = json.loads(config_lib.to_json(config_lib.from_json(path.read_text())))
-    new = json.loads(text)
+    new = json.loads(config_lib.to_json(config))
     other = sorted(
       name
       for name in old.keys() | new.keys()
@@ -312,17 +324,20 @@ def _claim(workdir: pathlib.Path, config) -> None:
         f"{path} to go on with that run (only {', '.join(_MAY_CHANGE)} may "
         "change)."
       )
-  elif workdir.exists() and any(
-    p.name not in ("log.txt",) for p in workdir.iterdir()
-  ):
+    return False
+  if workdir.exists() and any(workdir.iterdir()):
     raise config_lib.ConfigError(
       f"{workdir} is not empty and holds no run (no config.json). Name an "
       "empty or new folder as --workdir."
     )
   workdir.mkdir(parents=True, exist_ok=True)
+  return True
+
+
+def _write_config(workdir: pathlib.Path, config) -> None:
   part = workdir / ".config.json.part"
-  part.write_text(text)
-  part.replace(path)
+  part.write_text(config_lib.to_json(config))
+  part.replace(workdir / "config.json")
 
 
 def _check_labels(config, data) -> None:
@@ -409,17 +424,20 @@ class _Signals:
   def __init__(self):
     self.asked = ""
     self._old = {}
+
+  def __enter__(self):
     try:
       for number in (signal.SIGINT, signal.SIGTERM):
         self._old[number] = signal.signal(number, self._handle)
     except ValueError:  # Not the main thread: its owner handles signals.
       pass
+    return self
 
   def _handle(self, number, frame):
     if self.asked:
       raise KeyboardInterrupt
     self.asked = {signal.SIGINT: "Ctrl-C"}.get(number, "SIGTERM")
 
-  def restore(self):
+  def __exit__(self, *_):
     for number, handler in self._old.items():
       signal.signal(number, handler)

@@ -14,6 +14,7 @@ import difflib
 import fnmatch
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import re
@@ -98,6 +99,14 @@ def scan(
     suffixes = {_suffix(path) for path, *_ in files}
     if suffixes & set(VIDEOS):
       layout = "videos"
+      count = sum(_suffix(path) in IMAGES for path, *_ in files)
+      if count:
+        logging.warning(
+          "%s: %d images beside the videos are passed over; the layout frames"
+          " or strips would take them",
+          root,
+          count,
+        )
     elif suffixes & set(IMAGES):
       images = [root / path for path, *_ in files if _suffix(path) in IMAGES]
       layout = "strips" if _are_strips(images) else "frames"
@@ -144,11 +153,11 @@ def _walk(
       except OSError:  # a dangling link: the decoder will say so
         rows.append((name, 0, 0))
     out.append((here, rows))
-  if problems and not any(rows for _, rows in out):
-    raise FolderError(
-      f"{problems[0].filename} cannot be read ({problems[0].strerror}): check"
-      " its permissions"
-    )
+  for problem in problems:
+    text = f"{problem.filename} cannot be read ({problem.strerror})"
+    if not any(rows for _, rows in out):
+      raise FolderError(f"{text}: check its permissions")
+    logging.warning("%s and is passed over", text)
   return out
 
 
