@@ -56,9 +56,7 @@ def get_config(arg=""):
 
   gamma = 0.5 * _GAMMA[arg.res]
   for name in ("r1", "r2"):
-    config.penalties[name] = dict(
-      weight=gamma, final=0.1 * gamma, interval=8
-    )
+    config.penalties[name] = dict(weight=gamma, final=0.1 * gamma, interval=8)
   config.augment.policy = "flip,color,translation,cutout"
   config.augment.target = 0.6
   for optim in (config.optim.g, config.optim.d):

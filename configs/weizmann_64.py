@@ -1,13 +1,13 @@
-"""Weizmann actions: people who wave, jump and bend; 64 pixels, 4 classes.
+r"""Weizmann actions: people who wave, jump and bend; 64 pixels, 4 classes.
 
 Data: the film strips of MoCoGAN's repository (`data/actions`, one folder a
 class; Tulyakov et al. 2018). Two people, the last two of nine in each class,
 are held out:
 
   vidgan prepare FOLDER data/weizmann --layout strips --test-match \
-    '/000000(5[6-9]|6\\d|70)\\.jpg$'
+    '/000000(5[6-9]|6\d|70)\.jpg$'
 
-Run (hours on two cores, minutes on a GPU):
+Run (half an hour to hours on two cores):
 
   vidgan train --config configs/weizmann_64.py --workdir runs/weizmann
 
@@ -36,9 +36,7 @@ def get_config(arg=""):
   config.model.resolution = 64
   config.model.frames = 2
   config.model.num_classes = 4
-  config.model.generator = dict(
-    widths=(128, 96, 64, 16), motion_period=0.32
-  )
+  config.model.generator = dict(widths=(128, 96, 64, 16), motion_period=0.32)
   config.model.discriminator = dict(widths=(16, 64, 96, 128))
 
   config.penalties = dict(r1=dict(weight=50.0, final=5.0, interval=4))

@@ -90,7 +90,9 @@ def test_content_and_motion_are_apart():
   generator, params, given, z, times = _setup()
   label = {"label": jnp.zeros(3, jnp.int32)}
   same = {k: jnp.repeat(x[:1], 3, 0) for k, x in z.items()}
-  moving = _apply(generator, params, label, same | {"motion": z["motion"]}, times)
+  moving = _apply(
+    generator, params, label, same | {"motion": z["motion"]}, times
+  )
   still = _apply(generator, params, label, same, times)
   assert jnp.abs(moving - still).max() > 1e-3
   # Without motion noise that differs and at one time, content alone decides.
@@ -168,16 +170,14 @@ def test_every_variant_builds_at_its_size():
       for k, s in generator.noise_spec(1.0).items()
     }
     times = jax.ShapeDtypeStruct((1, 3), jnp.float32)
-    video = jax.ShapeDtypeStruct(
-      (1, 3, resolution, resolution, 3), jnp.float32
-    )
+    video = jax.ShapeDtypeStruct((1, 3, resolution, resolution, 3), jnp.float32)
     key = jax.random.key(0)
     out, g = jax.eval_shape(
-      lambda z, t, m=generator: m.init_with_output(key, {}, z, t), z, times
+      lambda z, t, m=generator, k=key: m.init_with_output(k, {}, z, t), z, times
     )
     assert out.shape == video.shape
     scores, d = jax.eval_shape(
-      lambda v, t, m=discriminator: m.init_with_output(key, v, {}, t),
+      lambda v, t, m=discriminator, k=key: m.init_with_output(k, v, {}, t),
       video,
       times,
     )
@@ -194,7 +194,9 @@ def test_a_resolution_that_does_not_fit_is_refused():
     _setup_at = _generator(resolution=20, widths=(8, 8, 8))
     z = _z(_setup_at, 1, 1.0)
     _setup_at.init(
-      jax.random.key(0), {"label": jnp.zeros(1, jnp.int32)}, z,
+      jax.random.key(0),
+      {"label": jnp.zeros(1, jnp.int32)},
+      z,
       jnp.zeros((1, 3)),
     )
 

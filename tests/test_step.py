@@ -24,9 +24,7 @@ def _batch(num=8, seed=0):
   rng = np.random.default_rng(seed)
   return {
     "given": {"label": jnp.asarray(np.arange(num) % 3, jnp.int32)},
-    "target": jnp.asarray(
-      rng.uniform(-1, 1, (num, 2, 8, 8, 3)), jnp.float32
-    ),
+    "target": jnp.asarray(rng.uniform(-1, 1, (num, 2, 8, 8, 3)), jnp.float32),
     "times": jnp.tile(jnp.array([0.0, 0.5]), (num, 1)),
   }
 
@@ -143,9 +141,7 @@ def test_accumulation_changes_nothing(policy):
       accumulate=parts,
       augment=step_lib.Augment(policy=policy),
     )
-    results.append(
-      jax.jit(step, static_argnums=2)(state, _batch(), ("r1",))
-    )
+    results.append(jax.jit(step, static_argnums=2)(state, _batch(), ("r1",)))
   (one, m1), (four, m4) = results
   _close((one.g, one.d, one.ema), (four.g, four.d, four.ema), 1e-5)
   np.testing.assert_allclose(m1["d/r1"], m4["d/r1"], rtol=1e-4)
@@ -207,9 +203,7 @@ def test_adaptive_augmentation_moves_towards_its_target():
     np.testing.assert_allclose(abs(change), 8 / 1000, rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-  "name", config_lib.names("losses")
-)
+@pytest.mark.parametrize("name", config_lib.names("losses"))
 def test_every_objective_moves_both_networks(name):
   objective = importlib.import_module(f"vidgan_jax.losses.{name}")
   step, state = _make(objective=objective, lecam=0.1)

@@ -161,9 +161,7 @@ def test_labels_lengths_and_short_clips(tmp_path, caplog):
   assert long.left_out == 3
   assert "3 of 6 clips" in caplog.text
   same(videos_of(long)[0], [v for v in videos if len(v) >= 6])
-  with pytest.raises(
-    ValueError, match="13 frames, the longest of 6 has 12"
-  ):
+  with pytest.raises(ValueError, match="13 frames, the longest of 6 has 12"):
     tfds.make("train", directory=path, min_frames=13)
   # The count is kept beside the data, split by split.
   with open(os.path.join(path, tfds._LENGTHS)) as file:

@@ -23,10 +23,10 @@ SMOKE = f"{ROOT}/configs/smoke.py:model=mlp"
 
 
 def _config(*flags, path=SMOKE):
-  flags = [f"--config.{f}" for f in ("evals={}", "cadence.sample=0steps", *flags)]
-  return config_lib.validate(
-    config_lib.override(config_lib.load(path), flags)
-  )
+  flags = [
+    f"--config.{f}" for f in ("evals={}", "cadence.sample=0steps", *flags)
+  ]
+  return config_lib.validate(config_lib.override(config_lib.load(path), flags))
 
 
 def _leaves(workdir, step):
@@ -73,17 +73,27 @@ def test_a_workdir_holds_what_is_said_and_nothing_else(tmp_path):
   workdir = tmp_path / "run"
   flags = [
     f"--config.{f}"
-    for f in ("total=4steps", "cadence.sample=2steps", "cadence.eval=4steps",
-              "cadence.log=1steps")
+    for f in (
+      "total=4steps",
+      "cadence.sample=2steps",
+      "cadence.eval=4steps",
+      "cadence.log=1steps",
+    )
   ]
-  assert cli.main(
-    ["train", "--config", SMOKE, "--workdir", str(workdir), *flags]
-  ) == 0
+  assert (
+    cli.main(["train", "--config", SMOKE, "--workdir", str(workdir), *flags])
+    == 0
+  )
   names = {p.name for p in workdir.iterdir()}
   events = {n for n in names if n.startswith("events.out.tfevents")}
   assert len(events) == 1
   assert names - events == {
-    "config.json", "checkpoints", "eval", "samples", "metrics.jsonl", "log.txt",
+    "config.json",
+    "checkpoints",
+    "eval",
+    "samples",
+    "metrics.jsonl",
+    "log.txt",
   }
   assert {p.name for p in (workdir / "checkpoints").iterdir()} == {"4"}
   result = json.loads((workdir / "eval" / "4.json").read_text())
@@ -105,9 +115,21 @@ def _spawn(workdir, *flags):
     for f in ("evals={}", "cadence.sample=0steps", "cadence.log=1steps", *flags)
   ]
   return subprocess.Popen(
-    [sys.executable, "-c", code, "train", "--config", SMOKE, "--workdir",
-     str(workdir), *flags],
-    cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    [
+      sys.executable,
+      "-c",
+      code,
+      "train",
+      "--config",
+      SMOKE,
+      "--workdir",
+      str(workdir),
+      *flags,
+    ],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
     env=os.environ | {"JAX_PLATFORMS": "cpu"},
   )
 
@@ -115,9 +137,7 @@ def _spawn(workdir, *flags):
 def _wait_for_step(workdir, process, step):
   path = pathlib.Path(workdir) / "metrics.jsonl"
   for _ in range(1200):
-    if path.exists() and any(
-      r["step"] >= step for r in metrics_lib.read(path)
-    ):
+    if path.exists() and any(r["step"] >= step for r in metrics_lib.read(path)):
       return
     assert process.poll() is None, process.communicate()[0]
     time.sleep(0.1)
@@ -128,8 +148,12 @@ def _wait_for_step(workdir, process, step):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number):
   one, two = tmp_path / "one", tmp_path / "two"
-  flags = ("total=600steps", "optim.g.schedule=cosine", "cadence.save=0steps",
-           "cadence.log=1steps")
+  flags = (
+    "total=600steps",
+    "optim.g.schedule=cosine",
+    "cadence.save=0steps",
+    "cadence.log=1steps",
+  )
   process = _spawn(two, *flags)
   _wait_for_step(two, process, 5)
   process.send_signal(number)
@@ -157,8 +181,15 @@ def test_kill_and_go_on(straight, tmp_path):
 
 def test_another_config_in_the_workdir_is_refused(straight, capsys):
   code = cli.main(
-    ["train", "--config", SMOKE, "--workdir", str(straight),
-     "--config.optim.g.lr=0.5", "--config.evals={}"]
+    [
+      "train",
+      "--config",
+      SMOKE,
+      "--workdir",
+      str(straight),
+      "--config.optim.g.lr=0.5",
+      "--config.evals={}",
+    ]
   )
   text = capsys.readouterr().err
   assert code == 1
@@ -200,7 +231,6 @@ def test_mistakes_are_told_with_a_way_out(tmp_path, capsys, flags, words):
 
 
 def test_a_run_of_nans_stops_and_says_why(tmp_path):
-  flags = ("optim.g.lr=1e30", "optim.d.lr=1e30", "nan_limit=3",
-           "total=50steps")
+  flags = ("optim.g.lr=1e30", "optim.d.lr=1e30", "nan_limit=3", "total=50steps")
   with pytest.raises(RuntimeError, match="not finite.*config.nan_limit"):
     train.train(_config(*flags), tmp_path / "run")

@@ -24,9 +24,7 @@ def make_evaluators(fields: Mapping[str, Any]) -> dict[str, Any]:
     config_lib.check_name(name, config_lib.names("evals"), "config.evals")
     module = importlib.import_module(f"vidgan_jax.evals.{name}")
     options = dict(options)
-    config_lib.check_kwargs(
-      module.Evaluator, options, f"config.evals.{name}"
-    )
+    config_lib.check_kwargs(module.Evaluator, options, f"config.evals.{name}")
     evaluators[name] = module.Evaluator(**options)
   return evaluators
 
@@ -70,7 +68,9 @@ def write(workdir: str | os.PathLike, step: int, values: Mapping) -> str:
 def table(values: Mapping[str, float]) -> str:
   """The values as an aligned table."""
   width = max(map(len, values), default=0)
-  return "\n".join(f"  {name:<{width}}  {v:10.4g}" for name, v in values.items())
+  return "\n".join(
+    f"  {name:<{width}}  {v:10.4g}" for name, v in values.items()
+  )
 
 
 def main(argv: list[str]) -> int:

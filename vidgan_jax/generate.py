@@ -119,9 +119,7 @@ def _draw(generator, params, given, z, times):
   return jnp.round((jnp.clip(video, -1, 1) + 1) * 127.5).astype(jnp.uint8)
 
 
-def load(
-  workdir: str, step: int | None = None, weights: str = "ema"
-) -> Model:
+def load(workdir: str, step: int | None = None, weights: str = "ema") -> Model:
   """Loads a generator from a workdir.
 
   Args:
@@ -289,9 +287,7 @@ def _generate(args) -> str:
     video = np.concatenate(list(_frames(model, z, labels, shown)), 1)
     rows = [write.strip(clip) for clip in video]
     picture = (
-      np.concatenate(rows)
-      if args.strip
-      else write.grid(video, columns)[0]
+      np.concatenate(rows) if args.strip else write.grid(video, columns)[0]
     )
     write.write(out, picture[None], scale=scale)
   else:

@@ -6,9 +6,10 @@ sample from the sample's place in the global batch, so that any mesh, `pmap`,
 and any number of accumulation steps see the same numbers.
 """
 
+from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any, Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,8 +46,9 @@ class Augment:
 
   Attributes:
     policy: names of `losses.augment`, comma separated; '' is none.
-    target: wanted mean sign of D(real) (Karras et al. 2020); None keeps the
-      probability where it is.
+    target: wanted mean sign of D(real), seen from half-way between the
+      running means of D(real) and D(fake) (Karras et al. 2020); None keeps
+      the probability where it is.
     kimg: thousands of clips in which the probability may go from 0 to 1.
   """
 
@@ -130,7 +132,9 @@ def make_step(
       "d/real": jnp.mean(real_logit),
       "d/fake": jnp.mean(fake_logit),
       "d/accuracy": jnp.mean((real_logit > fake_logit).astype(jnp.float32)),
-      "d/sign": jnp.mean(jnp.sign(real_logit)),
+      # Half-way between the usual scores, not zero: some objectives do not
+      # change when a constant is added to D.
+      "d/sign": jnp.mean(jnp.sign(real_logit - jnp.mean(state.lecam))),
     }
     score = lambda video: _total(discriminate(d, video, batch))
     for i, (name, penalty) in enumerate(penalties.items()):
@@ -175,6 +179,8 @@ def make_step(
         ),
         zeros,
         parts,
+        # XLA's convolutions are ten times slower inside a loop on a CPU.
+        unroll=jax.default_backend() == "cpu",
       )
       result = jax.tree.map(lambda x: x / accumulate, total)
     return jax.lax.pmean(result, axis_name) if axis_name else result
@@ -236,9 +242,7 @@ def make_step(
     )
     # Both networks, both optimizers and the averages move together or not at
     # all: a half-done update is worse than none.
-    new = jax.tree.map(
-      lambda n, o: _where(finite, n, o), new, state
-    ).replace(
+    new = jax.tree.map(lambda n, o: _where(finite, n, o), new, state).replace(
       step=state.step + 1,
       skipped=state.skipped + jnp.where(finite, 0, 1),
       skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),

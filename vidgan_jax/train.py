@@ -26,7 +26,13 @@ from vidgan_jax import config as config_lib
 
 # What may change when a run goes on; anything else would make it another run.
 _MAY_CHANGE = (
-  "total", "cadence", "evals", "nan_limit", "parallel", "mesh", "sharding",
+  "total",
+  "cadence",
+  "evals",
+  "nan_limit",
+  "parallel",
+  "mesh",
+  "sharding",
 )
 
 

@@ -118,7 +118,7 @@ class Evaluator:
       ValueError: `num` is not positive.
     """
     if num < 1:
-      raise ValueError(f'evals.oracle.num must be at least 1; it is {num}.')
+      raise ValueError(f"evals.oracle.num must be at least 1; it is {num}.")
     self._num, self._seed = num, seed
     self._real = None  # what was seen in the real clips, and of which source
 
@@ -136,66 +136,82 @@ class Evaluator:
     Raises:
       ValueError: the source is not of sprites, or the clips do not fit it.
     """
-    options = getattr(source, 'world', None)
+    options = getattr(source, "world", None)
     if options is None:
       raise ValueError(
-          'evals.oracle needs the data set sprites, whose world it knows; this '
-          'source has no `world`. Set data.name to sprites, or take oracle out '
-          'of evals.')
+        "evals.oracle needs the data set sprites, whose world it knows; this "
+        "source has no `world`. Set data.name to sprites, or take oracle out "
+        "of evals."
+      )
     world = sprites.World(**options)
     clips, labels = model.clips(self._seed, self._num)
     found = inspect(clips, world)
     some = [f for f in found if f.count]
-    yield 'oracle/generated_clips', float(len(found))
-    yield 'oracle/count_accuracy', _mean(
+    yield "oracle/generated_clips", float(len(found))
+    yield (
+      "oracle/count_accuracy",
+      _mean(
         world.objects[0] <= f.count <= world.objects[1]
-        and f.explained >= EXPLAINED for f in found)
+        and f.explained >= EXPLAINED
+        for f in found
+      ),
+    )
     if labels is not None:
-      yield 'oracle/class_accuracy', _mean(
-          f.label == int(label) for f, label in zip(found, labels))
-    yield 'oracle/found', len(some) / len(found)
+      yield (
+        "oracle/class_accuracy",
+        _mean(f.label == int(label) for f, label in zip(found, labels)),
+      )
+    yield "oracle/found", len(some) / len(found)
     steps = clips.shape[1]
     if self._real is None or self._real[:2] != (source, steps):
       self._real = source, steps, _real(source, world, self._num, steps)
     seen, values = self._real[2]
-    yield 'oracle/speed_ratio', (
-        _mean(f.speed for f in some) / _mean(f.speed for f in seen if f.count))
-    yield 'oracle/law_error', _median(f.law for f in some)
-    yield 'oracle/real_law_error', _median(f.law for f in seen if f.count)
-    yield 'oracle/edge_width', _median(f.edge for f in found)
+    yield (
+      "oracle/speed_ratio",
+      (_mean(f.speed for f in some) / _mean(f.speed for f in seen if f.count)),
+    )
+    yield "oracle/law_error", _median(f.law for f in some)
+    yield "oracle/real_law_error", _median(f.law for f in seen if f.count)
+    yield "oracle/edge_width", _median(f.edge for f in found)
     yield from values.items()
-    yield 'oracle/real_clips', float(len(seen))
+    yield "oracle/real_clips", float(len(seen))
 
 
-def _real(source, world: sprites.World, num: int, steps: int
-          ) -> tuple[list[Finding], dict[str, float]]:
+def _real(
+  source, world: sprites.World, num: int, steps: int
+) -> tuple[list[Finding], dict[str, float]]:
   """Findings of the first real clips, and the oracle's own accuracy."""
   indices = range(min(num, len(source)))
   examples = source.read(indices)
-  clips = np.stack([e['video'][:steps] for e in examples])
+  clips = np.stack([e["video"][:steps] for e in examples])
   seen = inspect(clips, world)
   values = {}
-  if 'label' in examples[0]:
-    values['oracle/real_class_accuracy'] = _mean(
-        f.label == int(e['label']) for f, e in zip(seen, examples))
+  if "label" in examples[0]:
+    values["oracle/real_class_accuracy"] = _mean(
+      f.label == int(e["label"]) for f, e in zip(seen, examples)
+    )
   # The truth is made again; a clip may be cut from its source's clip.
-  options = dict(source.world, supervision='truth')
-  truth = sprites.make(getattr(source, 'split', 'test'), size=len(source),
-                       **options).read(indices)
+  options = dict(source.world, supervision="truth")
+  truth = sprites.make(
+    getattr(source, "split", "test"), size=len(source), **options
+  ).read(indices)
   right, errors = [], []
   for f, clip, e in zip(seen, clips, truth):
-    starts = [s for s in range(len(e['video']) - steps + 1)
-              if np.array_equal(clip, e['video'][s:s + steps])]
+    starts = [
+      s
+      for s in range(len(e["video"]) - steps + 1)
+      if np.array_equal(clip, e["video"][s : s + steps])
+    ]
     if not starts:
       continue
-    right.append(f.count == e['count'] and f.explained >= EXPLAINED)
-    if f.count == e['count']:
-      true = e['positions'][starts[0]:starts[0] + steps, None, :f.count]
+    right.append(f.count == e["count"] and f.explained >= EXPLAINED)
+    if f.count == e["count"]:
+      true = e["positions"][starts[0] : starts[0] + steps, None, : f.count]
       gap = np.sqrt(((f.positions[:, :, None] - true) ** 2).sum(-1)).min(-1)
       errors.extend(gap[np.isfinite(gap)])
   if right:
-    values['oracle/real_count_accuracy'] = _mean(right)
-    values['oracle/real_position_error'] = _mean(errors)
+    values["oracle/real_count_accuracy"] = _mean(right)
+    values["oracle/real_position_error"] = _mean(errors)
   return seen, values
 
 
@@ -211,8 +227,9 @@ def _median(values) -> float:
   return float(np.median(known)) if known else math.nan
 
 
-def inspect(clips: np.ndarray, world: Mapping[str, Any] | sprites.World
-            ) -> list[Finding]:
+def inspect(
+  clips: np.ndarray, world: Mapping[str, Any] | sprites.World
+) -> list[Finding]:
   """Finds the objects of clips.
 
   Args:
@@ -229,16 +246,21 @@ def inspect(clips: np.ndarray, world: Mapping[str, Any] | sprites.World
     world = sprites.World(**world)
   clips = np.asarray(clips)
   size = world.resolution
-  if (clips.ndim != 5 or clips.dtype != np.uint8
-      or clips.shape[2:] != (size, size, 3) or clips.shape[1] < 2):
+  if (
+    clips.ndim != 5
+    or clips.dtype != np.uint8
+    or clips.shape[2:] != (size, size, 3)
+    or clips.shape[1] < 2
+  ):
     raise ValueError(
-        f'The oracle was given clips of shape {clips.shape} and type '
-        f'{clips.dtype}; for this world of sprites it needs (N, T, {size}, '
-        f'{size}, 3) uint8 with T of at least 2. Generate at the resolution of '
-        'data.options.resolution, without resizing or cropping.')
+      f"The oracle was given clips of shape {clips.shape} and type "
+      f"{clips.dtype}; for this world of sprites it needs (N, T, {size}, "
+      f"{size}, 3) uint8 with T of at least 2. Generate at the resolution of "
+      "data.options.resolution, without resizing or cropping."
+    )
   findings = []
   for start in range(0, len(clips), _CHUNK):
-    video = clips[start:start + _CHUNK].astype(np.float32) / 255
+    video = clips[start : start + _CHUNK].astype(np.float32) / 255
     findings.extend(_inspect(video, world))
   return findings
 
@@ -252,13 +274,15 @@ def _inspect(video: np.ndarray, world: sprites.World) -> list[Finding]:
   fit = _fit(rest, back, frame, row, column, choice, rough, world)
   noise = _noise(rest)
   left = fit.residual.min(1) - fit.noisy * noise[frame] ** 2
-  good = np.flatnonzero((left <= RESIDUAL) & (fit.edge <= EDGE)
-                        & (fit.contrast >= CONTRAST))
+  good = np.flatnonzero(
+    (left <= RESIDUAL) & (fit.edge <= EDGE) & (fit.contrast >= CONTRAST)
+  )
   # Two candidates may end on one object: the better one stays.
   gap = np.linalg.norm(fit.place[good, None] - fit.place[good], axis=-1)
   same = (gap < 0.8 * world.radius[0] * size) & (
-      frame[good, None] == frame[good])
-  rank = np.argsort(np.argsort(left[good], kind='stable'))
+    frame[good, None] == frame[good]
+  )
+  rank = np.argsort(np.argsort(left[good], kind="stable"))
   good = good[~(same & (rank[:, None] > rank)).any(-1)]
   tracks, paths, radii = [], [], []
   for clip in range(clips):
@@ -279,9 +303,17 @@ def _inspect(video: np.ndarray, world: sprites.World) -> list[Finding]:
     explained = _explained(rest[frames], noise[frames], tracks[clip], fit)
     alike = (frame // steps == clip) & (fit.residual.min(1) <= 2 * RESIDUAL)
     edge = float(np.median(fit.edge[alike])) if alike.any() else math.nan
-    findings.append(_finding(
-        tracks[clip], paths[mine].swapaxes(0, 1), laws[:, mine], explained,
-        edge, fit, world))
+    findings.append(
+      _finding(
+        tracks[clip],
+        paths[mine].swapaxes(0, 1),
+        laws[:, mine],
+        explained,
+        edge,
+        fit,
+        world,
+      )
+    )
   return findings
 
 
@@ -308,16 +340,17 @@ def _background(video: np.ndarray, world: sprites.World) -> np.ndarray:
     # A still camera: the median over time hides most of what moves.
     picture = np.median(video, 1)
   flat = picture.reshape(len(picture), -1, 3)
-  kinds = (sprites.BACKGROUNDS if world.background == 'mixed'
-           else (world.background,))
+  kinds = (
+    sprites.BACKGROUNDS if world.background == "mixed" else (world.background,)
+  )
   axis = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
   plane = [np.ones(size * size, np.float32)]
-  if 'gradient' in kinds:
+  if "gradient" in kinds:
     plane += [np.tile(axis, size), np.repeat(axis, size)]
   fits = [_robust(flat, np.stack(plane, -1)[None])]
-  if 'checker' in kinds:
+  if "checker" in kinds:
     fits.append(_checker(picture, fits[0].reshape(picture.shape)))
-    if 'plain' not in kinds and 'gradient' not in kinds:
+    if "plain" not in kinds and "gradient" not in kinds:
       fits = fits[1:]
   costs = [_top(np.abs(flat - fit)).clip(0, 0.1).mean(-1) for fit in fits]
   best = np.argmin(costs, 0)
@@ -338,16 +371,15 @@ def _robust(flat: np.ndarray, basis: np.ndarray) -> np.ndarray:
     if step < 6:
       weight = 1 / np.maximum(error, 0.02)
     else:
-      weight = (1 - (error / 0.12)**2).clip(0) ** 2 + 1e-6
+      weight = (1 - (error / 0.12) ** 2).clip(0) ** 2 + 1e-6
     weight /= weight.mean(-1, keepdims=True)
     pixels = flat.shape[1]
     if len(basis) == 1:
-      gram = (weight @ outer[0].reshape(pixels, -1)).reshape(
-          -1, *ridge.shape)
+      gram = (weight @ outer[0].reshape(pixels, -1)).reshape(-1, *ridge.shape)
       right = (weight[..., None] * flat).swapaxes(1, 2) @ basis[0]
       right = right.swapaxes(1, 2)
     else:
-      gram = np.einsum('fp,fpkl->fkl', weight, outer)
+      gram = np.einsum("fp,fpkl->fkl", weight, outer)
       right = (weight[..., None] * basis).swapaxes(1, 2) @ flat
     guess = basis @ np.linalg.solve(gram + pixels * ridge, right)
   return guess
@@ -363,8 +395,11 @@ def _checker(picture: np.ndarray, plane: np.ndarray) -> np.ndarray:
   coarse = np.arange(0, cell, 0.5)
   wave = _unit(sprites.checker_wave(centre - coarse[:, None], size))
   fit = plane
-  for limit, offsets in ((0.3, None), (0.3, np.arange(-5, 6) / 10),
-                         (0.12, np.arange(-5, 6) / 25)):
+  for limit, offsets in (
+    (0.3, None),
+    (0.3, np.arange(-5, 6) / 10),
+    (0.12, np.arange(-5, 6) / 25),
+  ):
     error = picture - fit
     good = _top(np.abs(error))[..., None] < limit
     part = np.where(good, picture - _middle(picture, good), 0)
@@ -376,14 +411,14 @@ def _checker(picture: np.ndarray, plane: np.ndarray) -> np.ndarray:
     else:
       near = phase[:, :, None] + offsets  # (F, 2, P)
       waves = _unit(sprites.checker_wave(centre - near[..., None], size))
-      power = ((waves[:, None, 1] @ part
-                @ waves[:, None, 0].swapaxes(-1, -2)) ** 2).sum(1)
-      row, column = np.divmod(power.reshape(count, -1).argmax(-1),
-                              len(offsets))
-      phase = np.stack([near[np.arange(count), 0, column],
-                        near[np.arange(count), 1, row]], -1)
-    x, y = sprites.checker_wave(centre - phase[..., None],
-                                size).swapaxes(0, 1)
+      power = (
+        (waves[:, None, 1] @ part @ waves[:, None, 0].swapaxes(-1, -2)) ** 2
+      ).sum(1)
+      row, column = np.divmod(power.reshape(count, -1).argmax(-1), len(offsets))
+      phase = np.stack(
+        [near[np.arange(count), 0, column], near[np.arange(count), 1, row]], -1
+      )
+    x, y = sprites.checker_wave(centre - phase[..., None], size).swapaxes(0, 1)
     board = (y[:, :, None] * x[:, None, :]).reshape(count, -1, 1)
     basis = np.concatenate([np.ones_like(board), board], -1)
     fit = _robust(picture.reshape(count, -1, 3), basis)
@@ -425,12 +460,19 @@ class _Bank:
 
 
 # The turn after which a shape looks the same, degrees.
-_SYMMETRY = {'disc': 0, 'ring': 0, 'square': 90, 'cross': 90, 'triangle': 120,
-             'diamond': 180, 'H': 180}
+_SYMMETRY = {
+  "disc": 0,
+  "ring": 0,
+  "square": 90,
+  "cross": 90,
+  "triangle": 120,
+  "diamond": 180,
+  "H": 180,
+}
 
 
 def _paints(world: sprites.World) -> int:
-  return 1 if world.texture == 'flat' else 2
+  return 1 if world.texture == "flat" else 2
 
 
 @functools.lru_cache(maxsize=8)
@@ -446,7 +488,7 @@ def _bank(world: sprites.World) -> _Bank:
   for shape in world.shapes:
     first.append(len(start))
     period = _SYMMETRY.get(shape, 360)
-    if world.texture != 'flat':  # stripes look the same after half a turn
+    if world.texture != "flat":  # stripes look the same after half a turn
       period = {0: 180, 90: 180, 120: 360}.get(period, period)
     turns = math.ceil(period / 20) if world.rotation else 1
     for radius in radii:
@@ -458,30 +500,43 @@ def _bank(world: sprites.World) -> _Bank:
           halos.setdefault(key, (len(halos), halo))
           for turn in range(max(1, turns)):
             angle = math.radians(turn * period / max(1, turns))
-            x, y = np.broadcast_arrays((grid - dx) / radius,
-                                       (grid[:, None] - dy) / radius)
+            x, y = np.broadcast_arrays(
+              (grid - dx) / radius, (grid[:, None] - dy) / radius
+            )
             alpha, paint = sprites.appearance(
-                shape, _texture(world), world.shading, radius, x[None],
-                y[None], np.array([angle]))
-            parts = (alpha[..., None] * paint[..., :_paints(world)])[0]
-            q, _ = np.linalg.qr(parts.reshape(-1, _paints(world))
-                                * halo[:, None])
+              shape,
+              _texture(world),
+              world.shading,
+              radius,
+              x[None],
+              y[None],
+              np.array([angle]),
+            )
+            parts = (alpha[..., None] * paint[..., : _paints(world)])[0]
+            q, _ = np.linalg.qr(
+              parts.reshape(-1, _paints(world)) * halo[:, None]
+            )
             bases.append(q)
             supports.append(halos[key][0])
             start.append((dx, dy, radius, angle))
   return _Bank(
-      half, np.stack(bases, -1).astype(np.float32),
-      np.stack([h for _, h in halos.values()], -1), np.array(supports),
-      np.array(first), np.array(start, np.float32))
+    half,
+    np.stack(bases, -1).astype(np.float32),
+    np.stack([h for _, h in halos.values()], -1),
+    np.array(supports),
+    np.array(first),
+    np.array(start, np.float32),
+  )
 
 
 def _texture(world: sprites.World) -> str:
   """The texture to render: stripes contain the flat paint as a sum."""
-  return 'flat' if world.texture == 'flat' else 'stripes'
+  return "flat" if world.texture == "flat" else "stripes"
 
 
-def _candidates(rest: np.ndarray, world: sprites.World
-                ) -> tuple[np.ndarray, ...]:
+def _candidates(
+  rest: np.ndarray, world: sprites.World
+) -> tuple[np.ndarray, ...]:
   """Places that may be objects.
 
   Args:
@@ -502,19 +557,29 @@ def _candidates(rest: np.ndarray, world: sprites.World
   grid = np.arange(-reach, reach + 1)
   disc = np.hypot(grid, grid[:, None]) <= (low + high) / 2
   fill = _correlate(mask, disc)
-  offset = np.hypot(_correlate(mask, disc * grid),
-                    _correlate(mask, disc * grid[:, None]))
+  offset = np.hypot(
+    _correlate(mask, disc * grid), _correlate(mask, disc * grid[:, None])
+  )
   centre = np.arange(size) + 0.5
   inside = (centre > low - 0.5) & (centre < size - low + 0.5)
-  place = ((fill >= 0.15 * disc.sum()) & (offset <= 0.45 * high * fill)
-           & inside & inside[:, None])
+  place = (
+    (fill >= 0.15 * disc.sum())
+    & (offset <= 0.45 * high * fill)
+    & inside
+    & inside[:, None]
+  )
   frame, row, column = np.nonzero(place)
   shapes = len(world.shapes)
   if not len(frame):
     none = np.zeros(0, np.int64)
-    return (none, none, none, np.zeros((0, shapes), np.int64),
-            np.zeros((0, shapes), np.float32))
-  power = np.einsum('fhwc,fhwc->fhw', rest, rest)[..., None]
+    return (
+      none,
+      none,
+      none,
+      np.zeros((0, shapes), np.int64),
+      np.zeros((0, shapes), np.float32),
+    )
+  power = np.einsum("fhwc,fhwc->fhw", rest, rest)[..., None]
   energy = _windows(power, frame, row, column, half)[..., 0] @ bank.halo
   energy = energy[:, bank.support]
   known = np.zeros_like(energy)
@@ -526,13 +591,18 @@ def _candidates(rest: np.ndarray, world: sprites.World
       known += dots
   # What a template explains, less twice what it leaves around it.
   score = 3 * known - 2 * energy
-  best = np.stack([
+  best = np.stack(
+    [
       first + score[:, first:last].argmax(-1)
-      for first, last in zip(bank.first, [*bank.first[1:], score.shape[1]])],
-                  -1)
+      for first, last in zip(bank.first, [*bank.first[1:], score.shape[1]])
+    ],
+    -1,
+  )
   each = np.arange(len(frame))
-  left = 1 - (np.take_along_axis(known, best, 1)
-              / np.maximum(np.take_along_axis(energy, best, 1), 1e-6))
+  left = 1 - (
+    np.take_along_axis(known, best, 1)
+    / np.maximum(np.take_along_axis(energy, best, 1), 1e-6)
+  )
   top = np.take_along_axis(score, best, 1).max(-1)
   # Greedy choice of the best places, at least a small radius apart.
   board = np.full(mask.shape, -np.inf, np.float32)
@@ -549,8 +619,9 @@ def _candidates(rest: np.ndarray, world: sprites.World
     if not len(some):
       break
     chosen.append(number[some, y[some], x[some]])
-    near = ((pixel[:, None] - y[:, None, None])**2
-            + (pixel - x[:, None, None])**2) < (0.9 * low)**2
+    near = (
+      (pixel[:, None] - y[:, None, None]) ** 2 + (pixel - x[:, None, None]) ** 2
+    ) < (0.9 * low) ** 2
     board[near] = -np.inf
   kept = np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
   return frame[kept], row[kept], column[kept], best[kept], left[kept]
@@ -559,28 +630,35 @@ def _candidates(rest: np.ndarray, world: sprites.World
 def _correlate(mask: np.ndarray, kernel: np.ndarray) -> np.ndarray:
   """Correlation of (F, H, W) with an odd kernel, zeros outside."""
   half, size = kernel.shape[0] // 2, mask.shape[1]
-  padded = np.pad(mask.astype(np.float32),
-                  ((0, 0), (half, half), (half, half)))
+  padded = np.pad(mask.astype(np.float32), ((0, 0), (half, half), (half, half)))
   # A product of the rows with a band matrix, summed over the kernel's rows.
   out = np.zeros(mask.shape, np.float32)
   for i, line in enumerate(kernel.astype(np.float32)):
     band = np.zeros((size + 2 * half, size), np.float32)
     for j, value in enumerate(line):
       band[np.arange(size) + j, np.arange(size)] = value
-    out += padded[:, i:i + size] @ band
+    out += padded[:, i : i + size] @ band
   return out
 
 
-def _windows(image: np.ndarray, frame: np.ndarray, row: np.ndarray,
-             column: np.ndarray, half: int) -> np.ndarray:
+def _windows(
+  image: np.ndarray,
+  frame: np.ndarray,
+  row: np.ndarray,
+  column: np.ndarray,
+  half: int,
+) -> np.ndarray:
   """Square windows around pixels: (F, H, W, C) -> (K, pixels, C)."""
   channels = image.shape[-1]
   padded = np.pad(image, ((0, 0), (half, half), (half, half), (0, 0)))
   view = np.lib.stride_tricks.sliding_window_view(
-      padded.reshape(*padded.shape[:2], -1),
-      (2 * half + 1, (2 * half + 1) * channels), (1, 2))
+    padded.reshape(*padded.shape[:2], -1),
+    (2 * half + 1, (2 * half + 1) * channels),
+    (1, 2),
+  )
   return view[frame, row, column * channels].reshape(
-      len(frame), (2 * half + 1) ** 2, channels)
+    len(frame), (2 * half + 1) ** 2, channels
+  )
 
 
 # ---------------------------------------------------------------------- fit
@@ -613,9 +691,16 @@ class _Fit:
   corner: np.ndarray
 
 
-def _fit(rest: np.ndarray, back: np.ndarray, frame: np.ndarray,
-         row: np.ndarray, column: np.ndarray, choice: np.ndarray,
-         rough: np.ndarray, world: sprites.World) -> _Fit:
+def _fit(
+  rest: np.ndarray,
+  back: np.ndarray,
+  frame: np.ndarray,
+  row: np.ndarray,
+  column: np.ndarray,
+  choice: np.ndarray,
+  rough: np.ndarray,
+  world: sprites.World,
+) -> _Fit:
   """Fits place, size, angle, edge and colour of every likely shape."""
   bank = _bank(world)
   half, count = bank.half, len(frame)
@@ -626,8 +711,9 @@ def _fit(rest: np.ndarray, back: np.ndarray, frame: np.ndarray,
   begin = bank.start[choice]  # (K, S, 4)
   best = begin[np.arange(count), rough.argmin(1)] if count else begin[:, 0]
   grid = np.arange(-half, half + 1, dtype=np.float32)
-  far = np.hypot(grid - best[:, 0, None, None],
-                 grid[:, None] - best[:, 1, None, None])
+  far = np.hypot(
+    grid - best[:, 0, None, None], grid[:, None] - best[:, 1, None, None]
+  )
   halo = (far <= best[:, 2, None, None] + _HALO + 0.3).astype(np.float32)
   halo = halo.reshape(count, side * side, 1)
   energy = np.maximum((halo * window**2).sum((1, 2)), 1e-6)
@@ -656,10 +742,17 @@ def _fit(rest: np.ndarray, back: np.ndarray, frame: np.ndarray,
     contrast[k] = (added.sum(1) / area).max(-1)
     colour[k] = (added + alpha * behind[k]).sum(1) / area
   place = place + np.stack([column, row], -1) + 0.5
-  return _Fit(place, radius, edge, residual,
-              3 * halo.sum((1, 2)) / energy, contrast, colour,
-              ink.reshape(count, side, side, 3),
-              np.stack([row, column], -1) - half)
+  return _Fit(
+    place,
+    radius,
+    edge,
+    residual,
+    3 * halo.sum((1, 2)) / energy,
+    contrast,
+    colour,
+    ink.reshape(count, side, side, 3),
+    np.stack([row, column], -1) - half,
+  )
 
 
 class _Problem:
@@ -671,12 +764,13 @@ class _Problem:
     low, high = (r * world.resolution for r in world.radius)
     half = grid[-1]
     self._low = np.array([-half, -half, 0.95 * low, -np.inf, 1], np.float32)
-    self._high = np.array([half, half, 1.05 * high, np.inf, 2 * EDGE],
-                          np.float32)
+    self._high = np.array(
+      [half, half, 1.05 * high, np.inf, 2 * EDGE], np.float32
+    )
     # Radians count as pixels on a middle circle.
     self._unit = np.array([1, 1, 1, 2 / (low + high), 1], np.float32)
     free = [0, 1, 2, 4]
-    turns = _SYMMETRY.get(shape, 360) or world.texture != 'flat'
+    turns = _SYMMETRY.get(shape, 360) or world.texture != "flat"
     if world.rotation and turns:
       free.append(3)
     self._free = free
@@ -697,8 +791,15 @@ class _Problem:
     x, y = np.broadcast_arrays(x, y)
     world = self._world
     alpha, paint = sprites.appearance(
-        self._shape, _texture(world), world.shading, radius, x, y, p[:, 3],
-        p[:, 4, None, None])
+      self._shape,
+      _texture(world),
+      world.shading,
+      radius,
+      x,
+      y,
+      p[:, 3],
+      p[:, 4, None, None],
+    )
     count = len(p)
     alpha = alpha.reshape(count, -1, 1)
     paints = _paints(world)
@@ -727,8 +828,9 @@ class _Problem:
       slope = np.stack(slopes, 1)  # (K, J, pixels * 3)
       gram = slope @ slope.swapaxes(1, 2)
       trace = np.trace(gram, axis1=1, axis2=2) / len(self._free)
-      gram += ((damping * trace + 1e-6)[:, None, None]
-               * np.eye(len(self._free), dtype=np.float32))
+      gram += (damping * trace + 1e-6)[:, None, None] * np.eye(
+        len(self._free), dtype=np.float32
+      )
       step = np.linalg.solve(gram, -slope @ error[..., None])[..., 0]
       step = step.clip(-0.7, 0.7)
       trial = p.copy()
@@ -747,15 +849,29 @@ class _Problem:
 # -------------------------------------------------------------------- clips
 
 
-def _finding(tracks: list[dict[int, int]], positions: np.ndarray,
-             laws: np.ndarray, explained: float, edge: float, fit: _Fit,
-             world: sprites.World) -> Finding:
+def _finding(
+  tracks: list[dict[int, int]],
+  positions: np.ndarray,
+  laws: np.ndarray,
+  explained: float,
+  edge: float,
+  fit: _Fit,
+  world: sprites.World,
+) -> Finding:
   """Sums the evidence of a clip's tracks (n), their positions (T, n, 2)."""
   velocities = np.diff(positions, axis=0)
   if not tracks:
-    return Finding(count=0, label=-1, positions=positions,
-                   velocities=velocities, speed=math.nan, law=math.nan,
-                   explained=explained, edge=edge, confidence=0.0)
+    return Finding(
+      count=0,
+      label=-1,
+      positions=positions,
+      velocities=velocities,
+      speed=math.nan,
+      law=math.nan,
+      explained=explained,
+      edge=edge,
+      confidence=0.0,
+    )
   length = np.hypot(velocities[..., 0], velocities[..., 1])
   length = length[np.isfinite(length)]
   law = np.sqrt(np.square(laws).mean(-1))
@@ -763,27 +879,37 @@ def _finding(tracks: list[dict[int, int]], positions: np.ndarray,
   used = [k for track in tracks for k in track.values()]
   evidence = -np.log(fit.residual[used] + 0.01).sum(0)
   label = shape = int(evidence.argmax())
-  if world.label == 'shape_motion':
+  if world.label == "shape_motion":
     label = shape * len(sprites.MOTIONS) + motion
   return Finding(
-      count=len(tracks), label=label, positions=positions,
-      velocities=velocities,
-      speed=float(length.mean()) if len(length) else math.nan,
-      law=float(law[motion]), explained=explained, edge=edge,
-      confidence=float(1 / np.exp(evidence - evidence.max()).sum()))
+    count=len(tracks),
+    label=label,
+    positions=positions,
+    velocities=velocities,
+    speed=float(length.mean()) if len(length) else math.nan,
+    law=float(law[motion]),
+    explained=explained,
+    edge=edge,
+    confidence=float(1 / np.exp(evidence - evidence.max()).sum()),
+  )
 
 
 def _reach(world: sprites.World) -> float:
   """Longest way of an object in one frame, pixels, with a margin."""
   fall = 0.0
-  if world.motion != 'straight':
+  if world.motion != "straight":
     fall = math.sqrt(2 * world.gravity * (1 - 2 * world.radius[0]))
   fast = math.hypot(world.speed[1], fall) * world.resolution / world.fps
   return 1.2 * fast + 1 + 2 * world.shake
 
 
-def _link(mine: np.ndarray, times: np.ndarray, fit: _Fit, steps: int,
-          world: sprites.World) -> list[dict[int, int]]:
+def _link(
+  mine: np.ndarray,
+  times: np.ndarray,
+  fit: _Fit,
+  steps: int,
+  world: sprites.World,
+) -> list[dict[int, int]]:
   """Tracks {frame: candidate} that are seen in at least half of the frames."""
   reach = _reach(world)
   tracks: list[dict[int, int]] = []
@@ -797,14 +923,15 @@ def _link(mine: np.ndarray, times: np.ndarray, fit: _Fit, steps: int,
       before = [s for s in track if s < last]
       guess = fit.place[track[last]]
       if before:
-        way = ((guess - fit.place[track[max(before)]]) / (last - max(before)))
+        way = (guess - fit.place[track[max(before)]]) / (last - max(before))
         guess = guess + way * (t - last)
       gone = np.hypot(*(fit.place[seen] - fit.place[track[last]]).T)
       miss = np.hypot(*(fit.place[seen] - guess).T)
       size = np.abs(fit.radius[seen] - fit.radius[track[last]])
       tint = np.abs(fit.colour[seen] - fit.colour[track[last]]).sum(-1)
-      cost[i] = np.where(gone <= reach * (t - last),
-                         miss + 4 * size + 4 * tint, 1e6)
+      cost[i] = np.where(
+        gone <= reach * (t - last), miss + 4 * size + 4 * tint, 1e6
+      )
     rows, columns = optimize.linear_sum_assignment(cost)
     taken = set()
     for i, j in zip(rows, columns):
@@ -815,8 +942,9 @@ def _link(mine: np.ndarray, times: np.ndarray, fit: _Fit, steps: int,
   return [track for track in tracks if 2 * len(track) >= steps]
 
 
-def _explained(rest: np.ndarray, noise: np.ndarray,
-               tracks: list[dict[int, int]], fit: _Fit) -> float:
+def _explained(
+  rest: np.ndarray, noise: np.ndarray, tracks: list[dict[int, int]], fit: _Fit
+) -> float:
   """Share of the foreground's energy that the objects explain."""
   size = rest.shape[1]
   side = fit.ink.shape[1]
@@ -830,8 +958,8 @@ def _explained(rest: np.ndarray, noise: np.ndarray,
       row, column = fit.corner[k]
       a, b = max(row, 0), min(row + side, size)
       c, d = max(column, 0), min(column + side, size)
-      left[a:b, c:d] -= fit.ink[k, a - row:b - row, c - column:d - column]
-    known = picture.size * float(noise[t])**2
+      left[a:b, c:d] -= fit.ink[k, a - row : b - row, c - column : d - column]
+    known = picture.size * float(noise[t]) ** 2
     total = float(np.vdot(picture, picture)) - known
     error = max(0.0, float(np.vdot(left, left)) - known)
     # An empty picture has nothing to explain.
@@ -839,8 +967,9 @@ def _explained(rest: np.ndarray, noise: np.ndarray,
   return max(0.0, float(np.median(shares)))
 
 
-def _laws(paths: np.ndarray, radii: np.ndarray, world: sprites.World
-          ) -> np.ndarray:
+def _laws(
+  paths: np.ndarray, radii: np.ndarray, world: sprites.World
+) -> np.ndarray:
   """Distance of paths from the nearest that each law of the world allows.
 
   Args:
@@ -852,7 +981,7 @@ def _laws(paths: np.ndarray, radii: np.ndarray, world: sprites.World
     (motions of the world, K) root mean square over the known positions, pixels.
     The camera's shake is no part of a law and adds to the distance.
   """
-  mixed = world.motion == 'mixed'
+  mixed = world.motion == "mixed"
   motions = sprites.MOTIONS if mixed else (world.motion,)
   if not len(paths):
     return np.zeros((len(motions), 0))
@@ -876,10 +1005,17 @@ def _laws(paths: np.ndarray, radii: np.ndarray, world: sprites.World
   fast = 1.3 * _reach(world) * world.fps
   x, y = np.moveaxis(paths, 2, 0)[..., None, None].swapaxes(1, 2)
   flat = _search(straight, x, 0.0, fast)
-  return np.sqrt([
-      flat + (_search(straight, y, 0.0, fast) if motion == 'straight' else
-              _search(falling, y, 0.2, 1.0))
-      for motion in motions])
+  return np.sqrt(
+    [
+      flat
+      + (
+        _search(straight, y, 0.0, fast)
+        if motion == "straight"
+        else _search(falling, y, 0.2, 1.0)
+      )
+      for motion in motions
+    ]
+  )
 
 
 def _search(model, value: np.ndarray, least: float, most: float) -> np.ndarray:

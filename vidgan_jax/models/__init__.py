@@ -1,7 +1,8 @@
 """Generators and discriminators: one file a pair, found by its name."""
 
+from collections.abc import Mapping
 import importlib
-from typing import Any, Mapping
+from typing import Any
 
 
 def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
@@ -21,9 +22,7 @@ def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
   from vidgan_jax import config
 
   module = importlib.import_module(f"vidgan_jax.models.{fields['name']}")
-  config.check_name(
-    fields["variant"], module.VARIANTS, "config.model.variant"
-  )
+  config.check_name(fields["variant"], module.VARIANTS, "config.model.variant")
   variant = module.VARIANTS[fields["variant"]]
   shared = {
     name: fields[name]

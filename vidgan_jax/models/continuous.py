@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from vidgan_jax.models import layers
 
+
 def _variant(widths, blocks, style, d_widths, joint):
   return {
     "generator": {"widths": widths, "blocks": blocks, "style_dim": style},
@@ -35,7 +36,9 @@ VARIANTS = {
   # 8 M, 64 px.
   "M": _variant((384, 256, 128, 64), 1, 256, (64, 128, 256, 384), 256),
   # 28 M, 128 px.
-  "L": _variant((512, 512, 256, 128, 64), 2, 512, (64, 128, 256, 512, 512), 512),
+  "L": _variant(
+    (512, 512, 256, 128, 64), 2, 512, (64, 128, 256, 512, 512), 512
+  ),
   # 90 M, 256 px.
   "XL": _variant(
     (768, 768, 768, 512, 256, 128), 2, 512, (128, 256, 512, 768, 768, 768), 512
@@ -108,9 +111,7 @@ class Modulate(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, style: jax.Array) -> jax.Array:
     c = x.shape[-1]
-    style = nn.Dense(2 * c, kernel_init=layers.he(0.5), dtype=self.dtype)(
-      style
-    )
+    style = nn.Dense(2 * c, kernel_init=layers.he(0.5), dtype=self.dtype)(style)
     scale, shift = jnp.split(style[:, None, None], 2, -1)
     return x * (1 + scale) + shift
 
@@ -158,7 +159,9 @@ class Generator(nn.Module):
       content.append(embed(given["label"]))
     w = jnp.concatenate(content, -1)
     for _ in range(2):
-      w = layers.leaky_relu(nn.Dense(self.style_dim, kernel_init=layers.he())(w))
+      w = layers.leaky_relu(
+        nn.Dense(self.style_dim, kernel_init=layers.he())(w)
+      )
     # Normalised like all that goes into the frames: what follows does not
     # see its scale, so nothing else would keep it from growing without end.
     w = layers.rms_norm(w)

@@ -6,7 +6,8 @@ convolutions, and above all their second derivatives, are many times slower
 in XLA on a CPU and no faster elsewhere at these sizes.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
