@@ -23,7 +23,7 @@ def get_config(arg=""):
   config.batch = 128
 
   config.data.name = "tfds"
-  config.data.options = dict(name="ucf101", min_frames=32)
+  config.data.options = dict(name="ucf101/ucf101_1", min_frames=32)
   config.data.ops = (
     "sparse(3, 32) | resize(128) | crop(128) | flip_lr | value_range(-1, 1)"
   )

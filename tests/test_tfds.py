@@ -1,5 +1,6 @@
 """Data sets of TFDS: read as they are, and made by our own builder."""
 
+from concurrent import futures
 import json
 import os
 import time
@@ -108,25 +109,13 @@ def same(got, expected):
 
 def test_grey_sequences_become_colour(tmp_path):
   _, videos = moving_mnist(tmp_path)
-  source = tfds.make(
-    "train",
-    name="moving_mnist",
-    data_dir=str(tmp_path),
-    train="test[:4]",
-    test="test[4:]",
-    fps=10,
-  )
+  where = {"name": "moving_mnist", "data_dir": str(tmp_path)}
+  source = tfds.make("test[:4]", **where, fps=10)
   assert len(source) == 4
   assert source.num_classes == 0
   assert source.spec["frames"] == ((20,), np.dtype(object))
   got, examples = videos_of(source)
-  test = tfds.make(
-    "test",
-    name="moving_mnist",
-    data_dir=str(tmp_path),
-    train="test[:4]",
-    test="test[4:]",
-  )
+  test = tfds.make("test[4:]", **where)
   got += videos_of(test)[0]
   same(got, [v.repeat(3, -1) for v in videos])
   np.testing.assert_allclose(examples[0]["times"], np.arange(20) / 10)
@@ -160,15 +149,28 @@ def test_labels_lengths_and_short_clips(tmp_path, caplog):
   long = tfds.make("train", directory=path, min_frames=6)
   assert long.left_out == 3
   assert "3 of 6 clips" in caplog.text
-  same(videos_of(long)[0], [v for v in videos if len(v) >= 6])
+  kept, _ = videos_of(long)
+  same(kept, [v for v in videos if len(v) >= 6])
+  assert list(long.lengths) == [len(v) for v in kept]
   with pytest.raises(ValueError, match="13 frames, the longest of 6 has 12"):
     tfds.make("train", directory=path, min_frames=13)
   # The count is kept beside the data, split by split.
   with open(os.path.join(path, tfds._LENGTHS)) as file:
     assert sorted(json.load(file)["lengths"]["train"]) == [3, 4, 5, 7, 9, 12]
-  part = tfds.make("train", directory=path, train="train[1:4]", min_frames=2)
+  part = tfds.make("train[1:4]", directory=path, min_frames=2)
   np.testing.assert_array_equal(part.lengths, source.lengths[1:4])
   assert tfds.make("train", directory=path, label=None).num_classes == 0
+
+
+def test_threads_may_share_a_source(tmp_path):
+  path, _ = ucf101(tmp_path)
+  source = tfds.make("train", directory=path)
+  expected = [list(e["frames"]) for e in source.read(range(6))]
+  source = tfds.make("train", directory=path)  # nothing is open yet
+  order = np.random.default_rng(0).integers(0, 6, 600)
+  with futures.ThreadPoolExecutor(8) as pool:
+    got = list(pool.map(lambda i: source.read([i])[0]["frames"], order))
+  assert all(list(g) == expected[i] for g, i in zip(got, order))
 
 
 def test_tensors(tmp_path):
@@ -196,8 +198,6 @@ def test_what_is_missing_is_said_and_nothing_is_downloaded(tmp_path):
     tfds.make("train", directory=str(tmp_path / "half"))
   with pytest.raises(ValueError, match="either `directory`"):
     tfds.make("train")
-  with pytest.raises(ValueError, match="'validation'"):
-    tfds.make("validation", directory=str(tmp_path))
   path, _ = moving_mnist(tmp_path)
   with pytest.raises(ValueError, match="no split 'train', only test"):
     tfds.make("train", directory=path)

@@ -55,12 +55,25 @@ def run(
 
 
 def write(workdir: str | os.PathLike, step: int, values: Mapping) -> str:
-  """Writes WORKDIR/eval/STEP.json, by a temporary name; returns its path."""
+  """Adds values to WORKDIR/eval/STEP.json and returns its path.
+
+  What is there under other names stays. Numbers that are not finite are texts,
+  as in metrics.jsonl.
+  """
+  from vidgan_jax import metrics
+
   folder = pathlib.Path(workdir) / "eval"
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / f"{step}.json"
   part = folder / f".{step}.json.part"
-  part.write_text(json.dumps({"step": step, **values}, indent=2) + "\n")
+  row = {"step": step}
+  if path.exists():
+    try:
+      row |= json.loads(path.read_text())
+    except ValueError:  # Cut short by a crash: nothing to keep.
+      pass
+  row |= {name: metrics.json_number(v) for name, v in values.items()}
+  part.write_text(json.dumps(row, indent=2, allow_nan=False) + "\n")
   part.replace(path)
   return str(path)
 

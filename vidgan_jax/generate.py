@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import pathlib
 import sys
@@ -75,6 +76,7 @@ class Model:
     if labels is not None:
       labels = np.asarray(labels, np.int32)
     z = self.noise(seed, np.arange(num), float(times.max()))
+    batch = min(batch, num)
     parts = []
     for start in range(0, num, batch):
       index = np.minimum(np.arange(start, start + batch), num - 1)
@@ -123,9 +125,12 @@ def load(workdir: str, step: int | None = None, weights: str = "ema") -> Model:
   """Loads a generator from a workdir.
 
   Args:
-    workdir: of a training run.
+    workdir: of a training run, or one checkpoints/STEP of it.
     step: of the checkpoint; None is the newest good one.
     weights: 'ema' or 'raw'.
+
+  Raises:
+    CheckpointError: there is no such checkpoint, or it is damaged.
   """
   from vidgan_jax import checkpoint
   from vidgan_jax import models
@@ -134,7 +139,8 @@ def load(workdir: str, step: int | None = None, weights: str = "ema") -> Model:
   if step is not None:
     path = path / "checkpoints" / str(step)
   saved = checkpoint.restore_params(path, {"ema": "ema", "raw": "g"}[weights])
-  config, facts = saved.config, saved.metadata
+  facts = saved.metadata
+  config = config_lib.from_json(facts["config"])
   generator, _ = models.create(config.model, jnp.dtype(config.precision))
   return Model(
     generator=generator,
@@ -208,7 +214,7 @@ def main(argv: list[str]) -> int:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add("workdir", help="of a training run")
+  add("workdir", help="of a training run, or one checkpoints/STEP of it")
   add("--out", required=True, help="file or folder, see above")
   add("--step", type=int, help="checkpoint; default: the newest")
   add("--weights", choices=("ema", "raw"), default="ema")
@@ -244,7 +250,7 @@ def main(argv: list[str]) -> int:
   args = parser.parse_args(argv)
   try:
     print(_generate(args))
-  except (ValueError, OSError) as e:
+  except (ValueError, OSError, RuntimeError) as e:
     print(f"vidgan generate: {e}", file=sys.stderr)
     return 1
   return 0
@@ -260,8 +266,7 @@ def _generate(args) -> str:
       f"--out {args.out}: the suffix {out.suffix} is none of .mp4, .gif, .webp "
       "and .png; without one a folder is filled."
     )
-  if args.num < 1 or (args.frames or 1) < 1 or not args.speed:
-    raise config_lib.ConfigError("--num, --frames and --speed must not be 0.")
+  _check(args)
   model = load(args.workdir, args.step, args.weights)
   times, fps = _times(args, model)
 
@@ -283,33 +288,77 @@ def _generate(args) -> str:
   columns = args.grid or math.ceil(math.sqrt(args.num))
   scale = args.scale or max(1, math.ceil(128 / model.resolution))
   if out.suffix == ".png":
-    shown = times if args.strip else times[:1]
+    # A model of a fixed length draws no single frame.
+    shown = times if args.strip else times[: len(model.times)]
     video = np.concatenate(list(_frames(model, z, labels, shown)), 1)
     rows = [write.strip(clip) for clip in video]
     picture = (
       np.concatenate(rows) if args.strip else write.grid(video, columns)[0]
     )
+    out.parent.mkdir(parents=True, exist_ok=True)
     write.write(out, picture[None], scale=scale)
+  elif out.suffix:
+    grids = (
+      [write.grid(video, columns)]
+      for video in _frames(model, z, labels, times)
+    )
+    _write([out], grids, fps, scale)
   else:
-    (out.parent if out.suffix else out).mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-      if out.suffix:
-        paths, arrange = [out], lambda video: [write.grid(video, columns)]
-      else:
-        paths = [out / f"clip_{i:04d}.mp4" for i in range(args.num)]
-        arrange = list
-      writers = [
-        stack.enter_context(write.Writer(path, fps=fps, scale=scale))
-        for path in paths
-      ]
-      for video in _frames(model, z, labels, times):
-        for writer, clip in zip(writers, arrange(video)):
-          for frame in clip:
-            writer.append(frame)
+    # A few clips at a time: each open file is an encoder with its memory.
+    for first in range(0, args.num, 16):
+      index = np.arange(first, min(first + 16, args.num))
+      clips = _frames(
+        model,
+        jax.tree.map(lambda x, i=index: x[i], z),
+        None if labels is None else labels[index],
+        times,
+      )
+      paths = [out / f"clip_{i:04d}.mp4" for i in index]
+      _write(paths, clips, fps, scale)
   return (
     f"{args.num} clips of {len(times)} frames at {fps:g} frames/s, step "
     f"{model.step} -> {out}"
   )
+
+
+def _check(args) -> None:
+  """Refuses options that are out of range."""
+  for name in ("num", "frames", "grid", "scale"):
+    value = getattr(args, name)
+    if value is not None and value < 1:
+      raise config_lib.ConfigError(
+        f"--{name} {value}: give a whole number of at least 1."
+      )
+  if args.fps is not None and not 0 < args.fps <= 1000:
+    raise config_lib.ConfigError(
+      f"--fps {args.fps:g}: give a number above 0, at most 1000."
+    )
+  if not args.speed or not math.isfinite(args.speed):
+    raise config_lib.ConfigError(
+      f"--speed {args.speed:g}: give a number that is not 0, as 0.5 or -1."
+    )
+  if not args.start >= 0:
+    raise config_lib.ConfigError(
+      f"--start {args.start:g}: give seconds of at least 0."
+    )
+
+
+def _write(paths, parts, fps: float, scale: int) -> None:
+  """Writes videos side by side, each part (N, t, H, W, C) as it comes."""
+  from vidgan_jax.video import write
+
+  parts = iter(parts)
+  first = next(parts)  # Before any file: the model may refuse the times.
+  paths[0].parent.mkdir(parents=True, exist_ok=True)
+  with contextlib.ExitStack() as stack:
+    writers = [
+      stack.enter_context(write.Writer(path, fps=fps, scale=scale))
+      for path in paths
+    ]
+    for videos in itertools.chain([first], parts):
+      for writer, video in zip(writers, videos):
+        for frame in video:
+          writer.append(frame)
 
 
 def _times(args, model) -> tuple[np.ndarray, float]:
@@ -325,8 +374,6 @@ def _times(args, model) -> tuple[np.ndarray, float]:
   times = args.start + np.arange(frames) * abs(args.speed) / fps
   if args.speed < 0:
     times = times[::-1]
-  if times.min() < 0:
-    raise config_lib.ConfigError("--start must not be negative.")
   return times.astype(np.float32), fps
 
 

@@ -196,7 +196,7 @@ class Writer:
         if getattr(self, "_batch", None):
           self._row["kimg"] = step * self._batch / 1000
         self._row_at = self._file.seek(0, os.SEEK_END)
-      self._row |= {name: _json(value) for name, value in values.items()}
+      self._row |= {name: json_number(value) for name, value in values.items()}
       self._file.write(json.dumps(self._row, allow_nan=False) + "\n")
       self._file.flush()
     self._to_board(lambda board: board.write_scalars(step, values))
@@ -547,7 +547,8 @@ def stack(clips: list[Any]) -> np.ndarray:
   return np.round((np.clip(videos, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
-def _json(value: float) -> float | str:
+def json_number(value: float) -> float | str:
+  """The value as JSON can hold it: what is not finite becomes a text."""
   if math.isfinite(value):
     return value
   return "NaN" if math.isnan(value) else f"{'-' * (value < 0)}Infinity"

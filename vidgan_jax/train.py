@@ -76,18 +76,24 @@ def train(config, workdir: str | os.PathLike) -> bool:
     True at the end of the run, False if a signal stopped it; its state is
     saved either way.
   """
+  import jax
+  from jax.experimental import multihost_utils
+
   from vidgan_jax import metrics as metrics_lib
   from vidgan_jax import sharding
 
   sharding.initialize()
   workdir = pathlib.Path(workdir)
   new = _check_workdir(workdir, config)
+  # No process may write to the workdir before all have looked at it.
+  multihost_utils.sync_global_devices("workdir")
   try:
     with metrics_lib.Writer(workdir) as writer, _Signals() as stop:
       return _train(config, workdir, writer, stop)
   finally:
     # A run that never began leaves nothing behind.
-    if new and not (workdir / "config.json").exists():
+    begun = (workdir / "config.json").exists()
+    if new and not begun and jax.process_index() == 0:
       shutil.rmtree(workdir, ignore_errors=True)
 
 
@@ -250,7 +256,8 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
   if start == 0:
     clips = metrics_lib.stack(real.read(range(min(16, len(real)))))
     writer.videos(0, {"real": clips}, fps)
-  _write_config(workdir, config)
+  if jax.process_index() == 0:
+    _write_config(workdir, config)
   pending = None  # Metrics of the step before; the device is still at work.
   log(
     f"First step after {time.perf_counter() - started:.1f} s; "
@@ -425,24 +432,38 @@ def _check_guard(values, config) -> None:
 
 
 class _Signals:
-  """Turns the first Ctrl-C or SIGTERM into a wish; the second one kills."""
+  """Turns the first Ctrl-C or SIGTERM into a wish; the second one kills.
+
+  Of several processes all must stop at the same step, whichever of them got
+  the signal. JAX sees to that when SIGTERM is left to it (see
+  `Checkpoints.preempted`), so Ctrl-C is made into one.
+  """
 
   def __init__(self):
     self.asked = ""
     self._old = {}
+    self._pressed = False
 
   def __enter__(self):
+    import jax
+
+    self._alone = jax.process_count() == 1
+    numbers = [signal.SIGINT] + [signal.SIGTERM] * self._alone
     try:
-      for number in (signal.SIGINT, signal.SIGTERM):
+      for number in numbers:
         self._old[number] = signal.signal(number, self._handle)
     except ValueError:  # Not the main thread: its owner handles signals.
       pass
     return self
 
   def _handle(self, number, frame):
-    if self.asked:
+    if self._pressed:
       raise KeyboardInterrupt
-    self.asked = {signal.SIGINT: "Ctrl-C"}.get(number, "SIGTERM")
+    self._pressed = True
+    if self._alone:
+      self.asked = {signal.SIGINT: "Ctrl-C"}.get(number, "SIGTERM")
+    else:
+      os.kill(os.getpid(), signal.SIGTERM)
 
   def __exit__(self, *_):
     for number, handler in self._old.items():

@@ -2,7 +2,7 @@
 
   tfds.make("train", directory="data/mine")       # made by `vidgan prepare`
   tfds.make("train", name="ucf101")               # made by `tfds build`
-  tfds.make("train", name="moving_mnist", train="test[:90%]", test="test[90%:]")
+  tfds.make("test[:90%]", name="moving_mnist")    # published as one split
 
 Records are read at random from ArrayRecord files and their frames stay encoded:
 a clip is decoded by the ops, only as far as it is used. Nothing is downloaded,
@@ -35,8 +35,6 @@ def make(
   directory: str | None = None,
   name: str | None = None,
   data_dir: str | None = None,
-  train: str = "train",
-  test: str = "test",
   video: str | None = None,
   label: str | None = "label",
   fps: float = 25.0,
@@ -45,13 +43,11 @@ def make(
   """Opens a data set that is on disk.
 
   Args:
-    split: 'train' or 'test'.
+    split: 'train', 'test' or what else TFDS understands: 'train[:90%]'.
     directory: of a data set, prepared or any other of TFDS; or else
     name: of a TFDS data set, with config and version where needed, built
       below `data_dir`.
     data_dir: TFDS's folder of data sets (default: its own default).
-    train: the TFDS split that is 'train' here, e.g. 'train[:90%]'.
-    test: likewise.
     video: the feature with the frames, where there are several.
     label: the feature with the class, None for unlabelled clips.
     fps: frames per second of clips that do not carry their times.
@@ -64,8 +60,6 @@ def make(
     ValueError: no such data set, split or feature; or files that cannot be
       read at random.
   """
-  if split not in ("train", "test"):
-    raise ValueError(f"the split {split!r} is neither 'train' nor 'test'")
   if (directory is None) == (name is None):
     raise ValueError(
       "data.options of the source 'tfds' needs either `directory` (a prepared"
@@ -74,8 +68,7 @@ def make(
   if not fps > 0:
     raise ValueError(f"data.options.fps={fps} must be above 0")
   builder = _open(directory, name, data_dir)
-  chosen = {"train": train, "test": test}[split]
-  return Source(builder, split, chosen, video, label, fps, min_frames)
+  return Source(builder, split, video, label, fps, min_frames)
 
 
 class Source:
@@ -92,16 +85,15 @@ class Source:
     self,
     builder: tfds.core.DatasetBuilder,
     split: str,
-    chosen: str,
     video: str | None,
     label: str | None,
     fps: float,
     min_frames: int,
   ):
     self._where = os.fspath(builder.data_path)
-    self._builder, self._chosen, self._fps = builder, chosen, fps
+    self._builder, self._split, self._fps = builder, split, fps
     splits = builder.info.splits
-    self._pieces = _pieces(splits, split, chosen, self._where)
+    self._pieces = _pieces(splits, split, self._where)
     features = builder.info.features
     self._key, self._frames, length = _find_video(features, video, self._where)
     top = features if isinstance(features, tfds.features.FeaturesDict) else {}
@@ -123,7 +115,7 @@ class Source:
     self._static_length = length
     # Raw records: TFDS's own decoder cannot leave frames encoded.
     self._records = builder.as_data_source(
-      chosen, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+      split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
     self._index = self._long_enough(min_frames)
     self.left_out = len(self._records) - len(self)
@@ -133,13 +125,13 @@ class Source:
         self._where,
         self.left_out,
         len(self._records),
-        chosen,
+        split,
         min_frames,
       )
     if not len(self):
-      longest = int(max(self.lengths, default=0))
+      longest = int(max(self._all_lengths, default=0))
       raise ValueError(
-        f"{self._where}: no clip of {chosen!r} has {min_frames} frames, the"
+        f"{self._where}: no clip of {split!r} has {min_frames} frames, the"
         f" longest of {len(self._records)} has {longest}. Ask for fewer frames"
         " or a smaller stride, or prepare longer clips"
       )
@@ -160,7 +152,13 @@ class Source:
 
   @functools.cached_property
   def lengths(self) -> np.ndarray:
-    """(clips of the split,) int64: frames of each, before any is left out."""
+    """(len(self),) int64: frames of each clip."""
+    lengths = self._all_lengths
+    return lengths if self._index is None else lengths[self._index]
+
+  @functools.cached_property
+  def _all_lengths(self) -> np.ndarray:
+    """(clips of the split,) int64, before any is left out."""
     if self._static_length:
       return np.full(len(self._records), self._static_length, np.int64)
     known = _known_lengths(self._where)
@@ -181,16 +179,22 @@ class Source:
       name, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
     if self._frames:
-      count = lambda r, i: len(self._parse(r, i)[self._key].bytes_list.value)
+      count = lambda r: len(self._parse(r, 0)[self._key].bytes_list.value)
     else:
-      count = lambda r, i: len(self._tensor(r))
-    return [count(record, i) for i, record in enumerate(records)]
+      count = lambda r: len(self._tensor(r))
+    lengths = []
+    for i in range(len(records)):
+      try:
+        lengths.append(count(records[i]))
+      except (RuntimeError, ValueError, OSError):
+        lengths.append(0)  # damaged: reading it says so
+    return lengths
 
   def _long_enough(self, min_frames: int) -> np.ndarray | None:
     """Indices of the clips to keep; None: all."""
     if min_frames <= 1:
       return None
-    keep = np.flatnonzero(self.lengths >= min_frames)
+    keep = np.flatnonzero(self._all_lengths >= min_frames)
     return None if len(keep) == len(self._records) else keep
 
   def read(self, indices: Iterable[int]) -> list[dict[str, Any]]:
@@ -216,21 +220,24 @@ class Source:
         )
     if self._index is not None:
       indices = [int(self._index[i]) for i in indices]
+    return [self._example(self._record(i), i) for i in indices]
+
+  def _record(self, index: int) -> bytes:
     try:
-      records = self._records.__getitems__(indices)
+      # One by one: reading several at once starts threads for each call.
+      return self._records[index]
     except (RuntimeError, ValueError, OSError) as error:
       raise ValueError(
-        f"{self._where}: one of the clips {indices} of {self._chosen!r} cannot"
-        f" be read ({error}): the files are damaged or gone"
+        f"{self._where}: clip {index} of {self._split!r} cannot be read"
+        f" ({error}): the files are damaged or gone"
       ) from None
-    return [self._example(r, i) for r, i in zip(records, indices)]
 
   def _parse(self, record: bytes, index: int) -> Any:
     try:
       return tf.train.Example.FromString(record).features.feature
     except Exception as error:  # of protobuf's C library, by version
       raise ValueError(
-        f"{self._where}: clip {index} of {self._chosen!r} is damaged ({error})"
+        f"{self._where}: clip {index} of {self._split!r} is damaged ({error})"
       ) from None
 
   def _tensor(self, record: bytes) -> np.ndarray:
@@ -260,7 +267,7 @@ class Source:
       times = (np.arange(count) / self._fps).astype(np.float32)
     if count == 0 or len(times) != count:
       raise ValueError(
-        f"{self._where}: clip {index} of {self._chosen!r} holds {count} frames"
+        f"{self._where}: clip {index} of {self._split!r} holds {count} frames"
         f" and {len(times)} times"
       )
     out["times"] = times
@@ -323,17 +330,15 @@ def _open(
   return builder
 
 
-def _pieces(
-  splits: Any, split: str, chosen: str, where: str
-) -> list[tuple[str, int, int]]:
+def _pieces(splits: Any, split: str, where: str) -> list[tuple[str, int, int]]:
   """A split such as 'train[:9]+test' as [(name, first, last + 1)]."""
   try:
-    pieces = tfds.core.ReadInstruction.from_spec(chosen).to_absolute(splits)
+    pieces = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
     pieces = [(p.splitname, p.from_ or 0, p.to) for p in pieces]
   except (KeyError, ValueError, AssertionError):
     raise ValueError(
-      f"{where} has no split {chosen!r}, only {', '.join(splits)}: set"
-      f" data.options.{split}, for instance to 'train[90%:]'"
+      f"{where} has no split {split!r}, only {', '.join(splits)}; a part of one"
+      f" is written '{next(iter(splits), 'train')}[90%:]'"
     ) from None
   return [
     (n, a, splits[n].num_examples if b is None else b) for n, a, b in pieces

@@ -32,6 +32,8 @@ def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
   for role in ("generator", "discriminator"):
     make = getattr(module, role.capitalize())
     given = dict(variant[role]) | dict(fields[role])
-    config.check_kwargs(make, given, f"config.model.{role}")
+    config.check_kwargs(
+      make, given, f"config.model.{role}", given=(*shared, "dtype")
+    )
     pair.append(make(**shared, dtype=dtype, **given))
   return tuple(pair)

@@ -1,0 +1,255 @@
+"""One recipe, one result: on any number of devices and processes.
+
+Each run is `train.train` as a user has it, in processes of its own
+(parallel_worker.py), with all that draws random numbers switched on.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from vidgan_jax import metrics as metrics_lib
+
+ROOT = pathlib.Path(__file__).parents[1]
+FSDP = "sharding=(('^g/|^d/','fsdp(min_size=64)'),('.*','replicate'))"
+STEPS = 10
+
+RECIPE = (
+  f"total={STEPS}steps",
+  "evals={}",
+  "cadence.log=1steps",
+  "cadence.sample=0steps",
+  "cadence.save=0steps",
+  "batch=16",
+  "d_steps=2",
+  "accumulate=2",
+  "penalties.r1.interval=2",
+  "augment.p=0.5",
+  "augment.target=0.6",
+  "augment.kimg=1.0",
+)
+TINY = (
+  "batch=8",
+  "accumulate=1",
+  "model.generator={'widths': (8, 8), 'style_dim': 16, 'content_dim': 8}",
+  "model.discriminator={'widths': (8, 8), 'patch': 2}",
+)
+LOSSES = ("d/loss", "g/loss", "d/r1", "d/real", "d/fake", "augment_p")
+NORMS = ("d/grad_norm", "g/grad_norm")
+
+
+def job(workdir, *flags, model="mlp"):
+  return {
+    "workdir": str(workdir),
+    "config": f"{ROOT}/configs/smoke.py:model={model}",
+    "flags": [f"--config.{flag}" for flag in (*RECIPE, *flags)],
+  }
+
+
+def start(jobs, devices, processes=1):
+  """Starts the worker(s) with so many devices each."""
+  with socket.socket() as s:
+    s.bind(("localhost", 0))
+    port = s.getsockname()[1]
+  flag = f"--xla_force_host_platform_device_count={devices}"
+  env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag}
+  out = []
+  for i in range(processes):
+    if processes > 1:
+      env |= {
+        "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+        "JAX_NUM_PROCESSES": str(processes),
+        "JAX_PROCESS_ID": str(i),
+      }
+    out.append(
+      subprocess.Popen(
+        [sys.executable, ROOT / "tests/parallel_worker.py", json.dumps(jobs)],
+        env=dict(env),
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+      )
+    )
+  return out
+
+
+def finish(processes, timeout=280):
+  try:
+    texts = [p.communicate(timeout=timeout)[0] for p in processes]
+  finally:
+    for p in processes:
+      p.kill()
+  for p, text in zip(processes, texts):
+    assert p.returncode == 0, text[-4000:]
+
+
+def rows(workdir):
+  return metrics_lib.read(workdir)[-STEPS:]
+
+
+def report(workdir, process=0):
+  return json.loads(pathlib.Path(f"{workdir}.{process}.json").read_text())
+
+
+def assert_same(workdir, reference, names=LOSSES, **tolerance):
+  got, want = rows(workdir), rows(reference)
+  assert [r["step"] for r in got] == [r["step"] for r in want]
+  for a, b in zip(got, want):
+    assert ("d/r1" in a) == ("d/r1" in b) == (a["step"] % 2 == 1)
+    for name in names:
+      if name in b:
+        np.testing.assert_allclose(
+          a[name],
+          b[name],
+          err_msg=f"{name}, step {a['step']}",
+          **(tolerance or {"rtol": 0, "atol": 1e-4}),
+        )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+  """All layouts of one recipe: name -> workdir."""
+  root = tmp_path_factory.mktemp("parallel")
+  finish(
+    start([job(root / "one"), job(root / "tf", "data.memory=False")], 1)
+  )
+  finish(
+    start(
+      [
+        job(root / "replicated"),
+        job(root / "fsdp", FSDP),
+        job(root / "pmap", "parallel=pmap"),
+      ],
+      8,
+    )
+  )
+  finish(
+    start(
+      [
+        job(root / "processes"),
+        job(root / "processes_fsdp", FSDP),
+        job(root / "processes_pmap", "parallel=pmap"),
+        job(root / "processes_tf", "data.memory=False"),
+        job(root / "half", FSDP, f"total={STEPS - 4}steps"),
+      ],
+      4,
+      processes=2,
+    )
+  )
+  return root
+
+
+def test_the_recipe_draws_and_moves(runs):
+  """Else the comparisons below would say nothing."""
+  got = rows(runs / "one")
+  assert [r["step"] for r in got] == list(range(1, STEPS + 1))
+  for name in ("d/loss", "g/loss"):
+    values = [r[name] for r in got]
+    assert np.all(np.isfinite(values)) and np.ptp(values) > 1e-2
+  assert got[0]["d/r1"] > 1e-3 and got[-1]["augment_p"] != 0.5
+  # Another order of the clips and other noise are far from the tolerance.
+  with pytest.raises(AssertionError):
+    assert_same(runs / "tf", runs / "one")
+
+
+ALL = (
+  "replicated",
+  "fsdp",
+  "pmap",
+  "processes",
+  "processes_fsdp",
+  "processes_pmap",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
+def test_same_losses(runs, name):
+  count = [8, 4] if name.startswith("processes") else [8, 8]
+  assert report(runs / name)["devices"] == count
+  assert report(runs / "one")["devices"] == [1, 1]
+  assert_same(runs / name, runs / "one")
+  assert_same(runs / name, runs / "one", NORMS, rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
+def test_fsdp_cuts_and_the_rest_does_not(runs, name):
+  cut = report(runs / name)["cut"]
+  parts = {path: whole / local for path, (whole, local) in cut.items()}
+  if "fsdp" not in name:
+    assert set(parts.values()) == {1.0}
+    return
+  for path, (whole, local) in cut.items():
+    if path.endswith("kernel") and whole >= 64:
+      assert parts[path] == 8, path
+  total = sum(local for _, local in cut.values())
+  assert total < 0.13 * sum(whole for whole, _ in cut.values())
+  heads = {path.split("/")[0] for path, n in parts.items() if n == 8}
+  assert heads == {"g", "d", "ema", "g_opt", "d_opt"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "name, reference",
+  [("replicated", "one"), ("processes", "one"), ("processes_tf", "tf")],
+)
+def test_same_batches(runs, name, reference):
+  want = report(runs / reference)["batches"]
+  assert len(want) == 4 and len({d for b in want for d in b.values()}) > 64
+  count = 2 if name.startswith("processes") else 1
+  parts = [report(runs / name, i)["batches"] for i in range(count)]
+  if count == 2:  # Each makes its half and no more.
+    for mine, other in zip(*parts):
+      assert len(mine) == len(other) == 16 and not mine.keys() & other.keys()
+  for batch, *mine in zip(want, *parts):
+    assert {k: v for part in mine for k, v in part.items()} == batch
+
+
+@pytest.mark.slow
+def test_one_process_goes_on_with_what_two_began(runs):
+  finish(start([job(runs / "half")], 1))
+  assert_same(runs / "half", runs / "one")
+  assert "Resumed at step 6" in (runs / "half" / "log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_both_at_one_step(tmp_path):
+  workdir = tmp_path / "run"
+  flags = ("total=4000steps", "data.options.size=16", "batch=8")
+  processes = start([job(workdir, *flags)], 1, processes=2)
+  deadline = time.monotonic() + 200
+  path = workdir / "metrics.jsonl"
+  while not (path.exists() and len(path.read_text().splitlines()) > 5):
+    assert processes[0].poll() is None, processes[0].communicate()[0][-3000:]
+    assert time.monotonic() < deadline
+    time.sleep(0.1)
+  processes[1].send_signal(signal.SIGINT)
+  finish(processes, timeout=100)
+  reports = [report(workdir, i) for i in range(2)]
+  assert not any(r["finished"] for r in reports)
+  done = max(int(p.name) for p in (workdir / "checkpoints").iterdir())
+  text = (workdir / "log.txt").read_text()
+  assert f"at step {done}, which is saved" in text and 5 < done < 4000
+
+
+@pytest.mark.slow
+def test_the_flagship(tmp_path):
+  tiny = lambda name, *flags: job(
+    tmp_path / name, *TINY, *flags, model="continuous"
+  )
+  finish(start([tiny("one")], 1))
+  finish(start([tiny("jit"), tiny("pmap", "parallel=pmap")], 8))
+  assert np.ptp([r["d/loss"] for r in rows(tmp_path / "one")]) > 1e-3
+  for name in ("jit", "pmap"):
+    assert_same(tmp_path / name, tmp_path / "one")
+    assert_same(tmp_path / name, tmp_path / "one", NORMS, rtol=1e-3)
