@@ -32,7 +32,7 @@ setuptools.setup(
   install_requires=[
     "absl-py",
     "array-record; sys_platform != 'win32'",
-    "av>=14",
+    "av>=18",
     "clu>=0.0.12",
     "flax>=0.12,<0.13",
     # TFDS imports it in every builder that lives in a package and does not

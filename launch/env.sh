@@ -1,12 +1,21 @@
 # Sourced by the other scripts: makes .venv once, installs, activates it.
 #
-#   VIDGAN_EXTRAS   extras of setup.py to install (default: tf)
+#   VIDGAN_EXTRAS   extras of setup.py to install (default: tf, and cuda or tpu
+#                   where there is such a device)
 #   VIDGAN_VENV     where the environment lies (default: .venv)
 #   VIDGAN_PYTHON   the Python to make it with (default: the first of
 #                   python3.12, python3.11, python3.13, python3 that fits)
 
+_accelerator() {
+  if nvidia-smi -L >/dev/null 2>&1; then
+    echo ",cuda"
+  elif [ -e /dev/accel0 ] || [ -e /dev/vfio/0 ]; then
+    echo ",tpu"
+  fi
+}
+
 _venv="${VIDGAN_VENV:-.venv}"
-_extras="${VIDGAN_EXTRAS:-tf}"
+_extras="${VIDGAN_EXTRAS:-tf$(_accelerator)}"
 
 _fits() {
   "$1" -c 'import sys, venv, ensurepip
@@ -38,6 +47,8 @@ if [ "$(cat "$_venv/installed" 2>/dev/null)" != "$_want" ]; then
     -e ".[$_extras]"
   echo "$_want" > "$_venv/installed"
 fi
-export PATH="$PWD/$_venv/bin:$PATH"
+PATH="$(cd "$_venv/bin" && pwd):$PATH"
+export PATH
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 unset _venv _extras _want _p _python
+unset -f _fits _accelerator

@@ -49,6 +49,13 @@ def make_run(workdir, name, *flags):
   return workdir
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
   path = tmp_path_factory.mktemp("generate") / "run"
@@ -116,7 +123,7 @@ def test_mp4(workdir, tmp_path, capsys, draw):
     tile = video[:, y : y + 64, x : x + 64]
     tile = tile.reshape(FRAMES, SIZE, 4, SIZE, 4, 3).mean((2, 4))
     assert gap(tile, clips[i]) < 6  # Of H.264.
-  assert video[:, 64:, 64:].max() < 12  # The empty place is black.
+  assert video[:, 64:, 64:].mean() < 3  # The empty place is black.
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".GIF"])

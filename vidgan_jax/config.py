@@ -61,7 +61,7 @@ _OPEN = frozenset(
 _PENALTY = {
   "weight": 1.0,  # the penalty enters the loss times this (gamma / 2)
   "interval": 1,  # steps from one to the next, which then weighs as many
-  "final": None,  # weight at the end of the run (cosine); None: constant
+  "final": None,  # weight at the end (geometric on the way); None: constant
 }
 
 # Fields that may be None, with the type they have otherwise.

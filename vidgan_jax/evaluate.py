@@ -48,7 +48,8 @@ def run(
   values = {}
   for name, evaluator in evaluators.items():
     try:
-      values.update(evaluator.run(model, source))
+      for key, value in evaluator.run(model, source):
+        values[key] = float(value)
     except Exception as e:
       raise RuntimeError(f"Evaluator {name!r}: {e}") from e
   return values

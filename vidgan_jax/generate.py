@@ -261,7 +261,8 @@ def _generate(args) -> str:
   from vidgan_jax.video import write
 
   out = pathlib.Path(args.out)
-  if out.suffix and out.suffix not in (".mp4", ".gif", ".webp", ".png"):
+  kind = out.suffix.lower()
+  if kind and kind not in write.SUFFIXES:
     raise config_lib.ConfigError(
       f"--out {args.out}: the suffix {out.suffix} is none of .mp4, .gif, .webp "
       "and .png; without one a folder is filled."
@@ -287,7 +288,7 @@ def _generate(args) -> str:
 
   columns = args.grid or math.ceil(math.sqrt(args.num))
   scale = args.scale or max(1, math.ceil(128 / model.resolution))
-  if out.suffix == ".png":
+  if kind == ".png":
     # A model of a fixed length draws no single frame.
     shown = times if args.strip else times[: len(model.times)]
     video = np.concatenate(list(_frames(model, z, labels, shown)), 1)
@@ -297,7 +298,7 @@ def _generate(args) -> str:
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write.write(out, picture[None], scale=scale)
-  elif out.suffix:
+  elif kind:
     grids = (
       [write.grid(video, columns)]
       for video in _frames(model, z, labels, times)

@@ -130,6 +130,7 @@ def schedule(
     constant   start
     linear     start + (end - start) t
     cosine     end + (start - end) (1 + cos(pi t)) / 2
+    geometric  start (end / start)^t
 
   Args:
     kind: one of these.
@@ -145,6 +146,7 @@ def schedule(
     "constant": lambda t: jnp.zeros_like(t),
     "linear": lambda t: t,
     "cosine": lambda t: (1 - jnp.cos(math.pi * t)) / 2,
+    "geometric": None,  # The only one that is not start + (end - start) f(t).
   }
   if kind not in shapes:
     raise config_lib.ConfigError(
@@ -154,7 +156,10 @@ def schedule(
   def value(step):
     step = jnp.asarray(step, jnp.float32)
     t = jnp.clip((step - warmup) / max(total - warmup, 1), 0, 1)
-    result = start + (end - start) * shapes[kind](t)
+    if kind == "geometric":
+      result = start * (end / start) ** t
+    else:
+      result = start + (end - start) * shapes[kind](t)
     if warmup:
       result = jnp.where(step < warmup, start * (step + 1) / warmup, result)
     return result

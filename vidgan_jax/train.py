@@ -372,7 +372,7 @@ def _penalties(config, total):
     name: step_lib.Penalty(
       fn=getattr(penalties_lib, name),
       weight=optim.schedule(
-        "constant" if fields["final"] is None else "cosine",
+        "geometric" if fields["final"] else "constant",
         start=fields["weight"],
         end=fields["final"] or 0.0,
         total=total,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Iterable
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -30,14 +31,11 @@ def moments(
   """Streams clips through a feature network and keeps only the moments.
 
   Args:
-    apply: (B, T, H, W, 3) float32 in [-1, 1] -> (B, D); it is jitted here.
+    apply: (B, T, H, W, 3) float32 in [-1, 1] -> (B, D); it is jitted here,
+      once for each function: give the same one again, not an equal one.
     videos: arrays of uint8 clips (N, T, H, W, 3), N as it comes.
     batch: clips for one call of `apply`; does not change the result.
   """
-
-  @jax.jit
-  def features(video):
-    return apply(video.astype(jnp.float32) / 127.5 - 1.0)
 
   num, total, outer, shift = 0, None, None, None
   for video in videos:
@@ -45,7 +43,7 @@ def moments(
       part = video[start : start + batch]
       # The last part is filled up, so that `apply` compiles once.
       fill = np.repeat(part[-1:], batch - len(part), 0)
-      x = features(np.concatenate([part, fill]))
+      x = _features(apply, np.concatenate([part, fill]))
       x = np.asarray(x, np.float64)[: len(part)]
       if shift is None:
         # Moments about a typical vector: no digits cancel.
@@ -61,6 +59,11 @@ def moments(
   mean = total / num
   cov = (outer - num * np.outer(mean, mean)) / (num - 1)
   return Moments(num=num, mean=mean + shift, cov=cov)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _features(apply, video):
+  return apply(video.astype(jnp.float32) / 127.5 - 1.0)
 
 
 def frechet(a: Moments, b: Moments) -> float:

@@ -7,7 +7,6 @@ not FVD and must not be put beside one.
 
 from collections.abc import Iterator
 import dataclasses
-import functools
 
 import numpy as np
 
@@ -35,7 +34,7 @@ class Evaluator:
 
   def run(self, model, source) -> Iterator[tuple[str, float]]:
     """Yields `frd_random` and the numbers of clips that it rests on."""
-    apply = functools.partial(random3d.apply, random3d.params())
+    apply = random3d.network()
     if self._real is None:  # Real clips do not change from step to step.
       self._real = features.moments(
         apply, _real(source, min(self.num, len(source)), self.batch), self.batch

@@ -5,6 +5,9 @@ Random convolutional features tell distributions of pictures apart fairly well
 A distance on them is comparable only with itself, never with FVD.
 """
 
+from collections.abc import Callable
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +27,12 @@ def params() -> tuple[np.ndarray, ...]:
     weights.append((rng.standard_normal(shape) * scale).astype(np.float32))
     c = features
   return tuple(weights)
+
+
+@functools.cache
+def network() -> Callable[[jax.Array], jax.Array]:
+  """`apply` with its weights, the same function each time."""
+  return functools.partial(apply, params())
 
 
 def apply(weights: tuple, video: jax.Array) -> jax.Array:

@@ -1,0 +1,237 @@
+"""The command itself: help, mistakes, and what is imported when."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import vidgan_jax
+from vidgan_jax import cli
+from vidgan_jax import config as config_lib
+
+ROOT = pathlib.Path(__file__).parents[1]
+OPTIONS = {
+  "prepare": (
+    "SRC DIR --layout --exclude --size --upscale --square --fps --frame-width "
+    "--shots --max-frames --min-frames --encoding --quality --labels --classes "
+    "--metadata --test --test-match --workers --overwrite"
+  ),
+  "train": "--config --workdir --config.optim.g.lr",
+  "evaluate": "workdir --step --all --weights --evals",
+  "generate": (
+    "workdir --out --step --weights --seed --num --frames --fps --start "
+    "--speed --label --truncation --vary --interpolate --grid --strip --scale "
+    ".mp4 .gif .webp .png"
+  ),
+}
+
+
+def python(code, **env):
+  """Runs Python in a fresh process; returns what it prints."""
+  result = subprocess.run(
+    [sys.executable, "-c", textwrap.dedent(code)],
+    cwd=ROOT,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"} | env,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert result.returncode == 0, result.stderr
+  return result.stdout
+
+
+# ---------------------------------------------------------------------- help
+
+
+def test_there_is_help_for_every_verb():
+  assert list(OPTIONS) == list(cli._VERBS)
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_help_of_a_verb_mentions_all_options(verb, capsys):
+  with pytest.raises(SystemExit) as stop:
+    cli.main([verb, "--help"])
+  assert stop.value.code == 0
+  text = capsys.readouterr().out
+  assert text.startswith(f"usage: vidgan {verb}")
+  for option in OPTIONS[verb].split():
+    assert option in text, option
+
+
+def test_help_names_the_verbs(capsys):
+  for option in ("--help", "-h", "help"):
+    assert cli.main([option]) == 0
+    text = capsys.readouterr().out
+    for verb in OPTIONS:
+      assert f"\n  {verb} " in text
+  assert cli.main([]) == 2
+
+
+def test_version_as_a_module():
+  result = subprocess.run(
+    [sys.executable, "-m", "vidgan_jax", "--version"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+  assert (result.returncode, result.stderr) == (0, "")
+  assert result.stdout == f"{vidgan_jax.__version__}\n"
+
+
+# ------------------------------------------------------------------ mistakes
+
+
+@pytest.mark.parametrize(
+  "word, verb",
+  [
+    ("trian", "train"),
+    ("eval", "evaluate"),
+    ("sample", "prepare"),
+    ("genrate", "generate"),
+    ("prep", "prepare"),
+  ],
+)
+def test_unknown_verbs(word, verb, capsys):
+  assert cli.main([word]) == 2
+  text = capsys.readouterr().err
+  assert f"no verb {word!r}" in text
+  if word != "sample":  # Like none of them.
+    assert f"did you mean {verb!r}" in text
+  for verb in OPTIONS:
+    assert f"\n  {verb} " in text
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_unknown_options(verb, tmp_path, capsys):
+  required = {
+    "prepare": ["a", "b"],
+    "train": ["--config", "c", "--workdir", str(tmp_path / "w")],
+    "evaluate": ["w"],
+    "generate": ["w", "--out", "a.mp4"],
+  }[verb]
+  with pytest.raises(SystemExit) as stop:
+    cli.main([verb, *required, "--nonsense=3"])
+  assert stop.value.code == 2
+  text = capsys.readouterr().err
+  assert f"vidgan {verb}: error: " in text and "--nonsense" in text
+  assert not list(tmp_path.iterdir())
+
+
+def test_interrupted(monkeypatch, capsys):
+  def interrupt(argv):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr("vidgan_jax.evaluate.main", interrupt)
+  assert cli.main(["evaluate", "w"]) == 130
+  assert "stopped by Ctrl-C" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------- imports
+
+
+def test_importing_the_package_is_free():
+  seconds, heavy = python(
+    """
+    import sys, time
+    start = time.perf_counter()
+    import vidgan_jax
+    seconds = time.perf_counter() - start
+    heavy = {"jax", "flax", "numpy", "tensorflow", "ml_collections"}
+    print(seconds, sorted(heavy & set(sys.modules)), sep="\\n")
+    """
+  ).splitlines()
+  assert float(seconds) < 0.3
+  assert heavy == "[]"
+
+
+def test_help_loads_nothing_that_it_does_not_need():
+  lines = python(
+    """
+    import contextlib, io, sys
+    from vidgan_jax import cli
+    heavy = {"jax", "tensorflow", "tensorflow_datasets", "clu", "orbax"}
+    for verb in ("train", "evaluate", "prepare", "generate"):
+      with contextlib.redirect_stdout(io.StringIO()):
+        try:
+          cli.main([verb, "--help"])
+        except SystemExit:
+          pass
+      print(verb, *sorted(heavy & set(sys.modules)))
+    """
+  ).splitlines()
+  assert lines == ["train", "evaluate", "prepare", "generate jax"]
+
+
+def test_what_computes_does_not_import_tensorflow():
+  rooms = [
+    f"{room}.{name}"
+    for room in ("models", "losses", "tasks", "evals")
+    for name in config_lib.names(room)
+  ]
+  modules = [
+    *("step", "state", "optim", "sharding", "config", "generate", "evaluate"),
+    *("train", "checkpoint", "metrics"),
+    *("data.arrays", "data.sprites", "data.pipeline"),
+    *("losses.penalties", "losses.augment", "evals.features"),
+    *rooms,
+  ]
+  found = python(
+    f"""
+    import importlib, sys
+    for name in {modules}:
+      importlib.import_module("vidgan_jax." + name)
+    heavy = ("tensorflow", "tensorflow_datasets", "clu", "tensorboard")
+    print([name for name in heavy if name in sys.modules])
+    """
+  )
+  assert found == "[]\n"
+
+
+def test_data_in_memory_trains_without_tensorflow(tmp_path):
+  """As on a bare GPU machine: neither TensorFlow nor clu can be imported."""
+  text = python(
+    f"""
+    import sys
+
+    absent = {{"tensorflow", "tensorflow_datasets", "clu", "tensorboard"}}
+
+    class Without:
+      def __init__(self, finder):
+        self.finder = finder
+
+      def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in absent:
+          return None
+        return self.finder.find_spec(name, path, target)
+
+      def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    sys.meta_path[:] = map(Without, sys.meta_path)
+    from vidgan_jax import cli
+    workdir = {str(tmp_path / "run")!r}
+    flags = [
+      "total=2steps", "cadence.sample=2steps", "cadence.eval=2steps",
+      "model.generator.widths=(8,)", "model.discriminator.widths=(8,)",
+      "evals={{'frd_random': {{'num': 4}}}}",
+    ]
+    flags = ["--config." + flag for flag in flags]
+    config = "configs/smoke.py:model=mlp"
+    train = ["train", "--config", config, "--workdir", workdir, *flags]
+    assert cli.main(train) == 0
+    assert cli.main(["evaluate", workdir]) == 0
+    assert cli.main(["generate", workdir, "--out", workdir + ".mp4"]) == 0
+    assert not absent & set(sys.modules)
+    """
+  )
+  assert "Finished: 2 steps" in text
+  names = {p.name for p in (tmp_path / "run").iterdir()}
+  assert names == {
+    *("config.json", "checkpoints", "eval", "samples", "metrics.jsonl"),
+    "log.txt",
+  }
+  assert (tmp_path / "run.mp4").stat().st_size > 500

@@ -1,0 +1,331 @@
+"""`vidgan evaluate`, and the evaluators that every run can use."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from vidgan_jax import cli
+from vidgan_jax import config as config_lib
+from vidgan_jax import evaluate
+from vidgan_jax import train
+from vidgan_jax.data import sprites
+from vidgan_jax.evals import frd_random
+from vidgan_jax.evals import speed
+
+ROOT = pathlib.Path(__file__).parents[1]
+FLAGS = (
+  "model.generator.widths=(8,)",
+  "model.discriminator.widths=(8,)",
+  "cadence.sample=0steps",
+  "cadence.eval=0steps",
+  "cadence.save=2steps",
+  "cadence.keep=9",
+  "total=4steps",
+  "evals={'frd_random': {'num': 4}, 'speed': {'num': 2, 'repeats': 1}}",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """A run of four steps with checkpoints of the steps 2 and 4."""
+  workdir = tmp_path_factory.mktemp("evaluate") / "run"
+  config = config_lib.override(
+    config_lib.load(f"{ROOT}/configs/smoke.py:model=mlp"),
+    [f"--config.{f}" for f in FLAGS],
+  )
+  assert train.train(config_lib.validate(config), workdir)
+  shutil.rmtree(workdir / "eval", ignore_errors=True)
+  return workdir
+
+
+@pytest.fixture
+def workdir(trained, tmp_path):
+  return shutil.copytree(trained, tmp_path / "run")
+
+
+def run(*options):
+  return cli.main(["evaluate", *map(str, options)])
+
+
+def read(path):
+  """Strict JSON: no bare NaN."""
+
+  def refuse(name):
+    raise AssertionError(f"{name} is no JSON")
+
+  return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def error(capsys, *words):
+  text = capsys.readouterr().err
+  assert text.startswith("vidgan evaluate: ")
+  for word in words:
+    assert word in text, text
+  assert "Traceback" not in text and "\n" not in text.rstrip("\n")
+
+
+# ------------------------------------------------------------------ the verb
+
+
+def test_the_newest_checkpoint(workdir, capsys):
+  assert run(workdir) == 0
+  text = capsys.readouterr().out
+  assert "Step 4" in text and "frd_random" in text
+  assert str(workdir / "eval" / "4.json") in text
+  assert [p.name for p in (workdir / "eval").iterdir()] == ["4.json"]
+  values = read(workdir / "eval" / "4.json")
+  assert list(values) == [
+    "step",
+    "frd_random",
+    "frd_random/num_real",
+    "frd_random/num_generated",
+    "speed/clips_per_second",
+    "speed/ms_per_single_clip",
+  ]
+  assert values["step"] == 4
+  assert values["frd_random/num_real"] == values["frd_random/num_generated"] == 4
+  assert all(v > 0 for v in values.values())
+
+
+def test_results_add_up(workdir):
+  path = workdir / "eval" / "4.json"
+  assert run(workdir, "--evals", "frd_random") == 0
+  first = read(path)
+  assert not any(name.startswith("speed") for name in first)
+  assert run(workdir, "--evals", "frd_random", "--weights", "raw") == 0
+  both = read(path)
+  assert first.items() < both.items()
+  raw = {name for name in both if name.endswith("/raw")}
+  assert {n.removesuffix("/raw") for n in raw} == set(first) - {"step"}
+  assert both["frd_random/raw"] != both["frd_random"]
+  assert run(workdir, "--evals", "speed") == 0
+  assert both.items() < read(path).items()
+  # The same again changes no number but the speed.
+  assert run(workdir, "--evals", "frd_random") == 0
+  assert both.items() < read(path).items()
+
+
+def test_all_checkpoints_and_one(workdir):
+  assert run(workdir, "--all", "--evals", "frd_random") == 0
+  folder = workdir / "eval"
+  assert {p.name for p in folder.iterdir()} == {"2.json", "4.json"}
+  two, four = (read(folder / f"{step}.json") for step in (2, 4))
+  assert (two["step"], four["step"]) == (2, 4)
+  assert two["frd_random"] != four["frd_random"]
+  shutil.rmtree(folder)
+  assert run(workdir, "--step", 2, "--evals", "frd_random") == 0
+  assert {p.name for p in folder.iterdir()} == {"2.json"}
+  assert read(folder / "2.json") == two
+
+
+def test_what_is_not_finite_is_still_json(tmp_path):
+  nan, inf = float("nan"), float("inf")
+  path = pathlib.Path(evaluate.write(tmp_path, 3, {"a": nan, "b": -inf}))
+  assert path == tmp_path / "eval" / "3.json"
+  assert read(path) == {"step": 3, "a": "NaN", "b": "-Infinity"}
+  evaluate.write(tmp_path, 3, {"a": 2.0, "c": 0.5})
+  assert read(path) == {"step": 3, "a": 2.0, "b": "-Infinity", "c": 0.5}
+  path.write_text('{"step": 3, "a"')  # The machine stopped.
+  evaluate.write(tmp_path, 3, {"a": 1.0})
+  assert read(path) == {"step": 3, "a": 1.0}
+  assert [p.name for p in path.parent.iterdir()] == ["3.json"]
+
+
+def test_mistakes(workdir, tmp_path, capsys):
+  assert run(workdir, "--evals", "frd_randm") == 1
+  error(capsys, "'frd_randm'", "Did you mean 'frd_random'?")
+  assert run(tmp_path / "nothing") == 1
+  error(capsys, "does not exist", "workdir")
+  assert run(workdir, "--step", 3) == 1
+  error(capsys, "no checkpoint", "there is 2, 4")
+  assert run(workdir, "--evals", "oracle,frd_random,") == 1
+  error(capsys, "oracle")
+  assert not (workdir / "eval").exists()
+  config = config_lib.from_json((workdir / "config.json").read_text())
+  config.evals = {}
+  (workdir / "config.json").write_text(config_lib.to_json(config))
+  assert run(workdir) == 1
+  error(capsys, "names no evaluators", "--evals", "frd_random", "speed")
+
+
+def test_options_are_checked():
+  with pytest.raises(config_lib.ConfigError, match="Did you mean 'repeats'"):
+    evaluate.make_evaluators({"speed": {"repeat": 3}})
+  with pytest.raises(config_lib.ConfigError, match="Did you mean 'speed'"):
+    evaluate.make_evaluators({"sped": {}})
+
+
+def test_values_are_plain_numbers():
+  def yields(model, source):
+    yield "a", np.float32(0.5)
+    yield "b", 3
+
+  evaluators = {"some": types.SimpleNamespace(run=yields)}
+  values = evaluate.run(evaluators, None, None)
+  assert values == {"a": 0.5, "b": 3.0}
+  assert {type(v) for v in values.values()} == {float}
+
+
+def test_an_error_names_its_evaluator(workdir, capsys):
+  def fails(model, source):
+    yield "good", 1.0
+    raise KeyError("no such thing")
+
+  evaluators = {"broken": types.SimpleNamespace(run=fails)}
+  with pytest.raises(RuntimeError, match="'broken'.*no such thing"):
+    evaluate.run(evaluators, None, None)
+  config = config_lib.from_json((workdir / "config.json").read_text())
+  config.evals = {"frd_random": {"num": 1}}
+  (workdir / "config.json").write_text(config_lib.to_json(config))
+  assert run(workdir) == 1
+  error(capsys, "'frd_random'", "at least 2 clips")
+
+
+# ----------------------------------------------------------------- frd_random
+
+
+class Clips:
+  """Model and source at once: gives the clips it was given."""
+
+  def __init__(self, video, seconds=0.0):
+    self.video, self.seconds, self.asked = video, seconds, []
+
+  def __len__(self):
+    return len(self.video)
+
+  def read(self, indices):
+    return [{"video": self.video[i]} for i in indices]
+
+  def clips(self, seed, num, labels=None, *, batch=32, times=None):
+    self.asked.append((num, batch))
+    time.sleep(self.seconds * num)
+    return self.video[:num], None
+
+
+@pytest.fixture(scope="module")
+def world():
+  source = sprites.make("test", resolution=16, frames=4, size=48)
+  return np.stack([e["video"] for e in source.read(range(48))])
+
+
+def frd(real, fake, **options):
+  options = {"num": 24, "batch": 8} | options
+  values = dict(
+    frd_random.Evaluator(**options).run(Clips(fake), Clips(real))
+  )
+  assert values["frd_random/num_generated"] == min(len(fake), options["num"])
+  return values["frd_random"]
+
+
+def test_distance_of_the_same_clips_is_zero(world):
+  real, others = world[:24], world[24:]
+  zero = frd(real, real)
+  near = frd(real, others)
+  noise = np.random.default_rng(0).integers(0, 256, real.shape, np.uint8)
+  far = frd(real, noise)
+  assert 0 <= zero < 1e-5 * near
+  assert near < far / 10
+
+
+def test_distance_grows_with_corruption(world):
+  rng = np.random.default_rng(0)
+  real = world[:24]
+  noise = rng.normal(0, 1, real.shape)
+  for corrupt in (
+    lambda s: real + 128 * s * noise,  # Noise.
+    lambda s: (1 - s) * real + s * 128,  # Fading to grey.
+    lambda s: np.where(  # Ever more clips that are all one.
+      np.arange(24)[:, None, None, None, None] < 24 * s, real[23:], real
+    ),
+  ):
+    ladder = [
+      frd(real, corrupt(s).clip(0, 255).astype(np.uint8))
+      for s in (0.0, 0.05, 0.15, 0.4, 0.8)
+    ]
+    assert all(a < b for a, b in zip(ladder, ladder[1:])), ladder
+
+
+def test_distance_sees_that_time_stands_still(world):
+  still = np.repeat(world[24:, :1], 4, 1)
+  assert frd(world[:24], still) > frd(world[:24], world[24:])
+
+
+def test_distance_does_not_depend_on_the_batch(world):
+  want = frd(world[:24], world[24:])
+  for batch in (1, 5, 24, 32):
+    got = frd(world[:24], world[24:], batch=batch)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+DEVICES = """
+import jax, numpy as np, sys
+from vidgan_jax import generate
+from vidgan_jax import sharding
+from vidgan_jax.data import sprites
+from vidgan_jax.evals import frd_random
+from vidgan_jax.models import mlp
+
+source = sprites.make("test", resolution=16, frames=4, size=16)
+g = mlp.Generator(resolution=16, frames=4, widths=(8,))
+times = np.arange(4, dtype=np.float32) / 8
+z = {"z": np.zeros((1, 100), np.float32)}
+params = g.init(jax.random.key(0), {}, z, times[None])["params"]
+mesh = sharding.make_mesh((("data", -1),))
+place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+model = generate.Model(
+  generator=g, params=jax.device_put(params, place), step=0, num_classes=0,
+  class_names=(), times=tuple(times), resolution=16)
+values = dict(frd_random.Evaluator(num=16, batch=8).run(model, source))
+print(jax.device_count(), values["frd_random"])
+"""
+
+
+def test_distance_does_not_depend_on_the_devices():
+  results = []
+  for devices in (1, 4):
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    result = subprocess.run(
+      [sys.executable, "-c", textwrap.dedent(DEVICES)],
+      cwd=ROOT,
+      env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+      capture_output=True,
+      text=True,
+      timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    count, value = result.stdout.split()
+    assert int(count) == devices
+    results.append(float(value))
+  assert results[0] > 0
+  np.testing.assert_allclose(*results, rtol=1e-5)
+
+
+# ---------------------------------------------------------------------- speed
+
+
+def test_speed_is_that_of_the_model(world):
+  model = Clips(world, seconds=0.004)
+  values = dict(speed.Evaluator(num=8, repeats=3).run(model, None))
+  assert set(values) == {"speed/clips_per_second", "speed/ms_per_single_clip"}
+  # Sleeping takes at least as long as asked, more on a busy machine.
+  assert 25 < values["speed/clips_per_second"] <= 250
+  assert 4 <= values["speed/ms_per_single_clip"] < 40
+  # One that may compile, and three that count.
+  assert model.asked == [(8, 8)] * 4 + [(1, 1)] * 4
