@@ -19,7 +19,7 @@ def get_config(arg=""):
   """One shape of four classes on plain ground."""
   config_lib.parse_arg(arg)
   config = config_lib.default()
-  config.total = "2400steps"
+  config.total = "2800steps"
   config.batch = 32
 
   config.data.name = "sprites"
@@ -46,18 +46,18 @@ def get_config(arg=""):
   config.model.num_classes = 4
 
   config.objective = "relativistic"
-  config.penalties = dict(r1=dict(weight=10.0, final=0.5, interval=4))
+  config.penalties = dict(r1=dict(weight=10.0, final=0.7, interval=4))
   for optim in (config.optim.g, config.optim.d):
     optim.lr = 1e-3
     optim.b1 = 0.5
     optim.schedule = "cosine"
-    optim.final = 0.2
+    optim.final = 0.1
   config.ema.halflife = "5kimg"
 
   config.cadence.log = "50steps"
   config.cadence.sample = "400steps"
-  config.cadence.eval = "1200steps"
-  config.cadence.save = "600steps"
+  config.cadence.eval = "1400steps"
+  config.cadence.save = "700steps"
   config.evals = dict(
     oracle=dict(num=128), frd_random=dict(num=512), speed=dict(num=64)
   )
