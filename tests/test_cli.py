@@ -37,7 +37,7 @@ def python(code, **env):
     env=os.environ | {"JAX_PLATFORMS": "cpu"} | env,
     capture_output=True,
     text=True,
-    timeout=300,
+    timeout=900,
   )
   assert result.returncode == 0, result.stderr
   return result.stdout

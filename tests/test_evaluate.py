@@ -100,7 +100,8 @@ def test_the_newest_checkpoint(workdir, capsys):
     "speed/ms_per_single_clip",
   ]
   assert values["step"] == 4
-  assert values["frd_random/num_real"] == values["frd_random/num_generated"] == 4
+  assert values["frd_random/num_real"] == 4
+  assert values["frd_random/num_generated"] == 4
   assert all(v > 0 for v in values.values())
 
 
@@ -307,7 +308,7 @@ def test_distance_does_not_depend_on_the_devices():
       env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
       capture_output=True,
       text=True,
-      timeout=300,
+      timeout=900,
     )
     assert result.returncode == 0, result.stderr
     count, value = result.stdout.split()

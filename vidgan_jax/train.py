@@ -100,6 +100,7 @@ def train(config, workdir: str | os.PathLike) -> bool:
 def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
   """The method, top to bottom."""
   import jax
+  from jax.experimental import multihost_utils
   import jax.numpy as jnp
 
   from vidgan_jax import checkpoint
@@ -240,6 +241,9 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
   log(sharding.describe(abstract, mesh, config.sharding))
   run = sharding.compile_step(step_fn, config.parallel, mesh, state_shardings)
   steps = _compile(run, state, first, penalties, config.parallel, log)
+  # The first collective of a program waits half a minute for the others on a
+  # CPU, and then fails; this one, which has run before, waits for ever.
+  multihost_utils.sync_global_devices("compiled")
 
   # ------------------------------------------------------------------- loop
   model = generate.Model(
@@ -281,6 +285,7 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
           values = evaluate.run(evaluators, now, real)
           writer.scalars(step, values)
           evaluate.write(workdir, step, values)
+      multihost_utils.sync_global_devices("looked")
       writer.pause_ended()
 
   for step in range(start, total):

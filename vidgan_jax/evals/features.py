@@ -36,7 +36,6 @@ def moments(
     videos: arrays of uint8 clips (N, T, H, W, 3), N as it comes.
     batch: clips for one call of `apply`; does not change the result.
   """
-
   num, total, outer, shift = 0, None, None, None
   for video in videos:
     for start in range(0, len(video), batch):

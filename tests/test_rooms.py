@@ -1,0 +1,318 @@
+"""Every file of a room keeps the room's contract; layers stay apart.
+
+A new file is tested here as soon as it exists.
+"""
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import pathlib
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+import pytest
+
+from vidgan_jax import config as config_lib
+from vidgan_jax import prepare
+from vidgan_jax import tasks
+from vidgan_jax.losses import penalties
+from vidgan_jax.models import layers
+
+PACKAGE = pathlib.Path(config_lib.__file__).parent
+YEAR = re.compile(r"\b(19|20)\d\d\b")
+FILES = sorted(
+  str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py")
+)
+
+
+def load(room, name):
+  return importlib.import_module(f"vidgan_jax.{room}.{name}")
+
+
+def parameters(function):
+  return inspect.signature(function).parameters
+
+
+def shape(*sizes, dtype=jnp.float32):
+  return jax.ShapeDtypeStruct(sizes, dtype)
+
+
+def test_rooms_are_not_empty():
+  assert {"continuous", "dcgan3d", "mlp"} <= set(config_lib.names("models"))
+  assert "relativistic" in config_lib.names("losses")
+  assert "generate" in config_lib.names("tasks")
+  assert {"sprites", "tfds"} <= set(config_lib.names("data"))
+  assert "frd_random" in config_lib.names("evals")
+
+
+# -------------------------------------------------------------------- models
+
+MODELS = [
+  (name, variant)
+  for name in config_lib.names("models")
+  for variant in load("models", name).VARIANTS
+]
+COMMON = ("resolution", "frames", "channels", "num_classes", "dtype")
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("name, variant", MODELS)
+def test_models(name, variant, classes):
+  module = load("models", name)
+  assert YEAR.search(module.__doc__)
+  fields = module.VARIANTS[variant]
+  assert set(fields) == {"generator", "discriminator"}
+  for role in fields:
+    known = parameters(getattr(module, role.capitalize()))
+    assert set(COMMON) | set(fields[role]) <= set(known)
+  assert config_lib.variants(name) in ([], list(module.VARIANTS))
+  size, b, t = 64, 2, 4
+  common = dict(resolution=size, frames=t, num_classes=classes)
+  g = module.Generator(**common, **fields["generator"], dtype=jnp.bfloat16)
+  d = module.Discriminator(
+    **common, **fields["discriminator"], dtype=jnp.bfloat16
+  )
+  spec = g.noise_spec(0.5)
+  assert all(isinstance(n, int) for s in spec.values() for n in s)
+  z = {key: shape(b, *s) for key, s in spec.items()}
+  given = {"label": shape(b, dtype=jnp.int32)} if classes else {}
+  times, video = shape(b, t), shape(b, t, size, size, 3)
+  key = jax.random.key(0)
+  for net, inputs in ((g, (given, z, times)), (d, (video, given, times))):
+    state = jax.eval_shape(net.init, key, *inputs)
+    assert set(state) == {"params"}  # Nothing else: models are pure.
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(state)}
+    assert dtypes == {jnp.dtype("float32")}
+    out = jax.eval_shape(net.apply, state, *inputs)
+    if net is g:
+      assert (out.shape, out.dtype) == (video.shape, jnp.float32)
+  assert isinstance(out, layers.Scores)
+  assert len(out.logits) == len(out.features) >= 1
+  for logits, features in zip(out.logits, out.features):
+    assert logits.dtype == jnp.float32
+    assert logits.shape[0] == b and logits.ndim <= 2
+    assert isinstance(features, tuple)
+
+
+# -------------------------------------------------------------------- losses
+
+
+def scores(dtype, seed):
+  rng = np.random.default_rng(seed)
+  draw = lambda *s: jnp.asarray(rng.standard_normal(s), dtype)
+  return layers.Scores((draw(4), draw(4, 6)), ((), ()))
+
+
+@pytest.mark.parametrize("name", config_lib.names("losses"))
+def test_objectives(name):
+  module = load("losses", name)
+  assert YEAR.search(module.__doc__)
+  for function in (module.d_loss, module.g_loss):
+    assert list(parameters(function)) == ["real", "fake"]
+    assert re.search(r"D\(", function.__doc__)  # The equation.
+    for dtype in (jnp.float32, jnp.bfloat16):
+      value = function(scores(dtype, 0), scores(dtype, 1))
+      assert (value.shape, value.dtype) == ((), jnp.float32)
+      assert jnp.isfinite(value)
+
+
+@pytest.mark.parametrize("name", penalties.PENALTIES)
+def test_penalties(name):
+  function = getattr(penalties, name)
+  first, *rest = parameters(function).values()
+  assert [first.name, *(p.name for p in rest[:3])] == [
+    *("score_fn", "real", "fake", "keys")
+  ]
+  assert all(p.default is not p.empty for p in rest[3:])
+  # Its paper, or the function that names it.
+  others = "|".join(penalties.PENALTIES)
+  assert YEAR.search(function.__doc__) or re.search(
+    f"`({others})`", function.__doc__
+  )
+  rng = np.random.default_rng(0)
+  real, fake = rng.standard_normal((2, 3, 2, 4, 4, 3)).astype(np.float32)
+  keys = jax.random.split(jax.random.key(0), 3)
+  value = function(lambda x: jnp.sin(x).sum((1, 2, 3, 4)), real, fake, keys)
+  assert (value.shape, value.dtype) == ((3,), jnp.float32)
+  assert (value >= 0).all()
+
+
+# --------------------------------------------------------------------- tasks
+
+
+@pytest.mark.parametrize("name", config_lib.names("tasks"))
+def test_tasks(name):
+  make = load("tasks", name).make
+  for option in parameters(make).values():
+    assert option.default is not option.empty
+  task = make()
+  assert isinstance(task, tasks.Task)
+  assert list(parameters(task.prepare)) == ["example", "seed"]
+  for answer in task.baselines.values():
+    assert list(parameters(answer)) == ["given"]
+
+
+# ---------------------------------------------------------------------- data
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+  """Options of the sources that read files, and short ones of the others."""
+  root = tmp_path_factory.mktemp("rooms")
+  rng = np.random.default_rng(0)
+  for i in range(4):
+    path = root / "src" / "ab"[i % 2] / f"{i}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    strip = rng.integers(0, 256, (8, 8 * 5, 3)).astype(np.uint8)
+    Image.fromarray(strip).save(path)
+  flags = ["--layout=strips", "--test=0.5", "--workers=1", "--no-shots"]
+  assert prepare.main([str(root / "src"), str(root / "data"), *flags]) == 0
+  return {
+    "sprites": dict(resolution=16, frames=5, size=6),
+    "tfds": dict(directory=str(root / "data")),
+  }
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("name", config_lib.names("data"))
+def test_sources(name, split, options):
+  make = load("data", name).make
+  assert name in options, "say above how to make a small one"
+  assert next(iter(parameters(make))) == "split"
+  source = make(split, **options[name])
+  assert len(source) > 0
+  assert source.num_classes == len(source.class_names) >= 0
+  assert isinstance(source.class_names, tuple)
+  indices = [len(source) - 1, 0]
+  examples = source.read(indices)
+  assert isinstance(examples, list) and len(examples) == 2
+  for example in examples:
+    # Pixels, or pictures that can each be decoded alone.
+    assert ("video" in example) != ("frames" in example)
+    kind = "video" if "video" in example else "frames"
+    frames, times = example[kind], example["times"]
+    assert len(frames) == len(times) > 0 and times[0] == 0
+    assert np.all(np.diff(times) > 0)
+    if kind == "frames":
+      assert all(isinstance(f, bytes) for f in frames)
+    if "label" in example:
+      assert 0 <= example["label"] < source.num_classes
+    assert set(source.spec) <= set(example)
+    for key, (sizes, dtype) in source.spec.items():
+      value = np.asarray(example[key])
+      assert len(sizes) == value.ndim, key
+      assert all(w in (None, n) for w, n in zip(sizes, value.shape)), key
+      if np.dtype(dtype) != object:
+        assert value.dtype == dtype, key
+  again = source.read(indices[::-1])[::-1]
+  for one, two in zip(examples, again):
+    assert one.keys() == two.keys()
+    for key in one:
+      np.testing.assert_array_equal(one[key], two[key], err_msg=key)
+  for index in (len(source), -1):
+    with pytest.raises(IndexError, match=r"\w+ .*\w+ "):
+      source.read([index])
+
+
+# --------------------------------------------------------------------- evals
+
+
+@pytest.mark.parametrize("name", config_lib.names("evals"))
+def test_evaluators(name):
+  module = load("evals", name)
+  assert module.__doc__ and module.Evaluator.__doc__
+  evaluator = module.Evaluator()  # All options have defaults.
+  assert list(parameters(evaluator.run)) == ["model", "source"]
+  assert inspect.isgeneratorfunction(evaluator.run)
+
+
+# -------------------------------------------------------------------- layers
+
+_PLAIN = {"jax", "flax", "optax", "numpy"}
+_TF = {"tensorflow", "tensorflow_datasets"}
+# What a part may import beside the standard library and this package. The
+# longest name that fits counts.
+ALLOWED = {
+  "__init__.py": set(),
+  "__main__.py": set(),
+  "cli.py": set(),
+  "config.py": {"ml_collections"},
+  "models/": _PLAIN,
+  "losses/": _PLAIN,
+  "step.py": _PLAIN,
+  "state.py": _PLAIN,
+  "optim.py": _PLAIN,
+  "sharding.py": _PLAIN | {"absl"},
+  "tasks/": _PLAIN,
+  "evals/": _PLAIN | {"scipy"},
+  "video/": {"av", "numpy", "PIL"},
+  "data/": _PLAIN | _TF,
+  "data/arrays.py": {"jax", "numpy", "PIL"},
+  "data/sprites.py": {"numpy"},
+  "video_folder.py": {"numpy", *_TF},
+  "prepare.py": {"numpy", "array_record", *_TF},
+  "checkpoint.py": _PLAIN | {"absl", "etils", "ml_collections", "orbax"},
+  "metrics.py": _PLAIN | {"clu", "tensorboard"},
+  "train.py": _PLAIN,
+  "evaluate.py": _PLAIN,
+  "generate.py": _PLAIN,
+}
+VERBS = ("prepare", "train", "evaluate", "generate", "process")
+USES_OF_VERBS = {
+  "train.py": {"evaluate", "generate"},
+  "evaluate.py": {"generate"},
+}
+
+
+def imports(path):
+  """(module, name or None) of each import, wherever it stands in a file."""
+  for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+    if isinstance(node, ast.Import):
+      yield from ((alias.name, None) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f"{path} has a relative import"
+      yield from ((node.module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_layers(path):
+  rule = max((r for r in ALLOWED if path.startswith(r)), key=len, default=None)
+  assert rule, "say in ALLOWED what this part may import"
+  for module, name in imports(path):
+    root = module.split(".")[0]
+    if root == "vidgan_jax":
+      part = f"{module}.{name}".split(".")[1]
+      if part in VERBS:
+        assert part in USES_OF_VERBS.get(path, ()), f"{path} imports a verb"
+      if rule == "video/":
+        assert part == "video", f"{path} imports {module}.{name}"
+      if rule in ("models/", "losses/", "step.py", "state.py", "optim.py"):
+        assert part in ("models", "losses", "state", "config"), (
+          f"{path} imports {module}.{name}"
+        )
+    else:
+      standard = root in sys.stdlib_module_names
+      assert standard or root in ALLOWED[rule], f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_modules_are_imported_and_not_names(path):
+  for module, name in imports(path):
+    if name and module not in ("typing", "collections.abc"):
+      assert importlib.util.find_spec(f"{module}.{name}"), (
+        f"{path}: from {module} import {name}"
+      )
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_files_say_what_they_are(path):
+  text = (PACKAGE / path).read_text()
+  doc = ast.get_docstring(ast.parse(text))
+  assert doc and doc.split("\n")[0].endswith((".", ":"))
+  assert max(map(len, text.splitlines())) <= 80
+  assert not re.search(r"/tmp/|/work/|TODO|breakpoint\(", text)
