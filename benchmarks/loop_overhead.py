@@ -122,7 +122,8 @@ def main() -> int:
   watch = Watch(args.steps)
   train._compile, pipeline.create = watch.compile, watch.create
   with tempfile.TemporaryDirectory() as workdir:
-    train.train(config_lib.validate(config), workdir)
+    if not train.train(config_lib.validate(config), workdir):
+      return 130
 
   ratios = [a / b for a, b in zip(watch.loop, watch.bare)]
   ratio = statistics.median(ratios)

@@ -1,31 +1,63 @@
-"""Runs a notebook from top to bottom in this environment; fails with a cell.
+"""Runs a notebook from its first cell to its last, in this environment.
 
-  python colab/run.py colab/train.ipynb
+  VIDGAN_NOTEBOOK_KIMG=0.5 python colab/run.py colab/train.ipynb
+
+The kernel is this Python. It starts in the notebook's folder and works in a
+temporary workdir, unless VIDGAN_NOTEBOOK_WORKDIR names one. Nothing is written
+back. Prints what the cells print, then ok; a cell that fails ends it with the
+traceback and exit status 1. Needs the test extra (nbclient, ipykernel).
 """
 
+import os
 import pathlib
 import sys
+import tempfile
+import time
 
 import nbclient
 import nbformat
 
+TIMEOUT = 1800  # seconds a cell
 
-def main():
-  path = pathlib.Path(sys.argv[1])
+
+def main(path: str) -> int:
+  """Runs the notebook at `path`; returns the exit status."""
   notebook = nbformat.read(path, as_version=4)
+  nbformat.validate(notebook)
+  folder = str(pathlib.Path(path).resolve().parent)
   client = nbclient.NotebookClient(
     notebook,
-    timeout=1800,
+    timeout=TIMEOUT,
     kernel_name="python3",
-    resources={"metadata": {"path": str(path.parents[1].resolve())}},
+    resources={"metadata": {"path": folder}},
   )
-  client.execute()  # Raises CellExecutionError with the cell and its error.
-  for cell in notebook.cells:
-    for output in cell.get("outputs", ()):
-      if output.get("name") == "stdout":
-        print(output["text"], end="")
-  print(f"{path}: ok, {len(notebook.cells)} cells")
+  began = time.monotonic()
+
+  def show(cell, cell_index, **_):
+    if cell.cell_type != "code":
+      return
+    seconds = time.monotonic() - began
+    print(f"--- cell {cell_index}, done after {seconds:.0f} s")
+    for output in cell.outputs:
+      if output.output_type == "stream":
+        print(output.text, end="", flush=True)
+      elif output.output_type == "display_data":
+        print(f"[{', '.join(output.data)}]", flush=True)
+
+  client.on_cell_executed = show
+  with tempfile.TemporaryDirectory() as temporary:
+    os.environ.setdefault("VIDGAN_NOTEBOOK_WORKDIR", f"{temporary}/run")
+    try:
+      client.execute()
+    except nbclient.exceptions.CellExecutionError as error:
+      print(f"{path}: a cell failed.\n{error}", file=sys.stderr)
+      return 1
+  print(f"ok: {path} in {time.monotonic() - began:.0f} s")
+  return 0
 
 
 if __name__ == "__main__":
-  main()
+  if len(sys.argv) != 2:
+    print(__doc__, file=sys.stderr)
+    sys.exit(2)
+  sys.exit(main(sys.argv[1]))

@@ -46,7 +46,7 @@ def get_config(arg=""):
   config.model.num_classes = 4
 
   config.objective = "relativistic"
-  config.penalties = dict(r1=dict(weight=10.0, final=0.5, interval=4))
+  config.penalties = dict(r1=dict(weight=10.0, final=0.3, interval=4))
   for optim in (config.optim.g, config.optim.d):
     optim.lr = 1e-3
     optim.b1 = 0.5

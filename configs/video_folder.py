@@ -6,7 +6,7 @@ Data: a folder of videos, made into a data set with
 
 Run (one GPU of 16 GiB or more; hours to days, the longer the better):
 
-  vidgan train --config configs/video_folder.py:data=data/mine,res=64,frames=16 \
+  vidgan train --config configs/video_folder.py:data=data/mine,res=64 \
     --workdir runs/mine
 
 Arguments: data, res (32, 64, 128 or 256 pixels), frames (of the clips that are

@@ -18,6 +18,8 @@ import pytest
 
 from vidgan_jax import metrics as metrics_lib
 
+pytestmark = pytest.mark.slow  # A dozen compilations.
+
 ROOT = pathlib.Path(__file__).parents[1]
 FSDP = "sharding=(('^g/|^d/','fsdp(min_size=64)'),('.*','replicate'))"
 STEPS = 10
@@ -147,9 +149,17 @@ def runs(tmp_path_factory):
     start(
       [
         job(root / "processes"),
-        job(root / "processes_fsdp", FSDP),
         job(root / "processes_pmap", "parallel=pmap"),
         job(root / "processes_tf", "data.memory=False"),
+      ],
+      4,
+      processes=2,
+    )
+  )
+  finish(
+    start(
+      [
+        job(root / "processes_fsdp", FSDP),
         job(root / "half", FSDP, f"total={STEPS - 4}steps"),
       ],
       4,
@@ -182,7 +192,6 @@ ALL = (
 )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_same_losses(runs, name):
   count = [8, 4] if name.startswith("processes") else [8, 8]
@@ -192,7 +201,6 @@ def test_same_losses(runs, name):
   assert_same(runs / name, runs / "one", NORMS, rtol=1e-3)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_fsdp_cuts_and_the_rest_does_not(runs, name):
   cut = report(runs / name)["cut"]
@@ -200,7 +208,7 @@ def test_fsdp_cuts_and_the_rest_does_not(runs, name):
   if "fsdp" not in name:
     assert set(parts.values()) == {1.0}
     return
-  for path, (whole, local) in cut.items():
+  for path, (whole, _) in cut.items():
     if path.endswith("kernel") and whole >= 64:
       assert parts[path] == 8, path
   total = sum(local for _, local in cut.values())
@@ -209,7 +217,6 @@ def test_fsdp_cuts_and_the_rest_does_not(runs, name):
   assert heads == {"g", "d", "ema", "g_opt", "d_opt"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   "name, reference",
   [("replicated", "one"), ("processes", "one"), ("processes_tf", "tf")],
@@ -226,14 +233,12 @@ def test_same_batches(runs, name, reference):
     assert {k: v for part in mine for k, v in part.items()} == batch
 
 
-@pytest.mark.slow
 def test_one_process_goes_on_with_what_two_began(runs):
   finish(start([job(runs / "half")], 1))
   assert_same(runs / "half", runs / "one")
   assert "Resumed at step 6" in (runs / "half" / "log.txt").read_text()
 
 
-@pytest.mark.slow
 def test_a_signal_to_one_process_stops_both_at_one_step(tmp_path):
   workdir = tmp_path / "run"
   flags = ("total=4000steps", "data.options.size=16", "batch=8")
@@ -253,7 +258,6 @@ def test_a_signal_to_one_process_stops_both_at_one_step(tmp_path):
   assert f"at step {done}, which is saved" in text and 5 < done < 4000
 
 
-@pytest.mark.slow
 def test_the_flagship(tmp_path):
   tiny = lambda name, *flags: job(
     tmp_path / name, *flags, model="continuous"

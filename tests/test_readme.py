@@ -1,0 +1,218 @@
+"""What the documents say: commands parse, files exist, examples train."""
+
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import documents
+import pytest
+import yaml
+
+from vidgan_jax import cli
+
+ROOT = documents.ROOT
+DOCS = [
+  "README.md",
+  "launch/README.md",
+  *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").glob("*.md"))),
+]
+SCRIPTS = sorted(
+  str(p.relative_to(ROOT))
+  for p in (ROOT / "launch").iterdir()
+  if p.suffix in (".sh", ".sbatch")
+)
+CODE = [
+  str(p.relative_to(ROOT))
+  for folder in ("configs", "vidgan_jax")
+  for p in sorted((ROOT / folder).rglob("*.py"))
+]
+
+
+def read(path):
+  return (ROOT / path).read_text()
+
+
+def test_check_finds_mistakes():
+  train = "train --config configs/smoke.py --workdir w"
+  for right in (train + " --config.batch=16", "generate --help"):
+    documents.check(shlex.split(right))
+  for wrong in (
+    "trian",
+    "evaluate",
+    "evaluate w --stap 3",
+    "generate w --out x --vary colour",
+    "prepare a b --siez 3",
+    train + " --config.bach=16",
+    train.replace("smoke", "smoky"),
+    train.replace("smoke.py", "smoke.py:res=3"),
+  ):
+    with pytest.raises(AssertionError):
+      documents.check(shlex.split(wrong))
+
+
+@pytest.mark.parametrize("path", [*DOCS, *SCRIPTS, *CODE])
+def test_commands_parse(path):
+  text = read(path)
+  if path.endswith(".md"):
+    text = "\n".join(documents.blocks(text))
+  for words in documents.commands(text):
+    if not any(word.startswith("$") for word in words[:3]):
+      documents.check(words)
+
+
+def test_there_are_commands():
+  count = lambda path: len(documents.commands(read(path)))
+  assert count("README.md") >= 8
+  assert count("launch/quickstart.sh") >= 5
+  assert all(count(path) for path in CODE if path.startswith("configs/"))
+
+
+@pytest.mark.parametrize("path", DOCS)
+def test_what_is_named_exists(path):
+  text = read(path)
+  folder = (ROOT / path).parent
+  for link in re.findall(r"\]\(([^)#]+)", text):
+    if not link.startswith(("http://", "https://")):
+      assert (folder / link).exists(), f"{path} links to {link}"
+  made = set(EXAMPLES)
+  rooms = "configs|launch|colab|docs|benchmarks|tests|vidgan_jax"
+  for name in re.findall(rf"\b(?:{rooms})/[\w./]+\.(?:py|sh|md|ipynb)", text):
+    assert name in made or "NAME" in name or (ROOT / name).exists(), (
+      f"{path} names {name}"
+    )
+  for verb in re.findall(r"`vidgan ([a-z]+)", text):
+    assert verb in cli._VERBS, f"{path} names vidgan {verb}"
+
+
+def test_tables_are_whole():
+  text = read("README.md")
+  for path in (ROOT / "configs").glob("*.py"):
+    assert f"`{path.name}`" in text, f"README's table lacks {path.name}"
+  text = read("launch/README.md")
+  for path in (ROOT / "launch").iterdir():
+    assert f"`{path.name}`" in text or path.name == "README.md", path.name
+  text = read("docs/results.md")
+  for path in (ROOT / "benchmarks").glob("*.py"):
+    assert f"benchmarks/{path.name}" in text, path.name
+
+
+@pytest.mark.parametrize("path", DOCS)
+def test_text_is_of_the_project_alone(path):
+  assert not re.search(r"/tmp/|/work/|/home/|/root/|TODO|FIXME", read(path))
+
+
+@pytest.mark.parametrize("path", SCRIPTS)
+def test_scripts_parse(path):
+  subprocess.run(["bash", "-n", str(ROOT / path)], check=True)
+  text = read(path)
+  assert text.splitlines()[1].startswith("# ") or path == "launch/env.sh"
+  assert "XLA_FLAGS" not in text
+
+
+def test_job_set():
+  job = yaml.safe_load(read("launch/jobset.yaml"))
+  assert job["kind"] == "JobSet"
+  [part] = job["spec"]["replicatedJobs"]
+  spec = part["template"]["spec"]
+  [container] = spec["template"]["spec"]["containers"]
+  env = {e["name"]: e.get("value") for e in container["env"]}
+  count = spec["parallelism"]
+  assert spec["completions"] == count == int(env["JAX_NUM_PROCESSES"])
+  host = f"{job['metadata']['name']}-{part['name']}-0-0"
+  assert env["JAX_COORDINATOR_ADDRESS"].split(".")[0] == host
+  [words] = documents.commands(container["command"][-1].removeprefix("exec "))
+  documents.check(words)
+
+
+# ----------------------------------------------------- examples of contracts
+
+EXAMPLES = dict(
+  re.findall(
+    r"^`(vidgan_jax/\w+/\w+\.py)`:\n\n```python\n(.*?)^```",
+    read("docs/contracts.md"),
+    re.M | re.S,
+  )
+)
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory):
+  """A copy of the package with the examples in it."""
+  root = tmp_path_factory.mktemp("extended")
+  ignore = shutil.ignore_patterns("__pycache__")
+  for folder in ("vidgan_jax", "configs"):
+    shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
+  for name, text in EXAMPLES.items():
+    assert not (root / name).exists()
+    assert max(map(len, text.splitlines())) <= 80
+    (root / name).write_text(text)
+  return root
+
+
+def _train(root, workdir, *flags):
+  command = [
+    *(sys.executable, "-m", "vidgan_jax", "train"),
+    *("--config", "configs/smoke.py", "--workdir", str(workdir)),
+    *(f"--config.{flag}" for flag in flags),
+    *("--config.total=2steps", "--config.model.num_classes=0"),
+    "--config.augment.policy=",
+  ]
+  env = os.environ | {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
+  result = subprocess.run(
+    command, cwd=root, env=env, capture_output=True, text=True
+  )
+  assert result.returncode == 0, result.stdout + result.stderr
+  return pathlib.Path(workdir)
+
+
+def test_examples_train(extended, tmp_path):
+  assert len(EXAMPLES) == 7
+  workdir = _train(
+    extended,
+    tmp_path / "run",
+    "data.name=bars",
+    "data.options={'size': 32}",
+    "model.name=tiny",
+    "model.variant=S",
+    "objective=smoothed",
+    "task.name=predict",
+    "evals={'brightness': {'num': 8}}",
+  )
+  result = (workdir / "eval" / "2.json").read_text()
+  assert "brightness/generated" in result and "brightness/real" in result
+
+
+def test_super_resolution_trains(extended, tmp_path):
+  """As the paper exercise says: the step does, sampling is to come."""
+  workdir = _train(
+    extended,
+    tmp_path / "run",
+    "model.name=enlarge",
+    "model.variant=S",
+    "task.name=super_resolve",
+    "cadence.sample=0steps",
+    "evals={}",
+  )
+  assert (workdir / "checkpoints" / "2").is_dir()
+
+
+def test_examples_keep_the_contracts(extended):
+  """Those that walk over the rooms' files."""
+  shutil.copytree(ROOT / "tests", extended / "tests", dirs_exist_ok=True)
+  names = "tiny|enlarge|smoothed|predict|super_resolve|brightness"
+  result = subprocess.run(
+    [
+      *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+      *("tests/test_rooms.py", "-k", f"({names.replace('|', ' or ')}) and not layers"),
+    ],
+    cwd=extended,
+    env=os.environ | {"PYTHONPATH": str(extended), "JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 0, result.stdout
+  assert re.search(r"\b\d\d passed", result.stdout), result.stdout
