@@ -2,7 +2,7 @@
 
   vidgan train --config configs/quickstart.py --workdir runs/quickstart
 
-About six minutes on two cores, one on a GPU. It makes its own data: clips of
+Six to eight minutes on two cores. It makes its own data: clips of
 one shape that flies through a box and bounces. Expect red discs, green squares,
 cyan triangles and violet crosses that move; docs/results.md has the figures.
 
