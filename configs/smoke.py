@@ -1,4 +1,4 @@
-"""Twenty steps of everything, in under a minute on a CPU: does it run at all?
+"""Twenty steps of everything on a CPU, to see whether it runs at all.
 
   vidgan train --config configs/smoke.py --workdir runs/smoke
 
