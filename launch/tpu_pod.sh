@@ -83,7 +83,9 @@ prepare_hosts() {
   # The image's own Python may be older than 3.11: uv brings one, without root.
   everywhere 'set -e
     mkdir -p vidgan && tar -xzf vidgan.tar.gz -C vidgan && cd vidgan
-    if ! python3 -c "import sys, ensurepip; sys.exit(sys.version_info < (3, 11))"
+    if ! python3 -c "
+import sys, ensurepip
+sys.exit(sys.version_info < (3, 11))"
     then
       python3 -m pip install --quiet --user uv
       python3 -m uv python install --quiet 3.12
@@ -110,7 +112,7 @@ for ((attempt = 0; attempt <= ${TPU_RETRIES:-100}; attempt++)); do
   acquire
   began="$SECONDS"
   if prepare_hosts && train; then exit 0; fi
-  if [ $((SECONDS - began)) -ge 300 ]; then quick=0; else quick=$((quick + 1)); fi
+  quick=$((SECONDS - began < 300 ? quick + 1 : 0))
   if [ "$quick" = 3 ]; then
     echo "Three tries ended within minutes: see the messages above." >&2
     exit 1
