@@ -12,7 +12,7 @@ _VERSION = re.search(
 
 # tf.data, TFDS and clu's writers need TensorFlow, and none of them declares
 # it. The `tensorflow-cpu` wheel exists for x86-64 Linux alone. Where a
-# TensorFlow is there already (Colab), install with --no-deps for it; see
+# TensorFlow is there already (Colab), leave this extra out: see
 # colab/train.ipynb.
 _TENSORFLOW = [
   "tensorflow-cpu>=2.20; sys_platform == 'linux'"

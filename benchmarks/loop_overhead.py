@@ -115,8 +115,12 @@ def main() -> int:
     config_lib.load(args.config),
     [
       f"--config.{flag}"
-      for flag in (f"total={total}steps", "cadence.sample=0steps",
-                   "cadence.save=0steps", "evals={}")
+      for flag in (
+        f"total={total}steps",
+        "cadence.sample=0steps",
+        "cadence.save=0steps",
+        "evals={}",
+      )
     ],
   )
   watch = Watch(args.steps)
@@ -139,8 +143,10 @@ def main() -> int:
     f"waiting for data  {100 * wait:8.2f} %    aim <= 2 %"
   )
   if watch.make:
-    print(f"making a batch    {1e3 * statistics.median(watch.make):8.2f} ms "
-          "on the idle device, part of the loop's step")
+    print(
+      f"making a batch    {1e3 * statistics.median(watch.make):8.2f} ms "
+      "on the idle device, part of the loop's step"
+    )
   return int(ratio > 1.05 or wait > 0.02)
 
 

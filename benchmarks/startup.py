@@ -37,7 +37,10 @@ def import_seconds(runs: int) -> float:
     float(
       subprocess.run(
         [sys.executable, "-c", IMPORT],
-        cwd=ROOT, check=True, capture_output=True, text=True,
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
       ).stdout
     )
     for _ in range(runs)
@@ -68,9 +71,20 @@ def first_step(config: str, workdir: pathlib.Path, cache: str) -> dict:
   }
   began, seen, text = time.perf_counter(), {}, []
   process = subprocess.Popen(
-    [sys.executable, "-m", "vidgan_jax", "train", "--config", config,
-     "--workdir", str(workdir)],
-    cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    [
+      sys.executable,
+      "-m",
+      "vidgan_jax",
+      "train",
+      "--config",
+      config,
+      "--workdir",
+      str(workdir),
+    ],
+    cwd=ROOT,
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
     env=os.environ | {"JAX_COMPILATION_CACHE_DIR": cache},
   )
   try:

@@ -39,16 +39,23 @@ if [ ! -x "$_venv/bin/python" ]; then
   mv "$_venv.new" "$_venv"
 fi
 
-# Installed already? The mark holds what setup.py asked for then.
-_want="$_extras $(cksum < setup.py)"
-if [ "$(cat "$_venv/installed" 2>/dev/null)" != "$_want" ]; then
-  echo "Installing vidgan_jax[$_extras] into $_venv (about a minute) ..."
-  "$_venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    -e ".[$_extras]"
-  echo "$_want" > "$_venv/installed"
+# Installed already? The mark holds the extras, and the setup.py that asked.
+_setup="$(cksum < setup.py)"
+_have=""
+if [ "$(head -n 1 "$_venv/installed" 2>/dev/null)" = "$_setup" ]; then
+  _have="$(tail -n +2 "$_venv/installed")"
 fi
+for _extra in ${_extras//,/ }; do
+  if ! grep -qx "$_extra" <<< "$_have"; then
+    echo "Installing vidgan_jax[$_extras] into $_venv (about a minute) ..."
+    "$_venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+      -e ".[$_extras]"
+    printf '%s\n' "$_setup" $_have ${_extras//,/ } > "$_venv/installed"
+    break
+  fi
+done
 PATH="$(cd "$_venv/bin" && pwd):$PATH"
 export PATH
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
-unset _venv _extras _want _p _python
+unset _venv _extras _extra _setup _have _p _python
 unset -f _fits _accelerator

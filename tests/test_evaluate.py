@@ -228,9 +228,7 @@ def world():
 
 def frd(real, fake, **options):
   options = {"num": 24, "batch": 8} | options
-  values = dict(
-    frd_random.Evaluator(**options).run(Clips(fake), Clips(real))
-  )
+  values = dict(frd_random.Evaluator(**options).run(Clips(fake), Clips(real)))
   assert values["frd_random/num_generated"] == min(len(fake), options["num"])
   return values["frd_random"]
 

@@ -80,9 +80,7 @@ def test_a_stream_is_as_good_as_the_whole():
   whole = features.moments(first_values, [video], 23)
   cuts = ((0, 1), (1, 1), (1, 9), (9, 23))
   for batch in (1, 4, 32):
-    part = features.moments(
-      first_values, (video[a:b] for a, b in cuts), batch
-    )
+    part = features.moments(first_values, (video[a:b] for a, b in cuts), batch)
     assert part.num == 23
     np.testing.assert_allclose(part.mean, whole.mean, rtol=1e-12)
     np.testing.assert_allclose(part.cov, whole.cov, rtol=1e-9, atol=1e-12)

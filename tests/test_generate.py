@@ -249,7 +249,7 @@ def test_labels(draw, workdir, tmp_path, capsys):
     assert not out.exists()
 
 
-def test_truncation_is_of_the_content_alone(draw):
+def test_truncation_is_of_the_content_alone(draw, model):
   full = draw("--label", 0)
   mean = draw("--label", 0, "--truncation", 0)
   # The same content, each with a motion of its own.
@@ -261,6 +261,19 @@ def test_truncation_is_of_the_content_alone(draw):
   assert gap(mean[:, 0], mean[:, -1]) > 0
   half = draw("--label", 0, "--truncation", 0.5)
   assert gap(half, mean) > 0 and gap(half, full) > 0
+  # Each class has a mean of its own, and styles lie on the way to it.
+  z, labels = model.noise(0, np.arange(4), 1.0), np.arange(4)
+  styles = [model.truncate(z, labels, s)["style"] for s in (0, 0.5, 0.999)]
+  assert len(np.unique(np.asarray(styles[0]), axis=0)) == 4
+  w = model.generator.style(model.params, {"label": labels}, z)
+  np.testing.assert_allclose(styles[1], (styles[0] + w) / 2, atol=1e-5)
+  np.testing.assert_allclose(styles[2], w, atol=1e-2)
+  assert model.truncate(z, labels, 1) is z
+
+
+def test_truncation_out_of_range(workdir, tmp_path, capsys):
+  assert run(workdir, "--out", tmp_path / "x.mp4", "--truncation=1.5") == 1
+  assert "--truncation 1.5" in capsys.readouterr().err
 
 
 def test_vary(model, draw):

@@ -132,9 +132,7 @@ def assert_same(workdir, reference, names=LOSSES, **tolerance):
 def runs(tmp_path_factory):
   """All layouts of one recipe: name -> workdir."""
   root = tmp_path_factory.mktemp("parallel")
-  finish(
-    start([job(root / "one"), job(root / "tf", "data.memory=False")], 1)
-  )
+  finish(start([job(root / "one"), job(root / "tf", "data.memory=False")], 1))
   finish(
     start(
       [
@@ -261,9 +259,7 @@ def test_a_signal_to_one_process_stops_both_at_one_step(tmp_path):
 
 
 def test_the_flagship(tmp_path):
-  tiny = lambda name, *flags: job(
-    tmp_path / name, *flags, model="continuous"
-  )
+  tiny = lambda name, *flags: job(tmp_path / name, *flags, model="continuous")
   finish(start([tiny("one")], 1))
   finish(start([tiny("jit"), tiny("pmap", "parallel=pmap")], 8))
   assert np.ptp([r["d/loss"] for r in rows(tmp_path / "one")]) > 1e-3

@@ -25,9 +25,7 @@ from vidgan_jax.models import layers
 
 PACKAGE = pathlib.Path(config_lib.__file__).parent
 YEAR = re.compile(r"\b(19|20)\d\d\b")
-FILES = sorted(
-  str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py")
-)
+FILES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 
 
 def load(room, name):

@@ -8,92 +8,122 @@ import pytest
 
 from vidgan_jax.data import sprites
 
-RICH = dict(supervision='all', rotation=True, shake=1.5, shapes=sprites.SHAPES)
+RICH = dict(supervision="all", rotation=True, shake=1.5, shapes=sprites.SHAPES)
 
 
 def _alone(scene):
   """The scene without its objects."""
-  names = ('radius', 'hue', 'colour', 'box', 'phase', 'velocity', 'angle',
-           'spin')
+  names = (
+    "radius",
+    "hue",
+    "colour",
+    "box",
+    "phase",
+    "velocity",
+    "angle",
+    "spin",
+  )
   return dataclasses.replace(
-      scene, **{name: getattr(scene, name)[:0] for name in names})
+    scene, **{name: getattr(scene, name)[:0] for name in names}
+  )
 
 
 def test_needs_numpy_only():
-  code = ('import sys; from vidgan_jax.data import sprites;'
-          'sprites.make("train").read([0]);'
-          'print([m for m in ("jax", "tensorflow", "scipy", "flax")'
-          ' if m in sys.modules])')
-  out = subprocess.run([sys.executable, '-c', code], check=True,
-                       capture_output=True, text=True).stdout
-  assert out.strip() == '[]'
+  code = (
+    "import sys; from vidgan_jax.data import sprites;"
+    'sprites.make("train").read([0]);'
+    'print([m for m in ("jax", "tensorflow", "scipy", "flax")'
+    " if m in sys.modules])"
+  )
+  out = subprocess.run(
+    [sys.executable, "-c", code], check=True, capture_output=True, text=True
+  ).stdout
+  assert out.strip() == "[]"
 
 
 def test_deterministic_in_seed_split_and_index():
-  first = sprites.make('train', **RICH).read([5, 2, 7])
-  again = sprites.make('train', **RICH).read([7, 5])
+  first = sprites.make("train", **RICH).read([5, 2, 7])
+  again = sprites.make("train", **RICH).read([7, 5])
   for a, b in ((first[0], again[1]), (first[2], again[0])):
     assert a.keys() == b.keys()
     for name in a:
       np.testing.assert_array_equal(a[name], b[name])
-  other = sprites.make('train', seed=1, **RICH).read([5])[0]
-  assert not np.array_equal(other['video'], first[0]['video'])
+  other = sprites.make("train", seed=1, **RICH).read([5])[0]
+  assert not np.array_equal(other["video"], first[0]["video"])
   # What is asked for besides the video does not change it.
-  plain = sprites.make('train', **{**RICH, 'supervision': ()}).read([5])[0]
-  assert set(plain) == {'video', 'times', 'label', 'caption'}
-  np.testing.assert_array_equal(plain['video'], first[0]['video'])
+  plain = sprites.make("train", **{**RICH, "supervision": ()}).read([5])[0]
+  assert set(plain) == {"video", "times", "label", "caption"}
+  np.testing.assert_array_equal(plain["video"], first[0]["video"])
 
 
 def test_splits_are_disjoint():
-  clips = {split: {e['video'].tobytes() for e in sprites.make(
-      split, frames=2, resolution=16).read(range(200))}
-      for split in sprites.SPLITS}
-  assert len(clips['train']) == len(clips['test']) == 200
-  assert not clips['train'] & clips['test']
+  clips = {
+    split: {
+      e["video"].tobytes()
+      for e in sprites.make(split, frames=2, resolution=16).read(range(200))
+    }
+    for split in sprites.SPLITS
+  }
+  assert len(clips["train"]) == len(clips["test"]) == 200
+  assert not clips["train"] & clips["test"]
 
 
-@pytest.mark.parametrize('options', [
-    {}, RICH, dict(frames=1, resolution=24, supervision='flow'),
-    dict(objects=3, fps=12.5, frames=5, supervision=('audio', 'truth'))])
+@pytest.mark.parametrize(
+  "options",
+  [
+    {},
+    RICH,
+    dict(frames=1, resolution=24, supervision="flow"),
+    dict(objects=3, fps=12.5, frames=5, supervision=("audio", "truth")),
+  ],
+)
 def test_examples_match_the_spec(options):
-  source = sprites.make('test', size=9, **options)
+  source = sprites.make("test", size=9, **options)
   assert len(source) == 9
   for example in source.read(range(9)):
     assert set(example) == set(source.spec)
     for name, (shape, dtype) in source.spec.items():
       value = np.asarray(example[name])
-      if name == 'caption':
+      if name == "caption":
         assert isinstance(example[name], str)
         continue
       assert value.dtype == dtype, name
       assert value.ndim == len(shape), name
       assert all(want in (None, has) for has, want in zip(value.shape, shape))
     np.testing.assert_allclose(
-        example['times'], np.arange(source.options.frames) / source.options.fps,
-        rtol=1e-6)
+      example["times"],
+      np.arange(source.options.frames) / source.options.fps,
+      rtol=1e-6,
+    )
   assert sprites.World(**source.world) == source.options
 
 
 def test_labels_cover_the_classes_and_name_what_is_drawn():
-  source = sprites.make('train', label='shape_motion', frames=2, resolution=16,
-                        radius=(0.15, 0.2), supervision='truth')
+  source = sprites.make(
+    "train",
+    label="shape_motion",
+    frames=2,
+    resolution=16,
+    radius=(0.15, 0.2),
+    supervision="truth",
+  )
   assert source.num_classes == len(source.class_names) == 8
   labels, counts = [], []
   for index, example in enumerate(source.read(range(160))):
     scene = source.scene(index)
-    name = source.class_names[example['label']]
-    assert name == f'{scene.shape} {scene.motion}'
-    assert scene.shape in example['caption']
-    assert ('gravity' in example['caption']) == (scene.motion == 'gravity')
-    assert ('one ' in example['caption']) == (example['count'] == 1)
-    labels.append(int(example['label']))
-    counts.append(int(example['count']))
+    name = source.class_names[example["label"]]
+    assert name == f"{scene.shape} {scene.motion}"
+    assert scene.shape in example["caption"]
+    assert ("gravity" in example["caption"]) == (scene.motion == "gravity")
+    assert ("one " in example["caption"]) == (example["count"] == 1)
+    labels.append(int(example["label"]))
+    counts.append(int(example["count"]))
   assert set(labels) == set(range(8))
   assert set(counts) == {1, 2}
 
 
 def test_classes_have_their_own_hues():
-  source = sprites.make('train', shapes=sprites.SHAPES)
+  source = sprites.make("train", shapes=sprites.SHAPES)
   ranges = {}
   for index in range(200):
     scene = source.scene(index)
@@ -105,10 +135,10 @@ def test_classes_have_their_own_hues():
   assert all(a[1] < b[0] for a, b in zip(spans, spans[1:]))
 
 
-@pytest.mark.parametrize('motion', sprites.MOTIONS)
+@pytest.mark.parametrize("motion", sprites.MOTIONS)
 def test_motion_obeys_the_law_step_by_step(motion):
   """Closed form against a fine simulation with mirror walls."""
-  source = sprites.make('train', motion=motion, objects=2, frames=16)
+  source = sprites.make("train", motion=motion, objects=2, frames=16)
   step = 1e-4
   for index in range(3):
     scene = source.scene(index)
@@ -131,7 +161,7 @@ def test_motion_obeys_the_law_step_by_step(motion):
 
 
 def test_bounces_are_where_the_velocity_turns():
-  source = sprites.make('train', objects=2, motion='mixed', supervision='truth')
+  source = sprites.make("train", objects=2, motion="mixed", supervision="truth")
   seen = 0
   for index, example in enumerate(source.read(range(12))):
     times = np.linspace(0, source.options.duration, 20001)[:-1]
@@ -145,7 +175,7 @@ def test_bounces_are_where_the_velocity_turns():
         jump &= np.abs(v[1:]) > 1e-2 * np.abs(v).max()
         turned += [(times[k + 1], i) for k in np.flatnonzero(jump)]
     turned = np.array(sorted(turned)).reshape(-1, 2)
-    bounces = example['bounces']
+    bounces = example["bounces"]
     bounces = bounces[bounces[:, 0] > times[1]]
     assert len(turned) == len(bounces)
     np.testing.assert_allclose(turned[:, 0], bounces[:, 0], atol=2e-4)
@@ -155,13 +185,14 @@ def test_bounces_are_where_the_velocity_turns():
 
 
 def test_drawn_at_any_time():
-  source = sprites.make('train', **RICH)
+  source = sprites.make("train", **RICH)
   example = source.read([3])[0]
   times = np.arange(16) / 8
-  np.testing.assert_array_equal(source.draw(3, times), example['video'])
+  np.testing.assert_array_equal(source.draw(3, times), example["video"])
   # Order and neighbours do not matter, and pictures change smoothly in time.
-  np.testing.assert_array_equal(source.draw(3, times[[9, 4]]),
-                                example['video'][[9, 4]])
+  np.testing.assert_array_equal(
+    source.draw(3, times[[9, 4]]), example["video"][[9, 4]]
+  )
   near = source.draw(3, [0.5, 0.5005, 0.625]).astype(int)
   small = np.abs(near[0] - near[1]).max()
   assert small <= 8 < np.abs(near[0] - near[2]).max()
@@ -169,69 +200,84 @@ def test_drawn_at_any_time():
 
 
 def test_layout_and_contrast_agree_with_the_video():
-  source = sprites.make('train', **RICH)
+  source = sprites.make("train", **RICH)
   for index, example in enumerate(source.read(range(12))):
     scene = source.scene(index)
-    back, nothing = sprites.render(source.options, _alone(scene),
-                                   example['times'])
+    back, nothing = sprites.render(
+      source.options, _alone(scene), example["times"]
+    )
     assert not nothing.any()
-    gap = np.abs(example['video'].astype(int) - back).max(-1)
+    gap = np.abs(example["video"].astype(int) - back).max(-1)
     # Half of the guaranteed contrast where a pixel is half an object's.
-    assert gap[example['layout'] > 0].min() >= 0.3 / 2 * 255 - 2
-    inside = _shrink(example['layout'] > 0)
+    assert gap[example["layout"] > 0].min() >= 0.3 / 2 * 255 - 2
+    inside = _shrink(example["layout"] > 0)
     assert not inside.any() or gap[inside].min() >= 0.3 * 255 - 2
-    assert example['layout'].max() == example['count']
-    far = ~_grow(example['layout'] > 0)
+    assert example["layout"].max() == example["count"]
+    far = ~_grow(example["layout"] > 0)
     assert (gap[far] == 0).mean() > 0.98
 
 
 def test_no_object_leaves_the_picture():
-  source = sprites.make('train', objects=1, texture='flat', **{
-      **RICH, 'shapes': ('disc', 'cross', 'T')})
+  source = sprites.make(
+    "train",
+    objects=1,
+    texture="flat",
+    **{**RICH, "shapes": ("disc", "cross", "T")},
+  )
   for index, example in enumerate(source.read(range(12))):
     radius = source.scene(index).radius[0]
-    place = example['positions'][:, 0]
+    place = example["positions"][:, 0]
     assert (place >= radius - 1e-4).all()
     assert (place <= 32 - radius + 1e-4).all()
     # Cut off nowhere: the coverage adds up to the same area in every frame.
-    area = (example['layout'] > 0).sum((1, 2))
+    area = (example["layout"] > 0).sum((1, 2))
     assert area.min() > 0.7 * area.max()
-    ys, xs = np.nonzero(example['layout'][0])
+    ys, xs = np.nonzero(example["layout"][0])
     middle = np.array([xs.mean(), ys.mean()]) + 0.5
     assert np.hypot(*(middle - place[0])) < 0.4 * radius + 0.5
 
 
 def test_truth_is_padded_and_consistent():
-  source = sprites.make('train', objects=(1, 3), motion='straight', shake=1,
-                        supervision='truth')
+  source = sprites.make(
+    "train", objects=(1, 3), motion="straight", shake=1, supervision="truth"
+  )
   for example in source.read(range(20)):
-    n = example['count']
-    assert np.isfinite(example['positions'][:, :n]).all()
-    assert np.isnan(example['positions'][:, n:]).all()
-    world = example['positions'][:, :n] - example['camera'][:, None]
+    n = example["count"]
+    assert np.isfinite(example["positions"][:, :n]).all()
+    assert np.isnan(example["positions"][:, n:]).all()
+    world = example["positions"][:, :n] - example["camera"][:, None]
     step = np.diff(world, axis=0)
-    speed = np.hypot(*np.moveaxis(example['velocities'][:, :n], -1, 0))
-    np.testing.assert_allclose(speed, np.broadcast_to(speed[0], speed.shape),
-                               rtol=1e-4)
+    speed = np.hypot(*np.moveaxis(example["velocities"][:, :n], -1, 0))
+    np.testing.assert_allclose(
+      speed, np.broadcast_to(speed[0], speed.shape), rtol=1e-4
+    )
     # No way between two frames is longer than the speed, and most are equal.
     ways = np.hypot(*np.moveaxis(step, -1, 0))
     assert (ways <= speed[1:] + 1e-3).all()
-    assert np.abs(example['camera']).max() <= 1
+    assert np.abs(example["camera"]).max() <= 1
 
 
-@pytest.mark.parametrize('shake', [0, 2])
+@pytest.mark.parametrize("shake", [0, 2])
 def test_objects_are_drawn_where_the_truth_says(shake):
   source = sprites.make(
-      'train', shapes=('disc', 'ring', 'square', 'H'), objects=1, shake=shake,
-      texture='flat', shading=False, background='plain', supervision='truth')
+    "train",
+    shapes=("disc", "ring", "square", "H"),
+    objects=1,
+    shake=shake,
+    texture="flat",
+    shading=False,
+    background="plain",
+    supervision="truth",
+  )
   grid = np.arange(32) + 0.5
   for example in source.read(range(12)):
-    video = example['video'].astype(float)
+    video = example["video"].astype(float)
     weight = np.abs(video - np.median(video, (0, 1, 2))).sum(-1)
     weight /= weight.sum((1, 2), keepdims=True)
-    middle = np.stack([(weight * grid).sum((1, 2)),
-                       (weight * grid[:, None]).sum((1, 2))], -1)
-    assert np.abs(middle - example['positions'][:, 0]).max() < 0.12
+    middle = np.stack(
+      [(weight * grid).sum((1, 2)), (weight * grid[:, None]).sum((1, 2))], -1
+    )
+    assert np.abs(middle - example["positions"][:, 0]).max() < 0.12
 
 
 def _warp_errors(video, layout, field):
@@ -247,13 +293,15 @@ def _warp_errors(video, layout, field):
     x0 = np.floor(x).astype(int).clip(0, size - 2)
     y0 = np.floor(y).astype(int).clip(0, size - 2)
     # Only points that are seen in the next frame too.
-    seen = np.all([layout[t + 1, y0 + j, x0 + i] == label
-                   for j in (0, 1) for i in (0, 1)], 0)
+    seen = np.all(
+      [layout[t + 1, y0 + j, x0 + i] == label for j in (0, 1) for i in (0, 1)],
+      0,
+    )
     fx, fy = (x - x0)[:, None], (y - y0)[:, None]
     after = video[t + 1]
-    value = ((1 - fy) * ((1 - fx) * after[y0, x0] + fx * after[y0, x0 + 1])
-             + fy * ((1 - fx) * after[y0 + 1, x0]
-                     + fx * after[y0 + 1, x0 + 1]))
+    value = (1 - fy) * (
+      (1 - fx) * after[y0, x0] + fx * after[y0, x0 + 1]
+    ) + fy * ((1 - fx) * after[y0 + 1, x0] + fx * after[y0 + 1, x0 + 1])
     before = video[t, rows, columns]
     moved.extend(np.abs(value - before).mean(-1)[seen])
     still.extend(np.abs(after[rows, columns] - before).mean(-1)[seen])
@@ -261,29 +309,57 @@ def _warp_errors(video, layout, field):
   return np.mean(moved), np.mean(still)
 
 
-@pytest.mark.parametrize('options', [
-    dict(), dict(rotation=True, texture='stripes'),
-    dict(shake=1.5, background='gradient', rotation=True)])
+@pytest.mark.parametrize(
+  "options",
+  [
+    dict(),
+    dict(rotation=True, texture="stripes"),
+    dict(shake=1.5, background="gradient", rotation=True),
+  ],
+)
 def test_flow_takes_a_frame_to_the_next(options):
-  source = sprites.make('train', frames=8, fps=16, resolution=48, objects=2,
-                        shading=False, supervision=('flow', 'layout'),
-                        shapes=('disc', 'square'), **options)
-  errors = np.array([_warp_errors(e['video'], e['layout'], e['flow'])
-                     for e in source.read(range(8))]).mean(0)
+  source = sprites.make(
+    "train",
+    frames=8,
+    fps=16,
+    resolution=48,
+    objects=2,
+    shading=False,
+    supervision=("flow", "layout"),
+    shapes=("disc", "square"),
+    **options,
+  )
+  errors = np.array(
+    [
+      _warp_errors(e["video"], e["layout"], e["flow"])
+      for e in source.read(range(8))
+    ]
+  ).mean(0)
   assert errors[0] < 8
   assert errors[0] < 0.4 * errors[1]
 
 
 def test_flow_of_a_turn():
   """Stripes that turn fast on the spot: only the turn can explain them."""
-  world = sprites.World(resolution=64, radius=(0.3, 0.3), texture='stripes',
-                        shading=False, objects=1, background='plain')
+  world = sprites.World(
+    resolution=64,
+    radius=(0.3, 0.3),
+    texture="stripes",
+    shading=False,
+    objects=1,
+    background="plain",
+  )
   scene = sprites.sample(world, np.random.default_rng(0))
   times = np.arange(5) / 16
   for spin in (5.0, -5.0):
     turning = dataclasses.replace(
-        scene, shape='disc', motion='straight', fall=0.0,
-        spin=np.array([spin]), velocity=np.zeros((1, 2)))
+      scene,
+      shape="disc",
+      motion="straight",
+      fall=0.0,
+      spin=np.array([spin]),
+      velocity=np.zeros((1, 2)),
+    )
     video, layout = sprites.render(world, turning, times)
     field = sprites.flow(world, turning, times, layout)
     moved, still = _warp_errors(video, layout, field)
@@ -294,22 +370,24 @@ def test_flow_of_a_turn():
 
 
 def test_background_flow_is_the_shake():
-  source = sprites.make('train', shake=2, supervision='all')
+  source = sprites.make("train", shake=2, supervision="all")
   example = source.read([1])[0]
-  back = example['layout'][:-1] == 0
-  step = np.diff(example['camera'], axis=0)
+  back = example["layout"][:-1] == 0
+  step = np.diff(example["camera"], axis=0)
   for t in range(15):
     np.testing.assert_allclose(
-        example['flow'][t][back[t]], np.broadcast_to(
-            step[t], (back[t].sum(), 2)), atol=1e-5)
+      example["flow"][t][back[t]],
+      np.broadcast_to(step[t], (back[t].sum(), 2)),
+      atol=1e-5,
+    )
   assert np.abs(step).max() > 0.3
 
 
 def test_bounces_are_audible():
-  source = sprites.make('train', frames=32, objects=(1, 2), supervision='all')
+  source = sprites.make("train", frames=32, objects=(1, 2), supervision="all")
   heard = 0
   for index, example in enumerate(source.read(range(12))):
-    sound, when = example['audio'], example['bounces'][:, 0]
+    sound, when = example["audio"], example["bounces"][:, 0]
     assert np.abs(sound).max() <= 1
     rate = sprites.AUDIO_RATE
     t = np.arange(len(sound)) / rate
@@ -317,16 +395,16 @@ def test_bounces_are_audible():
     for bounce in when:
       quiet &= (t < bounce) | (t > bounce + 0.3)
     assert not sound[quiet].any()
-    for k, (bounce, i) in enumerate(example['bounces']):
+    for k, (bounce, i) in enumerate(example["bounces"]):
       before = when[k - 1] if k else -1.0
       after = when[k + 1] if k + 1 < len(when) else 9.0
       if bounce - before < 0.3 or after - bounce < 0.1 or bounce > 3.9:
         continue
       start = math.ceil(bounce * rate)
-      onset = np.square(sound[start:start + 400]).mean()
+      onset = np.square(sound[start : start + 400]).mean()
       assert onset > 0.01
-      assert np.square(sound[max(0, start - 402):start - 2]).mean() < 1e-3
-      power = np.abs(np.fft.rfft(sound[start:start + 800], 8000))
+      assert np.square(sound[max(0, start - 402) : start - 2]).mean() < 1e-3
+      power = np.abs(np.fft.rfft(sound[start : start + 800], 8000))
       scene = source.scene(index)
       pitch = sprites.pitch(source.options, scene, int(i))
       assert abs(power.argmax() - pitch) < 12
@@ -334,44 +412,47 @@ def test_bounces_are_audible():
   assert heard > 10
 
 
-@pytest.mark.parametrize('options, part', [
-    (dict(colour='red'), 'data.options.colour is no option of sprites'),
+@pytest.mark.parametrize(
+  "options, part",
+  [
+    (dict(colour="red"), "data.options.colour is no option of sprites"),
     (dict(resolutoin=32), "the nearest is 'resolution'"),
-    (dict(shapes=('disk',)), "the nearest is 'disc'"),
-    (dict(shapes=()), 'data.options.shapes'),
-    (dict(shapes=('disc', 'disc')), 'each once'),
-    (dict(motion='gravty'), 'data.options.motion'),
-    (dict(objects=(2, 1)), 'data.options.objects'),
-    (dict(objects=0), 'data.options.objects'),
-    (dict(objects='two'), 'data.options.objects'),
-    (dict(resolution=32.5), 'an integer'),
-    (dict(resolution=4), 'at least 8'),
-    (dict(frames=0), 'data.options.frames'),
-    (dict(fps=0), 'data.options.fps'),
-    (dict(fps=float('nan')), 'finite'),
-    (dict(radius=(0.1, 0.5)), 'data.options.radius'),
-    (dict(radius=(0.02, 0.1)), '1.5 pixels'),
-    (dict(radius=0.2), 'range'),
-    (dict(speed=(-1, 1)), 'data.options.speed'),
-    (dict(gravity=0), 'data.options.gravity'),
-    (dict(shake=20), 'data.options.shake'),
-    (dict(seed=-1), 'data.options.seed'),
-    (dict(rotation='yes'), 'data.options.rotation'),
-    (dict(size=0), 'data.options.size'),
-    (dict(label='shape_motion', motion='gravity'), "motion='mixed'"),
-    (dict(supervision=('layout', 'sound')), 'data.options.supervision'),
-])
+    (dict(shapes=("disk",)), "the nearest is 'disc'"),
+    (dict(shapes=()), "data.options.shapes"),
+    (dict(shapes=("disc", "disc")), "each once"),
+    (dict(motion="gravty"), "data.options.motion"),
+    (dict(objects=(2, 1)), "data.options.objects"),
+    (dict(objects=0), "data.options.objects"),
+    (dict(objects="two"), "data.options.objects"),
+    (dict(resolution=32.5), "an integer"),
+    (dict(resolution=4), "at least 8"),
+    (dict(frames=0), "data.options.frames"),
+    (dict(fps=0), "data.options.fps"),
+    (dict(fps=float("nan")), "finite"),
+    (dict(radius=(0.1, 0.5)), "data.options.radius"),
+    (dict(radius=(0.02, 0.1)), "1.5 pixels"),
+    (dict(radius=0.2), "range"),
+    (dict(speed=(-1, 1)), "data.options.speed"),
+    (dict(gravity=0), "data.options.gravity"),
+    (dict(shake=20), "data.options.shake"),
+    (dict(seed=-1), "data.options.seed"),
+    (dict(rotation="yes"), "data.options.rotation"),
+    (dict(size=0), "data.options.size"),
+    (dict(label="shape_motion", motion="gravity"), "motion='mixed'"),
+    (dict(supervision=("layout", "sound")), "data.options.supervision"),
+  ],
+)
 def test_bad_options_are_named(options, part):
   with pytest.raises(ValueError, match=part):
-    sprites.make('train', **options)
+    sprites.make("train", **options)
 
 
 def test_bad_split_and_index_are_named():
   with pytest.raises(ValueError, match="'valid' of sprites"):
-    sprites.make('valid')
-  source = sprites.make('test', size=3)
+    sprites.make("valid")
+  source = sprites.make("test", size=3)
   for index in (3, -1):
-    with pytest.raises(IndexError, match='3 clips'):
+    with pytest.raises(IndexError, match="3 clips"):
       source.read([index])
 
 

@@ -206,7 +206,7 @@ def test_adaptive_augmentation_moves_towards_its_target():
 @pytest.mark.parametrize("name", config_lib.names("losses"))
 def test_every_objective_moves_both_networks(name):
   objective = importlib.import_module(f"vidgan_jax.losses.{name}")
-  step, state = _make(objective=objective, lecam=0.1)
+  step, state = _make(objective=objective, lecam=lambda step: 0.1)
   new, metrics = jax.jit(step)(state, _batch())
   assert _differ(new.g, state.g) and _differ(new.d, state.d)
   assert all(np.isfinite(x) for x in jax.tree.leaves(metrics))

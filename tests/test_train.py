@@ -179,6 +179,14 @@ def test_kill_and_go_on(straight, tmp_path):
   _same(_leaves(straight, 10), _leaves(workdir, 10))
 
 
+def test_an_address_is_no_workdir(capsys, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  arguments = ["--config", SMOKE, "--workdir", "gs://bucket/run"]
+  assert cli.main(["train", *arguments]) == 1
+  assert "gs://bucket/run is an address" in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
+
+
 def test_another_config_in_the_workdir_is_refused(straight, capsys):
   code = cli.main(
     [

@@ -412,6 +412,11 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       raise ConfigError(
         f"config.{path} is {_get(config, path)}; it must not be negative."
       )
+  if config.penalties.get("lecam", {}).get("interval", 1) != 1:
+    raise ConfigError(
+      "config.penalties.lecam.interval must be 1: LeCam costs nothing, so it "
+      "is computed at every step."
+    )
   if config.batch % config.accumulate:
     raise ConfigError(
       f"config.batch is {config.batch} and config.accumulate "

@@ -114,6 +114,38 @@ class Model:
     times = jnp.tile(jnp.asarray(times, jnp.float32), (num, 1))
     return _draw(self.generator, self.params, given, z, times)
 
+  def truncate(self, z: dict, labels: np.ndarray | None, scale: float) -> dict:
+    """Draws the content nearer to its mean: quality for diversity.
+
+    A generator with styles has each drawn towards the mean style of its class
+    (Karras et al. 2019, section B); of any other the noise is scaled. Motion
+    stays whole.
+
+    Args:
+      z: noise, leading dimension B.
+      labels: (B,) or None.
+      scale: 1 leaves z as it is, 0 gives the mean.
+    """
+    if scale == 1:
+      return z
+    if not hasattr(self.generator, "style"):
+      return {
+        k: x * (scale if k in ("content", "z") else 1) for k, x in z.items()
+      }
+    content = self.noise(0, np.arange(1024), 0.0)["content"]
+
+    def mean(label):
+      given = {"label": jnp.broadcast_to(label, len(content))}
+      many = {"content": content}
+      return self.generator.style(self.params, given, many).mean(0)
+
+    labels = np.zeros(len(z["content"]), int) if labels is None else labels
+    means = {c: mean(c) for c in np.unique(labels)}
+    middle = jnp.stack([means[c] for c in labels])
+    given = {"label": jnp.asarray(labels)}
+    w = self.generator.style(self.params, given, z)
+    return z | {"style": middle + scale * (w - middle)}
+
 
 @functools.partial(jax.jit, static_argnums=0)
 def _draw(generator, params, given, z, times):
@@ -151,16 +183,6 @@ def load(workdir: str, step: int | None = None, weights: str = "ema") -> Model:
     times=tuple(facts["times"]),
     resolution=config.model.resolution,
   )
-
-
-def truncate(z: dict, scale: float) -> dict:
-  """Draws the content nearer to its mean: quality for diversity.
-
-  Marchesi 2017 and Brock et al. 2019 resample the far noise; scaling it does
-  the same smoothly. Motion stays whole.
-  """
-  name = "content" if "content" in z else "z"
-  return z | {name: z[name] * scale}
 
 
 def vary(z: dict, what: str) -> dict:
@@ -230,7 +252,12 @@ def main(argv: list[str]) -> int:
     help="0.5 is half as fast, -1 runs backwards; default: 1",
   )
   add("--label", help="class, by name or number; default: all in turn")
-  add("--truncation", type=float, default=1.0, help="0 to 1; default: 1")
+  add(
+    "--truncation",
+    type=float,
+    default=1.0,
+    help="below 1: contents nearer to the mean; 0 is the mean; default: 1",
+  )
   add(
     "--vary",
     choices=("both", "content", "motion"),
@@ -284,7 +311,7 @@ def _generate(args) -> str:
     z = interpolate(z, args.num)
   else:
     z = vary(model.noise(args.seed, np.arange(args.num), seconds), args.vary)
-  z = truncate(z, args.truncation)
+  z = model.truncate(z, labels, args.truncation)
 
   columns = args.grid or math.ceil(math.sqrt(args.num))
   scale = args.scale or max(1, math.ceil(128 / model.resolution))
@@ -300,8 +327,7 @@ def _generate(args) -> str:
     write.write(out, picture[None], scale=scale)
   elif kind:
     grids = (
-      [write.grid(video, columns)]
-      for video in _frames(model, z, labels, times)
+      [write.grid(video, columns)] for video in _frames(model, z, labels, times)
     )
     _write([out], grids, fps, scale)
   else:
@@ -337,6 +363,10 @@ def _check(args) -> None:
   if not args.speed or not math.isfinite(args.speed):
     raise config_lib.ConfigError(
       f"--speed {args.speed:g}: give a number that is not 0, as 0.5 or -1."
+    )
+  if not 0 <= args.truncation <= 1:
+    raise config_lib.ConfigError(
+      f"--truncation {args.truncation:g}: give a number from 0 to 1."
     )
   if not args.start >= 0:
     raise config_lib.ConfigError(

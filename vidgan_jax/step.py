@@ -66,7 +66,7 @@ def make_step(
   d_tx: optax.GradientTransformation,
   seconds: float,
   penalties: dict[str, Penalty] | None = None,
-  lecam: float = 0.0,
+  lecam: optax.Schedule | None = None,
   augment: Augment = Augment(),
   ema_halflife: float = 10_000.0,
   ema_rampup: float | None = 0.05,
@@ -84,7 +84,8 @@ def make_step(
     d_tx: optimizer of the discriminator.
     seconds: the longest time that `batch['times']` can hold.
     penalties: name -> Penalty.
-    lecam: weight of the LeCam regulariser (Tseng et al. 2021).
+    lecam: step -> weight of the LeCam regulariser (Tseng et al. 2021), which
+      works on scores and so costs nothing.
     augment: augmentation of D's input.
     ema_halflife: clips after which a weight's share in the EMA is halved.
     ema_rampup: the half-life is at most this share of the clips shown so far
@@ -143,11 +144,11 @@ def make_step(
       value = jnp.mean(penalty.fn(score, real, fake, fold(3 + i)))
       loss += penalty.weight(state.step) * penalty.interval * value
       metrics[f"d/{name}"] = value
-    if lecam:
+    if lecam is not None:
       value = penalties_lib.lecam(
         real_scores, fake_scores, state.lecam[0], state.lecam[1]
       )
-      loss += lecam * value
+      loss += lecam(state.step) * value
       metrics["d/lecam"] = value
     return loss, metrics
 

@@ -82,6 +82,11 @@ def train(config, workdir: str | os.PathLike) -> bool:
   from vidgan_jax import metrics as metrics_lib
   from vidgan_jax import sharding
 
+  if "://" in str(workdir):
+    raise config_lib.ConfigError(
+      f"--workdir {workdir} is an address, and a workdir is a folder: mount it "
+      "(gcsfuse, NFS) and name the folder."
+    )
   sharding.initialize()
   workdir = pathlib.Path(workdir)
   new = _check_workdir(workdir, config)
@@ -169,6 +174,7 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
     config.optim.d, total, config.batch, data.size, config.d_steps
   )
   penalties = _penalties(config, total)
+  lecam = penalties.pop("lecam", None)
   step_fn = step_lib.make_step(
     generator=generator,
     discriminator=discriminator,
@@ -177,7 +183,7 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
     d_tx=d_tx,
     seconds=data.seconds,
     penalties=penalties,
-    lecam=config.penalties.get("lecam", {}).get("weight", 0.0),
+    lecam=lecam and lecam.weight,
     augment=step_lib.Augment(
       policy=config.augment.policy,
       target=config.augment.target,
@@ -385,7 +391,6 @@ def _penalties(config, total):
       interval=fields["interval"],
     )
     for name, fields in config.penalties.items()
-    if name != "lecam"
   }
 
 

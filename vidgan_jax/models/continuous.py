@@ -103,6 +103,30 @@ class Motion(nn.Module):
     return waves + lerp(pick(line, left), pick(line, left + 1))
 
 
+class Mapping(nn.Module):
+  """Content noise, and the class if there is one -> the style of a clip."""
+
+  features: int
+  num_classes: int = 0
+
+  @nn.compact
+  def __call__(self, given: dict, content: jax.Array) -> jax.Array:
+    """(B, n) noise -> (B, features), each of mean square 1."""
+    w = content
+    if self.num_classes:
+      embed = nn.Embed(
+        self.num_classes,
+        content.shape[-1],
+        embedding_init=nn.initializers.normal(1.0),
+      )
+      w = jnp.concatenate([w, embed(given["label"])], -1)
+    for _ in range(2):
+      w = layers.leaky_relu(nn.Dense(self.features, kernel_init=layers.he())(w))
+    # Normalised like all that goes into the frames: what follows does not
+    # see its scale, so nothing else would keep it from growing without end.
+    return layers.rms_norm(w)
+
+
 class Modulate(nn.Module):
   """Scales and shifts the channels of a frame by its style."""
 
@@ -145,26 +169,22 @@ class Generator(nn.Module):
       "motion": (cells, self.motion_dim),
     }
 
+  def style(self, params: Any, given: dict, z: dict) -> jax.Array:
+    """(B, style_dim) styles of z; may stand for z['content'] as z['style']."""
+    mapping = self._mapping(parent=None)
+    return mapping.apply({"params": params["mapping"]}, given, z["content"])
+
+  def _mapping(self, **kwargs) -> Mapping:
+    return Mapping(self.style_dim, self.num_classes, **kwargs)
+
   @nn.compact
   def __call__(self, given: dict, z: dict, times: jax.Array) -> jax.Array:
     b, t = times.shape
     # --- Style of every frame: content, class and motion.
-    content = [z["content"]]
-    if self.num_classes:
-      embed = nn.Embed(
-        self.num_classes,
-        self.content_dim,
-        embedding_init=nn.initializers.normal(1.0),
-      )
-      content.append(embed(given["label"]))
-    w = jnp.concatenate(content, -1)
-    for _ in range(2):
-      w = layers.leaky_relu(
-        nn.Dense(self.style_dim, kernel_init=layers.he())(w)
-      )
-    # Normalised like all that goes into the frames: what follows does not
-    # see its scale, so nothing else would keep it from growing without end.
-    w = layers.rms_norm(w)
+    if "style" in z:
+      w = layers.rms_norm(z["style"])
+    else:
+      w = self._mapping(name="mapping")(given, z["content"])
     u = Motion(self.motion_period, self.motion_features, self.motion_kernel)(
       z["motion"], times
     )
