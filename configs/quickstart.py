@@ -16,7 +16,7 @@ from vidgan_jax import config as config_lib
 
 
 def get_config(arg=""):
-  """One shape of four classes on plain ground."""
+  """One shape of four classes on black."""
   config_lib.parse_arg(arg)
   config = config_lib.default()
   config.total = "2800steps"
@@ -33,7 +33,7 @@ def get_config(arg=""):
     motion="straight",
     texture="flat",
     shading=False,
-    background="plain",
+    background="black",
   )
   config.data.ops = "sparse(2, 8) | value_range(-1, 1)"
   config.data.eval_ops = "first(8)"
@@ -46,7 +46,7 @@ def get_config(arg=""):
   config.model.num_classes = 4
 
   config.objective = "relativistic"
-  config.penalties = dict(r1=dict(weight=10.0, final=0.3, interval=4))
+  config.penalties = dict(r1=dict(weight=10.0, final=0.4, interval=4))
   for optim in (config.optim.g, config.optim.d):
     optim.lr = 1e-3
     optim.b1 = 0.5

@@ -257,6 +257,13 @@ def test_truth_is_padded_and_consistent():
     assert np.abs(example["camera"]).max() <= 1
 
 
+def test_a_black_background():
+  for example in sprites.make("train", background="black").read(range(8)):
+    assert "plain black background" in example["caption"]
+    black = (example["video"] == 0).all(-1).mean((1, 2))
+    assert (0.7 < black).all() and (black < 1).all()
+
+
 @pytest.mark.parametrize("shake", [0, 2])
 def test_objects_are_drawn_where_the_truth_says(shake):
   source = sprites.make(

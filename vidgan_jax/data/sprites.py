@@ -109,7 +109,8 @@ class World:
     texture: 'flat', 'stripes' or 'mixed'.
     shading: whether objects are lit from the upper left.
     palette: 'class' (a hue for each shape, with jitter) or 'random'.
-    background: 'plain', 'gradient', 'checker' or 'mixed'.
+    background: 'plain', 'gradient', 'checker', 'mixed' (one of these in each
+      clip) or 'black'.
     shake: amplitude of the camera's shake, pixels; 0 is a still camera.
     rotation: whether objects turn.
     supervision: names out of `SUPERVISION`, or 'all': what `read` adds to
@@ -163,7 +164,7 @@ class World:
       ("motion", (*MOTIONS, "mixed")),
       ("texture", (*TEXTURES, "mixed")),
       ("palette", ("class", "random")),
-      ("background", (*BACKGROUNDS, "mixed")),
+      ("background", (*BACKGROUNDS, "black", "mixed")),
     ):
       if getattr(self, name) not in choices:
         raise _error(name, getattr(self, name), f"one of {choices}")
@@ -247,7 +248,7 @@ class Scene:
     shape: name of the shape of all objects.
     motion: 'straight' or 'gravity'.
     texture: 'flat' or 'stripes'.
-    background: 'plain', 'gradient' or 'checker'.
+    background: 'plain', 'gradient', 'checker' or 'black'.
     radius: (N,) pixels.
     hue: (N,) in [0, 1).
     colour: (N, 3) RGB in [0, 1].
@@ -493,7 +494,8 @@ def sample(world: World, rng: np.random.Generator) -> Scene:
       rng.uniform(0, 1, 1) + rng.uniform(-0.1, 0.1, 2),
       rng.uniform(0, 0.8, 2),
       rng.permutation([rng.uniform(*value) for value in _BACKGROUND_VALUES]),
-    ),
+    )
+    * (world.background != "black"),
     slope=_unit(rng.uniform(0, 2 * np.pi)),
     tile=rng.uniform(0, 2 * size / CELLS, 2),
     shake=_waves(world, rng),
@@ -799,6 +801,7 @@ def caption(world: World, scene: Scene) -> str:
     tint = _hue_name(_hue(main))
   where = {
     "plain": f"plain {tint} background",
+    "black": "plain black background",
     "gradient": f"{tint} gradient",
     "checker": f"{tint} checkerboard",
   }[scene.background]
@@ -857,7 +860,7 @@ def _backdrop(world: World, scene: Scene, shift: np.ndarray) -> np.ndarray:
   size, steps = world.resolution, len(shift)
   still = not scene.shake[..., 0].any()
   paint = scene.paint.astype(np.float32)
-  if scene.background == "plain":
+  if scene.background in ("plain", "black"):
     picture = np.broadcast_to(paint[0], (1, size, size, 3))
   else:
     shift = shift[:1] if still else shift
