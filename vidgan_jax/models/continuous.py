@@ -199,7 +199,7 @@ class Generator(nn.Module):
       base**2 * self.widths[0], kernel_init=layers.he(), dtype=self.dtype
     )(style)
     x = layers.leaky_relu(layers.rms_norm(x)).reshape(b * t, base, base, -1)
-    picture = 0.0
+    picture = jnp.zeros((b * t, base, base, self.channels), self.dtype)
     for level, width in enumerate(self.widths):
       if level:
         x = layers.upsample(x)
