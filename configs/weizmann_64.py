@@ -7,7 +7,7 @@ are held out:
   vidgan prepare FOLDER data/weizmann --layout strips --test-match \
     '/000000(5[6-9]|6\d|70)\.jpg$'
 
-Run (half an hour to hours on two cores):
+Run (half an hour on two cores that have nothing else to do):
 
   vidgan train --config configs/weizmann_64.py --workdir runs/weizmann
 
@@ -20,7 +20,7 @@ from vidgan_jax import config as config_lib
 
 def get_config(arg=""):
   """Two sparse frames out of 16, all data in memory."""
-  arg = config_lib.parse_arg(arg, data="data/weizmann", total="45kimg")
+  arg = config_lib.parse_arg(arg, data="data/weizmann", total="56kimg")
   config = config_lib.default()
   config.total = arg.total
   config.batch = 16
@@ -39,7 +39,7 @@ def get_config(arg=""):
   config.model.generator = dict(widths=(128, 96, 64, 16), motion_period=0.32)
   config.model.discriminator = dict(widths=(16, 64, 96, 128))
 
-  config.penalties = dict(r1=dict(weight=50.0, final=1.0, interval=4))
+  config.penalties = dict(r1=dict(weight=15.0, final=0.5, interval=4))
   for optim in (config.optim.g, config.optim.d):
     optim.lr = 5e-4
     optim.b1 = 0.5
@@ -49,7 +49,7 @@ def get_config(arg=""):
 
   config.cadence.log = "50steps"
   config.cadence.sample = "5kimg"
-  config.cadence.eval = "45kimg"
+  config.cadence.eval = "28kimg"
   config.cadence.save = "5kimg"
   config.evals = dict(frd_random=dict(num=256), speed=dict(num=16))
   return config
