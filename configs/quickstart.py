@@ -2,7 +2,7 @@
 
   vidgan train --config configs/quickstart.py --workdir runs/quickstart
 
-Five to seven minutes on two cores. It makes its own data: clips of
+Six to eight minutes on two cores. It makes its own data: clips of
 one shape that flies through a box and bounces. Expect red discs, green squares,
 cyan triangles and violet crosses that move; docs/results.md has the figures.
 
@@ -19,7 +19,7 @@ def get_config(arg=""):
   """One shape of four classes on black."""
   config_lib.parse_arg(arg)
   config = config_lib.default()
-  config.total = "2400steps"
+  config.total = "2800steps"
   config.batch = 32
 
   config.data.name = "sprites"
@@ -56,8 +56,8 @@ def get_config(arg=""):
 
   config.cadence.log = "50steps"
   config.cadence.sample = "400steps"
-  config.cadence.eval = "1200steps"
-  config.cadence.save = "600steps"
+  config.cadence.eval = "1400steps"
+  config.cadence.save = "700steps"
   config.evals = dict(
     oracle=dict(num=128), frd_random=dict(num=512), speed=dict(num=64)
   )
