@@ -70,7 +70,7 @@ def main():
       rows.append(write.strip(train[labels == c][0][::2]))
       for clip in model.clips(1, 2, np.full(2, c))[0]:
         rows.append(write.strip(clip[::2]))
-    write.write(sys.argv[2], np.concatenate(rows)[None], scale=2)
+    write.write(sys.argv[2], np.concatenate(rows)[None])
 
 
 if __name__ == "__main__":
