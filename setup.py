@@ -20,6 +20,8 @@ _TENSORFLOW = [
   "tensorflow>=2.20; sys_platform != 'linux' or platform_machine != 'x86_64'",
 ]
 
+_BASELINES = ["imageio-ffmpeg", "opencv-python-headless"]
+
 setuptools.setup(
   name="vidgan_jax",
   version=_VERSION,
@@ -28,6 +30,7 @@ setuptools.setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11",
+  package_data={"vidgan_jax.zoo": ["*.safetensors", "*.md"]},
   packages=setuptools.find_packages(include=["vidgan_jax", "vidgan_jax.*"]),
   install_requires=[
     "absl-py",
@@ -44,6 +47,7 @@ setuptools.setup(
     "optax>=0.2.5,<0.3",
     "orbax-checkpoint>=0.12,<1",
     "pillow",
+    "safetensors",
     "tensorboard",
     "tensorflow-datasets>=4.9.9",
   ],
@@ -51,9 +55,18 @@ setuptools.setup(
     "tf": _TENSORFLOW,
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
+    # Classical answers that evaluation measures beside a model.
+    "baselines": _BASELINES,
     # `tfds build` needs mlcroissant; Beam is for clusters.
     "beam": ["apache-beam", "mlcroissant"],
-    "test": ["ipykernel", "nbclient", "nbformat", "pytest", "ruff"],
+    "test": [
+      *_BASELINES,
+      "ipykernel",
+      "nbclient",
+      "nbformat",
+      "pytest",
+      "ruff",
+    ],
   },
   entry_points={"console_scripts": ["vidgan = vidgan_jax.cli:main"]},
 )

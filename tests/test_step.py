@@ -18,6 +18,7 @@ from vidgan_jax.models import mlp
 SHAPE = dict(resolution=8, frames=2, num_classes=3)
 GENERATOR = mlp.Generator(**SHAPE)
 DISCRIMINATOR = mlp.Discriminator(**SHAPE)
+D_AND_R1 = ("adversary", "r1")
 
 
 def _batch(num=8, seed=0):
@@ -78,7 +79,7 @@ def test_one_step_is_what_the_papers_say():
   weight, rate = 0.7, 0.1
   step, state = _make(penalties=_r1(weight))
   batch = _batch()
-  new, metrics = jax.jit(step, static_argnums=2)(state, batch, ("r1",))
+  new, metrics = jax.jit(step, static_argnums=2)(state, batch, D_AND_R1)
 
   rng = jax.random.fold_in(state.key, 0)
   keys = jax.vmap(jax.random.fold_in, (None, 0))(rng, jnp.arange(8))
@@ -126,8 +127,8 @@ def test_one_step_is_what_the_papers_say():
 
 def test_jit_is_eager():
   step, state = _make(penalties=_r1(1.0))
-  eager = step(state, _batch(), ("r1",))
-  jitted = jax.jit(step, static_argnums=2)(state, _batch(), ("r1",))
+  eager = step(state, _batch(), D_AND_R1)
+  jitted = jax.jit(step, static_argnums=2)(state, _batch(), D_AND_R1)
   keep = lambda s: s.replace(key=jax.random.key_data(s.key))
   _close((keep(eager[0]), eager[1]), (keep(jitted[0]), jitted[1]), 1e-5)
 
@@ -141,7 +142,7 @@ def test_accumulation_changes_nothing(policy):
       accumulate=parts,
       augment=step_lib.Augment(policy=policy),
     )
-    results.append(jax.jit(step, static_argnums=2)(state, _batch(), ("r1",)))
+    results.append(jax.jit(step, static_argnums=2)(state, _batch(), D_AND_R1))
   (one, m1), (four, m4) = results
   _close((one.g, one.d, one.ema), (four.g, four.d, four.ema), 1e-5)
   np.testing.assert_allclose(m1["d/r1"], m4["d/r1"], rtol=1e-4)
@@ -161,16 +162,99 @@ def test_two_updates_of_d_for_one_of_g():
 
 def test_penalties_are_lazy_and_scaled():
   penalties = _r1(3.0, interval=4)
-  due = [step_lib.due_penalties(penalties, i) for i in range(5)]
-  assert due == [("r1",), (), (), (), ("r1",)]
+  due = [step_lib.due(penalties, 0, i) for i in range(5)]
+  assert due == [
+    D_AND_R1,
+    ("adversary",),
+    ("adversary",),
+    ("adversary",),
+    D_AND_R1,
+  ]
+  # Before the adversary begins, nothing of D is computed.
+  due = [step_lib.due(penalties, 3, i) for i in range(5)]
+  assert due == [(), (), (), ("adversary",), D_AND_R1]
   step, state = _make(penalties=penalties)
-  new, metrics = jax.jit(step, static_argnums=2)(state, _batch(), ("r1",))
+  new, metrics = jax.jit(step, static_argnums=2)(state, _batch(), D_AND_R1)
   every, state = _make(penalties=_r1(12.0))
-  same, _ = jax.jit(every, static_argnums=2)(state, _batch(), ("r1",))
+  same, _ = jax.jit(every, static_argnums=2)(state, _batch(), D_AND_R1)
   _close(new.d, same.d)
   assert "d/r1" in metrics
-  _, metrics = jax.jit(step, static_argnums=2)(state, _batch(), ())
+  _, metrics = jax.jit(step, static_argnums=2)(state, _batch(), ("adversary",))
   assert "d/r1" not in metrics
+
+
+def _squares(fake, batch, extras):
+  del extras
+  return jnp.mean(jnp.square(fake - batch["target"]), (1, 2, 3, 4))
+
+
+def test_regression_before_the_adversary():
+  """Without it G descends its reconstruction, and D rests."""
+  parts = {"squares": step_lib.Reconstruction(fn=_squares, weight=2.0)}
+  step, state = _make(reconstruction=parts)
+  batch = _batch()
+  step = jax.jit(step, static_argnums=2)
+  new, metrics = step(state, batch, ())
+  assert not _differ(new.d, state.d) and not _differ(new.lecam, state.lecam)
+  assert not any(name.startswith("d/") for name in metrics)
+  np.testing.assert_allclose(metrics["g/loss"], 2 * metrics["g/squares"])
+  losses = [metrics["g/squares"]]
+  for _ in range(30):
+    new, metrics = step(new, batch, ())
+    losses.append(metrics["g/squares"])
+  assert losses[-1] < 0.97 * losses[0]
+
+
+def test_the_adversary_is_weighed_against_the_reconstruction():
+  parts = {"squares": step_lib.Reconstruction(fn=_squares, weight=2.0)}
+  both, state = _make(
+    reconstruction=parts,
+    adversary=step_lib.Adversary(weight=lambda step: 0.25 * (step + 1)),
+  )
+  new, metrics = jax.jit(both)(state, _batch())
+  assert _differ(new.d, state.d)
+  np.testing.assert_allclose(
+    metrics["g/loss"],
+    2 * metrics["g/squares"] + 0.25 * metrics["g/adversarial"],
+    rtol=1e-6,
+  )
+  # With a weight of nothing G goes where regression alone leads it.
+  without, state = _make(
+    reconstruction=parts,
+    adversary=step_lib.Adversary(weight=lambda step: 0.0),
+  )
+  alone, _ = jax.jit(without)(state, _batch())
+  regression, _ = jax.jit(without, static_argnums=2)(state, _batch(), ())
+  _close(alone.g, regression.g)
+
+
+def test_the_reconstruction_gets_scores_and_the_generator():
+  seen = []
+
+  def look(fake, batch, extras):
+    seen.append(extras)
+    again = extras.generate(batch["given"], batch["times"])
+    return jnp.sum(jnp.square(again - fake), (1, 2, 3, 4))
+
+  step, state = _make(reconstruction={"look": step_lib.Reconstruction(fn=look)})
+  _, metrics = step(state, _batch())
+  # The same noise: the same clip.
+  np.testing.assert_allclose(metrics["g/look"], 0, atol=1e-6)
+  assert seen[0].real.logits[0].shape == seen[0].fake.logits[0].shape == (8,)
+  step(state, _batch(), ())
+  assert seen[1].real is None and seen[1].fake is None
+
+
+def test_d_rests_while_it_is_too_far_ahead():
+  for hold, ahead, rests in ((0.5, 0.6, True), (0.5, 0.4, False)):
+    step, state = _make(adversary=step_lib.Adversary(hold=hold))
+    state = state.replace(lecam=jnp.array([ahead, 0.0]))
+    new, metrics = jax.jit(step)(state, _batch())
+    assert _differ(new.d, state.d) != rests
+    assert _differ(new.g, state.g)
+    np.testing.assert_allclose(metrics["d/ahead"], ahead, rtol=1e-6)
+    # It goes on when the mean has fallen.
+    assert _differ(new.lecam, state.lecam)
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])

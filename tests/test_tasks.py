@@ -1,72 +1,194 @@
-"""Every task keeps its contract; `generate` passes clips through."""
+"""Every task keeps its contract, and gives what it says it gives."""
 
+import functools
 import importlib
+import inspect
+import io
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 import pytest
 
 from vidgan_jax import config
 from vidgan_jax import tasks
 
-EXAMPLE = {
-  "video": np.linspace(-1, 1, 4 * 16 * 16 * 3, dtype=np.float32).reshape(
-    4, 16, 16, 3
-  ),
-  "times": np.arange(4, dtype=np.float32) / 8,
-  "label": np.int32(2),
-}
+T, H, W = 6, 48, 64
+TIMES = np.arange(T, dtype=np.float32) / 8
+# Of the tasks, other options that change what their code does.
+OPTIONS = [
+  *((name, {}) for name in config.names("tasks")),
+  ("super_resolve", dict(scale=4)),
+  ("super_resolve", dict(scale=2, degradation="real")),
+  ("denoise", dict(blind=True, poisson=0.5)),
+  ("deblock", dict(codec="h264", blind=False)),
+  ("colorize", dict(hints=20, reference=0.5)),
+  ("enhance", dict(flicker=1.0)),
+  ("interpolate", dict(rate=4, arbitrary=True)),
+]
+CLIPS = [(n, o) for n, o in OPTIONS if n != "generate"]
+ids = lambda x: x if isinstance(x, str) else "-".join(map(str, x.values()))
 
 
 def make(name, **options):
   return importlib.import_module(f"vidgan_jax.tasks.{name}").make(**options)
 
 
-@pytest.mark.parametrize("name", config.names("tasks"))
-def test_contract(name):
-  task = make(name)
-  assert isinstance(task, tasks.Task)
-  out = task.prepare(
-    {k: jnp.asarray(v) for k, v in EXAMPLE.items()}, jax.random.key(0)
-  )
-  assert set(out) - {"weight"} == {"given", "target", "times"}
-  assert isinstance(out["given"], dict)
-  assert out["target"].dtype == out["times"].dtype == np.float32
-  assert out["target"].ndim == 4
-  assert out["target"].shape[0] == out["times"].shape[0]
-  batch = jax.tree.map(lambda x: np.asarray(x)[None], out)
-  for video in task.preview(batch, batch["target"]).values():
-    assert video.ndim == 5
-  for baseline in task.baselines.values():
-    assert baseline(batch["given"]).shape == batch["target"].shape
+def clip(seed=0, t=T, h=H, w=W):
+  """Soft, moving waves in [-0.8, 0.8] with edges in them."""
+  rng = np.random.default_rng(seed)
+  clock, y, x = np.meshgrid(*map(np.arange, (t, h, w)), indexing="ij")
+  waves = []
+  for _ in range(3):
+    a, b, c = rng.uniform(0.1, 0.4, 3)
+    waves.append(np.sin(a * x + b * y + c * clock + rng.uniform(0, 6)))
+  waves[0] = np.where(waves[0] > 0.5, 1.0, waves[0])
+  waves = np.stack(waves, -1)
+  return (0.5 * waves[..., :1] + 0.3 * waves).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", config.names("tasks"))
-def test_graph_and_vmap(name):
-  """The same code runs in the graph of tf.data and under vmap."""
-  prepare = make(name).prepare
-  keys = jax.random.split(jax.random.key(0), 2)
-  two = {k: jnp.stack([v, v]) for k, v in EXAMPLE.items()}
-  mapped = jax.jit(jax.vmap(prepare))(two, keys)
+def example(video):
+  return {"video": video, "times": TIMES[: len(video)], "label": np.int32(2)}
+
+
+def prepare(task, videos, seeds=None):
+  """Clips through tf.data, as the pipeline does, in one batch of NumPy."""
   tf = pytest.importorskip("tensorflow", reason="TensorFlow not installed")
-  graph = tf.function(prepare)(
-    {k: tf.constant(v) for k, v in EXAMPLE.items()},
-    tf.constant([0, 0], tf.int64),
+
+  @tf.autograph.experimental.do_not_convert
+  def one(seed, video):
+    seed = tf.stack([tf.constant(7, tf.int64), seed])
+    times = tf.constant(TIMES[: video.shape[0]])
+    return task.prepare({"video": video, "times": times}, seed)
+
+  seeds = np.arange(len(videos)) if seeds is None else np.array(seeds)
+  data = tf.data.Dataset.from_tensor_slices((seeds, np.stack(videos)))
+  data = data.map(one, num_parallel_calls=2)
+  data = data.batch(len(videos), drop_remainder=True)
+  static = jax.tree.map(lambda s: tuple(s.shape), data.element_spec)
+  batch = next(data.as_numpy_iterator())
+  assert static == jax.tree.map(lambda x: x.shape, batch)  # All are known.
+  return batch
+
+
+@functools.cache
+def prepared(name, options):
+  """Task, and a batch of one clip with the seeds 0, 1, 0, and another clip."""
+  task = make(name, **dict(options))
+  videos = [clip(0), clip(0), clip(0), clip(1)]
+  return task, prepare(task, videos, [0, 1, 0, 1])
+
+
+def same(a, b):
+  equal = jax.tree.map(lambda x, y: np.array_equal(x, y), a, b)
+  return all(jax.tree.leaves(equal))
+
+
+# ------------------------------------------------------------------- contract
+
+
+@pytest.mark.parametrize("name, options", CLIPS, ids=ids)
+def test_prepare(name, options):
+  """Shapes, ranges, and that the seed and nothing else decides."""
+  task, batch = prepared(name, tuple(options.items()))
+  assert set(batch) - {"weight"} == {"given", "target", "times"}
+  np.testing.assert_array_equal(
+    batch["target"], np.stack([clip(0)] * 3 + [clip(1)])
   )
-  shapes = lambda tree: jax.tree.map(lambda x: tuple(x.shape), tree)
-  assert shapes(graph) == shapes(jax.tree.map(lambda x: x[0], mapped))
+  np.testing.assert_array_equal(batch["times"], np.stack([TIMES] * 4))
+  given = batch["given"]
+  h, w = H // task.scale, W // task.scale
+  shapes = {"video": (4, T, h, w, 3)}
+  if task.vector_dim:
+    shapes["vector"] = (4, T, task.vector_dim)
+  if "mask" in given:
+    shapes["mask"] = (4, T, h, w, 1)
+    assert set(np.unique(given["mask"])) <= {0, 1}
+    assert not (given["video"] * given["mask"]).any() or name == "colorize"
+  assert {k: v.shape for k, v in given.items()} == shapes
+  assert {x.dtype for x in jax.tree.leaves(batch)} == {np.dtype("float32")}
+  assert abs(given["video"]).max() <= 1
+  if "weight" in batch:
+    np.testing.assert_array_equal(batch["weight"], given["mask"])
+  fixed = name in ("predict", "super_resolve", "interpolate", "colorize")
+  if options.get("arbitrary") or options.get("hints"):
+    fixed = False
+  if options.get("degradation") == "real":
+    fixed = False
+  of = lambda i: jax.tree.map(lambda x: x[i], given)
+  assert same(of(0), of(2))  # The same again.
+  assert same(of(0), of(1)) == fixed  # Another seed.
+  for video in task.preview(batch, batch["target"]).values():
+    assert video.shape == batch["target"].shape
+
+
+@pytest.mark.parametrize("name, options", CLIPS, ids=ids)
+def test_given_of_real_footage(name, options):
+  """NumPy's `given` is that of `prepare`, on the clip so damaged."""
+  task, batch = prepared(name, tuple(options.items()))
+  want = jax.tree.map(lambda x: x[1], batch["given"])
+  video, mask, more = want["video"], want.get("mask"), {}
+  if name == "denoise" and "vector" in want:
+    more["sigma"] = want["vector"][0, 0] * 127.5
+  if name == "deblock" and "vector" in want:
+    more["quality"] = want["vector"][0, 0] * 50
+  if name == "interpolate":
+    if options:
+      return  # Real footage is at a fixed rate.
+    video, mask = video[mask[:, 0, 0, 0] == 0], None
+    task_times = task.output_times(TIMES[::2])
+    got = task.given(video[:-1], TIMES[::2], None)  # The last one is extra.
+    want = jax.tree.map(lambda x: x[:-1], want)
+    np.testing.assert_allclose(task_times, TIMES[:-1])
+  else:
+    got = task.given(video, TIMES, mask, **more)
+  assert set(got) == set(want)
+  # What comes after (video, times, mask) are options that a user may set.
+  known = list(inspect.signature(task.given).parameters)
+  assert known[:3] == ["video", "times", "mask"]
+  assert set(known[3:]) == set(more)
+  for key, value in got.items():
+    assert value.dtype == np.float32, key
+    np.testing.assert_allclose(value, want[key], atol=2e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("name, options", CLIPS, ids=ids)
+def test_baselines(name, options):
+  task, batch = prepared(name, tuple(options.items()))
+  batch = jax.tree.map(lambda x: x[2:], batch)
+  assert len(task.baselines)
+  for label, baseline in task.baselines.items():
+    out = baseline(batch["given"], batch["times"])
+    assert out.shape == batch["target"].shape, label
+    assert out.dtype == np.float32 and abs(out).max() <= 1, label
+    assert out.std() > 0.05, label  # There is a picture.
+
+
+@pytest.mark.parametrize("name", config.names("tasks"))
+def test_data_in_memory(name):
+  """Tasks that are not of TensorFlow run under vmap too."""
+  task = make(name)
+  if task.tf:
+    with pytest.raises(Exception):  # noqa: B017
+      jax.vmap(task.prepare)({"video": jnp.zeros((2, 3))}, jnp.zeros(2))
+    return
+  two = {k: jnp.stack([v, v]) for k, v in example(clip()).items()}
+  keys = jax.random.split(jax.random.key(0), 2)
+  mapped = jax.jit(jax.vmap(task.prepare))(two, keys)
+  plain = task.prepare(example(clip()), None)
+  for got, want in zip(jax.tree.leaves(mapped), jax.tree.leaves(plain)):
+    np.testing.assert_array_equal(got[1], want)
 
 
 def test_generate():
-  out = make("generate").prepare(EXAMPLE, None)
-  assert out["target"] is EXAMPLE["video"] and out["given"] == {"label": 2}
-  assert out["times"] is EXAMPLE["times"]
-  assert make("generate", label=False).prepare(EXAMPLE, None)["given"] == {}
-  bare = {k: v for k, v in EXAMPLE.items() if k != "label"}
+  one = example(clip())
+  out = make("generate").prepare(one, None)
+  assert out["target"] is one["video"] and out["given"] == {"label": 2}
+  assert out["times"] is one["times"]
+  assert make("generate", label=False).prepare(one, None)["given"] == {}
+  bare = {k: v for k, v in one.items() if k != "label"}
   assert make("generate").prepare(bare, None)["given"] == {}
-  shown = make("generate").preview({"target": 1}, 2)
-  assert list(shown.items()) == [("real", 1), ("fake", 2)]
 
 
 def test_task_is_frozen_and_named():
@@ -75,3 +197,197 @@ def test_task_is_frozen_and_named():
     task.prepare = None
   with pytest.raises(TypeError):
     tasks.Task(task.prepare, {}, task.preview)
+
+
+@pytest.mark.parametrize(
+  "name, options, text",
+  [
+    ("super_resolve", dict(scale=5), "scale is 5"),
+    ("super_resolve", dict(scale=1), "scale is 1"),
+    ("super_resolve", dict(degradation="reel"), "'clean', 'real'"),
+    ("deblock", dict(codec="mjpeg"), "'jpeg', 'h264'"),
+    ("inpaint", dict(holes={"moths": 1}), "'moths'; there are 'strokes'"),
+    ("inpaint", dict(holes={"boxes": 0}), "one must be above"),
+    ("restore", dict(mixture={"noise": -1}), "below 0"),
+    ("restore", dict(mixture={}), "one must be above"),
+    ("interpolate", dict(rate=1), "rate is 1"),
+    ("predict", dict(known=0), "known is 0"),
+  ],
+)
+def test_wrong_options(name, options, text):
+  with pytest.raises(config.ConfigError, match="config.task.options") as e:
+    make(name, **options)
+  assert text in str(e.value)
+
+
+def test_clips_that_do_not_fit():
+  pytest.importorskip("tensorflow", reason="TensorFlow not installed")
+  with pytest.raises(config.ConfigError, match="multiples of 3"):
+    make("super_resolve", scale=3).prepare(example(clip()), (0, 0))
+  with pytest.raises(config.ConfigError, match="known=6"):
+    make("predict", known=6).prepare(example(clip()), None)
+
+
+# ---------------------------------------------------------- what each one does
+
+
+def test_denoise():
+  mid = np.zeros((T, H, W, 3), np.float32)
+  for poisson in (0.0, 1.0):
+    batch = prepare(make("denoise", poisson=poisson), [mid] * 8)
+    sigma = batch["given"]["vector"][:, 0, 0]
+    assert len(set(sigma)) == 8
+    assert 5 / 127.5 <= sigma.min() and sigma.max() <= 50 / 127.5
+    residual = (batch["given"]["video"] - batch["target"]).std((1, 2, 3, 4))
+    np.testing.assert_allclose(residual, sigma, rtol=0.03)
+  fixed = prepare(make("denoise", sigma=(25, 25)), [mid])
+  np.testing.assert_allclose(fixed["given"]["vector"], 25 / 127.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_super_resolve(scale):
+  video = clip()[:, : 48 - 48 % scale, : 60 - 60 % scale]
+  low = prepare(make("super_resolve", scale=scale), [video])["given"]["video"]
+  size = video.shape[2] // scale, video.shape[1] // scale
+  for t, c in ((0, 0), (3, 1), (5, 2)):
+    frame = Image.fromarray(video[t, ..., c])
+    want = np.asarray(frame.resize(size, Image.Resampling.BICUBIC))
+    # 8 bits are half a level off.
+    np.testing.assert_allclose(low[0, t, ..., c], want, atol=0.51 / 127.5)
+
+
+def test_deblock():
+  batch = prepare(make("deblock", quality=(12, 12), blind=False), [clip()])
+  np.testing.assert_allclose(batch["given"]["vector"], 0.12)
+  for frame, got in zip(batch["target"][0], batch["given"]["video"][0]):
+    file = io.BytesIO()
+    image = Image.fromarray(np.round((frame + 1) * 127.5).astype(np.uint8))
+    image.save(file, "JPEG", quality=12)
+    want = np.asarray(Image.open(file)).astype(float) / 127.5 - 1
+    assert abs(want - got).mean() < 0.5 / 127.5
+  harm = []
+  for quality in (28, 44):
+    task = make("deblock", codec="h264", quality=(quality, quality))
+    batch = prepare(task, [clip()])
+    assert set(batch["given"]) == {"video"}
+    harm.append(np.mean((batch["given"]["video"] - batch["target"]) ** 2))
+  assert 0 < harm[0] < harm[1] / 2
+
+
+def test_inpaint_mixes_holes():
+  videos = [clip()] * 24
+  whole = lambda m: np.isin(m.mean((2, 3, 4)), (0, 1)).all(1)
+  mask = prepare(make("inpaint"), videos)["given"]["mask"]
+  assert 0 < whole(mask).sum() < 12  # Some lost frames.
+  assert 0.03 < mask.mean() < 0.25
+  only = prepare(make("inpaint", holes={"frames": 1}), videos)
+  assert whole(only["given"]["mask"]).all()
+  none = make("inpaint").given(clip(), TIMES)
+  np.testing.assert_array_equal(none["video"], clip())
+  assert not none["mask"].any()
+
+
+def test_colorize():
+  task = make("colorize", hints=30, reference=0.5)
+  batch = prepare(task, [clip(i) for i in range(12)])
+  video, mask = batch["given"]["video"], batch["given"]["mask"]
+  luma = lambda x: x @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+  # The brightness is the target's everywhere.
+  np.testing.assert_allclose(luma(video), luma(batch["target"]), atol=1e-6)
+  known = mask[..., 0] == 0
+  np.testing.assert_allclose(video[known], batch["target"][known], atol=1e-6)
+  assert np.ptp(video[~known], axis=-1).max() < 1e-6  # Grey.
+  whole = known.all((2, 3))
+  assert set(whole.sum(1)) == {0, 1}  # Some have a reference frame.
+  hints = known.sum((1, 2, 3)) - whole.sum(1) * H * W
+  assert 0 <= hints.min() and 5 < hints.max() <= 30
+  assert prepare(make("colorize"), [clip()])["given"]["mask"].all()
+
+
+def test_enhance():
+  still = dict(exposure=(0, 0), gamma=(1, 1), contrast=(1, 1))
+  still |= dict(saturation=(1, 1), vignette=(0, 0), flicker=0.0)
+  run = lambda **o: prepare(make("enhance", **still | o), [clip()])
+  change = lambda **o: run(**o)["given"]["video"][0]
+  light = (clip() + 1) / 2
+  eight = 0.51 / 127.5
+  want = lambda x: np.clip(2 * x - 1, -1, 1)
+  near = lambda a, b: np.testing.assert_allclose(a, b, atol=eight)
+  near(change(), clip())
+  near(change(exposure=(-1, -1)), want(light / 2))
+  near(change(gamma=(2, 2)), want(light**2))
+  near(change(contrast=(0.5, 0.5)), clip() / 2)
+  gray = change(saturation=(0, 0))
+  near(gray, tasks.gray(clip()))
+  dark = change(vignette=(1, 1))
+  assert (dark[:, 0, 0] < -0.95).all()
+  near(dark[:, H // 2, W // 2], clip()[:, H // 2, W // 2])
+  # Constant or flickering light.
+  ratio = lambda x: (x + 1).mean((1, 2, 3)) / (clip() + 1).mean((1, 2, 3))
+  assert np.ptp(ratio(change(exposure=(-1, -1)))) < 0.01
+  assert np.ptp(ratio(change(exposure=(-1, -1), flicker=1.0))) > 0.05
+
+
+def test_interpolate():
+  batch = prepare(make("interpolate", rate=4), [clip()])
+  lost = batch["given"]["mask"][0, :, 0, 0, 0]
+  assert lost.tolist() == [0, 1, 1, 1, 0, 0]  # The last one is known.
+  batch = prepare(make("interpolate", rate=3, arbitrary=True), [clip()] * 30)
+  lost = batch["given"]["mask"][:, :, 0, 0, 0]
+  assert len(np.unique(lost, axis=0)) > 6
+  assert not lost[:, [0, -1]].any()
+  assert not (lost[:, :-2] * lost[:, 1:-1] * lost[:, 2:]).any()  # 2 at most.
+  task = make("interpolate", rate=4)
+  times = np.array([0, 1, 3], np.float32)
+  np.testing.assert_allclose(
+    task.output_times(times), [0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3]
+  )
+  given = task.given(clip()[:3], times, None)
+  assert len(given["video"]) == len(given["mask"]) == 9
+  np.testing.assert_array_equal(given["video"][::4], clip()[:3])
+  assert given["mask"].mean((1, 2, 3)).tolist() == [0, 1, 1, 1, 0, 1, 1, 1, 0]
+
+
+def test_predict():
+  given = make("predict", known=2).prepare(example(clip()), None)["given"]
+  assert given["mask"].mean((1, 2, 3)).tolist() == [0, 0, 1, 1, 1, 1]
+  np.testing.assert_array_equal(given["video"][:2], clip()[:2])
+
+
+def test_restore_mixes():
+  videos = [clip()] * 16
+  error = lambda **o: (
+    prepare(make("restore", **o), videos)["given"]["video"] - videos[0]
+  )
+  mixed = error()
+  # Noise of one frame and the next do not agree, nor with its neighbours.
+  rough = lambda e: np.diff(e, axis=3).std((1, 2, 3, 4)) / e.std((1, 2, 3, 4))
+  noise = rough(error(mixture={"noise": 1}))
+  jpeg = rough(error(mixture={"jpeg": 1, "noise": 0}))
+  assert noise.min() > 1.3 > jpeg.max()
+  assert (rough(mixed) > 1.3).any() and (rough(mixed) < 1.3).any()
+
+
+def test_statistics():
+  """The histogram of the frame, whatever its size and its order."""
+  video = clip(h=64, w=128)
+  found = tasks.statistics(video)
+  assert found.shape == (T, tasks.STATISTICS)
+  cells = video.reshape(T, 16, 4, 16, 8, 3).mean((2, 4)).astype(float)
+  want = np.sort(cells.reshape(T, 256, 3), 1).reshape(T, 16, 16, 3).mean(2)
+  np.testing.assert_allclose(
+    found.reshape(T, 3, 16), want.transpose(0, 2, 1), atol=1e-5
+  )
+  np.testing.assert_allclose(tasks.statistics(video[:, ::-1]), found, atol=1e-6)
+  # Sizes that do not divide by 16.
+  odd = tasks.statistics(np.ones((1, 37, 21, 3), np.float32))
+  np.testing.assert_allclose(odd, 1, atol=1e-5)
+  tf = pytest.importorskip("tensorflow", reason="TensorFlow not installed")
+  np.testing.assert_allclose(tasks.statistics(video, tf), found, atol=1e-6)
+
+
+def test_subdivide():
+  times = np.array([1, 2, 4], np.float32)
+  np.testing.assert_array_equal(tasks.subdivide(times, 1), times)
+  np.testing.assert_array_equal(tasks.subdivide(times, 2), [1, 1.5, 2, 3, 4])
+  assert tasks.subdivide(times, 2).dtype == np.float32

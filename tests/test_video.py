@@ -207,14 +207,16 @@ def test_irregular_times_are_kept_and_start_at_zero(tmp_path):
 
 def test_times_always_increase(tmp_path):
   class Picture:
+    time_base = fractions.Fraction(1, 100)
+
     def __init__(self, time):
-      self.time = time
+      self.pts = None if time is None else round(100 * time)
 
   path = encode(tmp_path / "a.mkv", smooth(2))
   with read.Reader(path) as reader:
     given = [5.0, None, 5.08, 5.08, 1.0, 9.0, None]
-    reader._decoded = lambda: iter([Picture(t) for t in given])
-    reader._convert = lambda picture: None
+    reader._decoded = lambda *others: iter([Picture(t) for t in given])
+    reader.convert = lambda picture: None
     got = [f.time for f in reader]
   assert got[0] == 0
   assert np.all(np.diff(got) > 0)

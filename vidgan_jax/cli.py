@@ -11,6 +11,7 @@ _VERBS = {
   "train": "a config -> a workdir with checkpoints, samples and numbers",
   "evaluate": "checkpoints -> numbers",
   "generate": "a checkpoint -> new clips",
+  "process": "real footage -> better footage",
 }
 
 

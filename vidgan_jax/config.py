@@ -55,9 +55,12 @@ _OPEN = frozenset(
     "model.generator",
     "model.discriminator",
     "penalties",
+    "reconstruction",
     "evals",
   ]
 )
+# Of these each key is a name, and its value a dict of options.
+_NAMED = ("penalties", "reconstruction", "evals")
 _PENALTY = {
   "weight": 1.0,  # the penalty enters the loss times this (gamma / 2)
   "interval": 1,  # steps from one to the next, which then weighs as many
@@ -66,6 +69,7 @@ _PENALTY = {
 
 # Fields that may be None, with the type they have otherwise.
 _NULLABLE = {
+  "adversary.hold": float,
   "augment.target": float,
   "ema.rampup": float,
   "optim.g.clip": float,
@@ -75,6 +79,8 @@ _NULLABLE = {
 _DURATIONS = frozenset(
   [
     "total",
+    "adversary.start",
+    "adversary.ramp",
     "ema.halflife",
     "optim.g.warmup",
     "optim.d.warmup",
@@ -148,6 +154,13 @@ def default() -> ml_collections.ConfigDict:
         discriminator={},
       ),
       objective="relativistic",  # vidgan_jax/losses/NAME.py
+      reconstruction={},  # name in losses/reconstruction.py -> weight, options
+      adversary=dict(
+        weight=1.0,  # of the objective in G's loss
+        start="0steps",  # D and the objective begin here; before: regression
+        ramp="0steps",  # the weight's rise from 0 after that
+        hold=None,  # D rests while D(real) - D(fake) is above; None: never
+      ),
       penalties={},  # name in losses/penalties.py -> _PENALTY fields
       augment=dict(
         policy="",  # comma separated: flip, color, ...; '': none
@@ -303,7 +316,7 @@ def override(
     *parents, leaf = path.split(".")
     node, where = tree, ""
     for name in parents:
-      if name not in node and where in ("penalties", "evals"):
+      if name not in node and where in _NAMED:
         _check_in(where, name, flag)
         node[name] = dict(_PENALTY) if where == "penalties" else {}
       if not isinstance(node.get(name), dict):
@@ -312,7 +325,7 @@ def override(
     if leaf in node:
       old = node[leaf]
     elif _is_open(where):
-      if where in ("penalties", "evals"):
+      if where in _NAMED:
         _check_in(where, leaf, flag)
         old = {}
       else:
@@ -373,7 +386,7 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     ("losses", "objective"),
   ):
     _check_in(room, _get(config, path), f"config.{path}")
-  for room in ("penalties", "evals"):
+  for room in _NAMED:
     for name in config[room]:
       _check_in(room, name, f"config.{room}")
   known = variants(config.model.name)
@@ -403,6 +416,7 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       )
   for path in (
     "seed",
+    "adversary.weight",
     "model.num_classes",
     "optim.g.lr",
     "optim.d.lr",
@@ -632,6 +646,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def names(room: str) -> list[str]:
   """Names of what a room of the package offers: 'models', 'losses', ..."""
+  if room == "reconstruction":
+    return _constant("losses/reconstruction.py", "LOSSES")
   if room == "penalties":
     file = "losses/penalties.py"
     return _constant(file, "PENALTIES") + [
@@ -698,7 +714,8 @@ def check_kwargs(
 def _check_in(room: str, name: str, where: str) -> None:
   known = names(room)
   if name not in known:
-    place = "losses/penalties.py" if room == "penalties" else f"{room}/"
+    one_file = room in ("penalties", "reconstruction")
+    place = f"losses/{room}.py" if one_file else f"{room}/"
     raise ConfigError(
       f"{where}: there is no {name!r} in vidgan_jax/{place}. "
       + nearest(name, known)
@@ -838,9 +855,9 @@ def _merge(given: Any, base: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {k: _merge(v, _PENALTY, f"penalties.{k}") for k, v in given.items()}
   if _is_open(where):
     for key, value in given.items():
-      if where == "evals" and not isinstance(value, Mapping):
+      if where in _NAMED and not isinstance(value, Mapping):
         raise ConfigError(
-          f"config.evals.{key} must be a dict of options ({{}} "
+          f"config.{where}.{key} must be a dict of options ({{}} "
           f"for none), not {value!r}."
         )
     return dict(given)

@@ -6,6 +6,7 @@ WORKDIR/eval/STEP.json and to the terminal.
 """
 
 import argparse
+from collections.abc import Callable
 from collections.abc import Mapping
 import importlib
 import json
@@ -30,7 +31,10 @@ def make_evaluators(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run(
-  evaluators: Mapping[str, Any], model: Any, source: Any
+  evaluators: Mapping[str, Any],
+  model: Any,
+  source: Any,
+  log: Callable[[str], None] = print,
 ) -> dict[str, float]:
   """Runs evaluators on one model.
 
@@ -38,6 +42,7 @@ def run(
     evaluators: from `make_evaluators`.
     model: a `generate.Model`.
     source: a `data.pipeline.EvalClips`.
+    log: gets the table of an evaluator that has one (`text`).
 
   Returns:
     name -> value, in the order of the evaluators.
@@ -52,6 +57,8 @@ def run(
         values[key] = float(value)
     except Exception as e:
       raise RuntimeError(f"Evaluator {name!r}: {e}") from e
+    if getattr(evaluator, "text", ""):
+      log(f"{name}, step {model.step}:\n{evaluator.text}")
   return values
 
 
@@ -105,6 +112,7 @@ def main(argv: list[str]) -> int:
 
   from vidgan_jax import checkpoint
   from vidgan_jax import generate
+  from vidgan_jax import tasks
   from vidgan_jax.data import pipeline
 
   try:
@@ -119,7 +127,9 @@ def main(argv: list[str]) -> int:
       )
     evaluators = make_evaluators(evals)
     source = pipeline.EvalClips(
-      pipeline.make_source(config.data, "test"), config.data.eval_ops
+      pipeline.make_source(config.data, "test"),
+      config.data.eval_ops,
+      task=tasks.create(config.task),
     )
     steps = checkpoint.steps(args.workdir) if args.all else [args.step]
     for step in steps:

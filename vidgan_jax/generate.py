@@ -35,6 +35,7 @@ class Model:
     class_names: names of the classes.
     times: (T,) seconds of the frames of a clip as it is evaluated.
     resolution: height and width of a frame, pixels.
+    task: `config.task` of the run, name and options.
   """
 
   generator: Any
@@ -44,6 +45,7 @@ class Model:
   class_names: tuple[str, ...]
   times: tuple[float, ...]
   resolution: int
+  task: Any = None
 
   def with_params(self, params: Any, step: int) -> "Model":
     """The same generator with other weights."""
@@ -88,6 +90,22 @@ class Model:
         )
       )
     return np.concatenate([np.asarray(p) for p in parts])[:num], labels
+
+  def apply(self, given: dict, times: np.ndarray, seed: int = 0) -> np.ndarray:
+    """What the generator makes of given clips.
+
+    Args:
+      given: as a task prepares it, leading dimension B.
+      times: (B, T) seconds.
+      seed: of the noise, if the generator takes any.
+
+    Returns:
+      float32 (B, T, H, W, C).
+    """
+    z = self.noise(seed, np.arange(len(times)), float(np.max(times)))
+    given = jax.tree.map(jnp.asarray, given)
+    times = jnp.asarray(times, jnp.float32)
+    return np.asarray(_apply(self.generator, self.params, given, z, times))
 
   def noise(self, seed: int, index: np.ndarray, seconds: float) -> dict:
     """The noise z of the clips of these numbers, for times up to `seconds`."""
@@ -148,6 +166,11 @@ class Model:
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def _apply(generator, params, given, z, times):
+  return generator.apply({"params": params}, given, z, times)
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def _draw(generator, params, given, z, times):
   video = generator.apply({"params": params}, given, z, times)
   return jnp.round((jnp.clip(video, -1, 1) + 1) * 127.5).astype(jnp.uint8)
@@ -165,19 +188,25 @@ def load(workdir: str, step: int | None = None, weights: str = "ema") -> Model:
     CheckpointError: there is no such checkpoint, or it is damaged.
   """
   from vidgan_jax import checkpoint
-  from vidgan_jax import models
 
   path = pathlib.Path(workdir)
   if step is not None:
     path = path / "checkpoints" / str(step)
   saved = checkpoint.restore_params(path, {"ema": "ema", "raw": "g"}[weights])
-  facts = saved.metadata
+  return build(saved.params, saved.metadata | {"step": saved.step})
+
+
+def build(params: Any, facts: dict) -> Model:
+  """A model of parameters and of what a checkpoint says beside them."""
+  from vidgan_jax import models
+
   config = config_lib.from_json(facts["config"])
   generator, _ = models.create(config.model, jnp.dtype(config.precision))
   return Model(
     generator=generator,
-    params=saved.params,
-    step=saved.step,
+    params=params,
+    step=facts["step"],
+    task=config.task,
     num_classes=config.model.num_classes,
     class_names=tuple(facts["class_names"]),
     times=tuple(facts["times"]),

@@ -48,6 +48,14 @@ _MIRRORS = {"ema": "g", "g_opt": "g", "d_opt": "d"}
 # --------------------------------------------------------------- processes
 
 
+def use_cache() -> None:
+  """Keeps what XLA compiles on disk, for the next run of the same program."""
+  cache = os.environ.get(
+    "JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/vidgan_jax/xla")
+  )
+  jax.config.update("jax_compilation_cache_dir", cache)
+
+
 def initialize(
   coordinator_address: str | None = None,
   num_processes: int | None = None,
@@ -446,7 +454,7 @@ def compile_step(
     state_shardings: from `shardings`; all replicated for 'pmap'.
 
   Returns:
-    run(state, batch, due=()) -> (state, metrics) on global arrays, batch as
+    run(state, batch, due) -> (state, metrics) on global arrays, batch as
     from `put`, metrics replicated. The state that is passed in is donated:
     its buffers are gone after the call. `run.lower(state, batch, due)`
     lowers without running, for the cost analysis.
@@ -498,13 +506,13 @@ def compile_step(
     convert = multihost_utils.global_array_to_host_local_array
     return convert(state, mesh, whole), convert(split(batch), mesh, cut)
 
-  def run(state, batch, due=()):
+  def run(state, batch, due=("adversary",)):
     out = mapped(*local(state, batch), due)
     if jax.process_count() == 1:
       return out
     return multihost_utils.host_local_array_to_global_array(out, mesh, whole)
 
-  run.lower = lambda state, batch, due=(): mapped.lower(
+  run.lower = lambda state, batch, due=("adversary",): mapped.lower(
     *local(state, batch), due
   )
   return run

@@ -18,6 +18,7 @@ import optax
 from vidgan_jax import state as state_lib
 from vidgan_jax.losses import augment as augment_lib
 from vidgan_jax.losses import penalties as penalties_lib
+from vidgan_jax.losses import reconstruction as reconstruction_lib
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,36 @@ class Augment:
   kimg: float = 100.0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+  """One loss between what G makes of `given` and the target.
+
+  Attributes:
+    fn: (fake, batch, extras) -> (B,), from `losses.reconstruction`.
+    weight: factor in G's loss.
+  """
+
+  fn: Callable
+  weight: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adversary:
+  """When and how strongly D takes part.
+
+  Attributes:
+    weight: step -> factor of the objective in G's loss.
+    start: first step with D; G learns from its reconstruction alone until
+      then, at the cost of a network without adversary.
+    hold: D rests while the running mean of D(real) - D(fake) is above this
+      (after Chu et al. 2020, section 3.2); None: never.
+  """
+
+  weight: optax.Schedule = lambda step: 1.0
+  start: int = 0
+  hold: float | None = None
+
+
 def make_step(
   *,
   generator: Any,
@@ -68,6 +99,8 @@ def make_step(
   penalties: dict[str, Penalty] | None = None,
   lecam: optax.Schedule | None = None,
   augment: Augment = Augment(),
+  reconstruction: dict[str, Reconstruction] | None = None,
+  adversary: Adversary = Adversary(),
   ema_halflife: float = 10_000.0,
   ema_rampup: float | None = 0.05,
   d_steps: int = 1,
@@ -87,6 +120,8 @@ def make_step(
     lecam: step -> weight of the LeCam regulariser (Tseng et al. 2021), which
       works on scores and so costs nothing.
     augment: augmentation of D's input.
+    reconstruction: name -> Reconstruction, for tasks whose target is known.
+    adversary: when and how strongly D takes part.
     ema_halflife: clips after which a weight's share in the EMA is halved.
     ema_rampup: the half-life is at most this share of the clips shown so far
       (Karras et al. 2021); None switches the ramp-up off.
@@ -97,10 +132,11 @@ def make_step(
 
   Returns:
     step(state, batch, due) -> (state, metrics), metrics being a dict of
-    float32 scalars, means over the global batch. `due` is static: the names
-    of the penalties to compute, see `due_penalties`.
+    float32 scalars, means over the global batch. `due` is static: what the
+    step is to compute, see `due`.
   """
   penalties = penalties or {}
+  reconstruction = reconstruction or {}
   noise_spec = generator.noise_spec(seconds)
 
   def generate(g, batch, keys):
@@ -152,15 +188,33 @@ def make_step(
       metrics["d/lecam"] = value
     return loss, metrics
 
-  def g_loss(g, state, batch, keys):
+  def g_loss(g, state, batch, keys, due):
     # Other folds than D's: G answers for clips that D has not just learnt.
     fold = lambda i: _fold(keys, 100 + i)
-    fake = seen(generate(g, batch, fold(0)), fold(1), state)
-    real = seen(batch["target"], fold(2), state)
-    loss = objective.g_loss(
-      discriminate(state.d, real, batch), discriminate(state.d, fake, batch)
+    fake = generate(g, batch, fold(0))
+    loss, metrics, scores = 0.0, {}, (None, None)
+    if "adversary" in due:
+      real = seen(batch["target"], fold(2), state)
+      scores = (
+        discriminate(state.d, real, batch),
+        discriminate(state.d, seen(fake, fold(1), state), batch),
+      )
+      value = objective.g_loss(*scores)
+      loss = adversary.weight(state.step) * value
+      if reconstruction:
+        metrics["g/adversarial"] = value
+    extras = reconstruction_lib.Extras(
+      real=scores[0],
+      fake=scores[1],
+      generate=lambda given, times: generate(
+        g, {"given": given, "times": times}, fold(0)
+      ),
     )
-    return loss, {"g/loss": loss}
+    for name, part in reconstruction.items():
+      value = jnp.mean(part.fn(fake, batch, extras))
+      loss += part.weight * value
+      metrics[f"g/{name}"] = value
+    return loss, metrics | {"g/loss": loss}
 
   def gradients(loss_fn, params, state, batch, keys):
     """Means of gradients and metrics over the parts and the devices."""
@@ -188,7 +242,7 @@ def make_step(
 
   # --- The step.
 
-  def step(state, batch, due=()):
+  def step(state, batch, due=("adversary",)):
     clips = jax.tree.leaves(batch)[0].shape[0]
     devices = jax.lax.axis_size(axis_name) if axis_name else 1
     first = jax.lax.axis_index(axis_name) * clips if axis_name else 0
@@ -199,9 +253,10 @@ def make_step(
     rounds = jax.tree.map(lambda x: _split(x, d_steps), (batch, keys))
     clips_per_update = clips * devices // d_steps
 
-    new = state
+    new, metrics = state, {}
     finite = jnp.asarray(True)
-    for i in range(d_steps):
+    ahead = state.lecam[0] - state.lecam[1]
+    for i in range(d_steps if "adversary" in due else 0):
       part, part_keys = jax.tree.map(lambda x, i=i: x[i], rounds)
       grads, metrics = gradients(
         functools.partial(d_loss, due=due), new.d, new, part, part_keys
@@ -209,9 +264,19 @@ def make_step(
       finite &= _all_finite(grads)
       metrics["d/grad_norm"] = optax.global_norm(grads)
       updates, d_opt = d_tx.update(grads, new.d_opt, new.d)
-      new = new.replace(d=optax.apply_updates(new.d, updates), d_opt=d_opt)
+      d = optax.apply_updates(new.d, updates)
+      if adversary.hold is not None:
+        d, d_opt = jax.tree.map(
+          lambda n, o: jnp.where(ahead > adversary.hold, o, n),
+          (d, d_opt),
+          (new.d, new.d_opt),
+        )
+      new = new.replace(d=d, d_opt=d_opt)
 
-    grads, g_metrics = gradients(g_loss, new.g, new, part, part_keys)
+    part, part_keys = jax.tree.map(lambda x: x[d_steps - 1], rounds)
+    grads, g_metrics = gradients(
+      functools.partial(g_loss, due=due), new.g, new, part, part_keys
+    )
     finite &= _all_finite(grads)
     metrics |= g_metrics | {"g/grad_norm": optax.global_norm(grads)}
     updates, g_opt = g_tx.update(grads, new.g_opt, new.g)
@@ -224,23 +289,21 @@ def make_step(
     decay = 0.5 ** (clips_per_update / jnp.maximum(halflife, 1e-8))
     ema = jax.tree.map(lambda e, p: p + decay * (e - p), new.ema, g)
 
-    augment_p = state.augment_p
-    if augment.target is not None:
-      augment_p = augment_lib.adapt(
-        augment_p,
-        metrics["d/sign"],
-        augment.target,
-        clips_per_update,
-        augment.kimg,
-      )
-    means = jnp.stack([metrics["d/real"], metrics["d/fake"]])
-    new = new.replace(
-      g=g,
-      g_opt=g_opt,
-      ema=ema,
-      augment_p=augment_p,
-      lecam=penalties_lib.lecam_update(state.lecam, means),
-    )
+    new = new.replace(g=g, g_opt=g_opt, ema=ema)
+    if "adversary" in due:
+      means = jnp.stack([metrics["d/real"], metrics["d/fake"]])
+      new = new.replace(lecam=penalties_lib.lecam_update(state.lecam, means))
+      metrics["d/ahead"] = ahead
+      if augment.target is not None:
+        new = new.replace(
+          augment_p=augment_lib.adapt(
+            state.augment_p,
+            metrics["d/sign"],
+            augment.target,
+            clips_per_update,
+            augment.kimg,
+          )
+        )
     # Both networks, both optimizers and the averages move together or not at
     # all: a half-done update is worse than none.
     new = jax.tree.map(lambda n, o: _where(finite, n, o), new, state).replace(
@@ -259,9 +322,21 @@ def make_step(
   return step
 
 
-def due_penalties(penalties: dict[str, Penalty], step: int) -> tuple:
-  """Names of the penalties that step number `step` computes."""
-  return tuple(n for n, p in penalties.items() if step % p.interval == 0)
+def due(penalties: dict[str, Penalty], start: int, step: int) -> tuple:
+  """What step number `step` computes.
+
+  Args:
+    penalties: name -> Penalty.
+    start: `Adversary.start`.
+    step: updates done.
+
+  Returns:
+    'adversary' and the names of the penalties that are due; () before `start`.
+  """
+  if step < start:
+    return ()
+  lazy = (n for n, p in penalties.items() if step % p.interval == 0)
+  return ("adversary", *lazy)
 
 
 def _fold(keys, i):

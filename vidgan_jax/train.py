@@ -117,23 +117,17 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
   from vidgan_jax import sharding
   from vidgan_jax import state as state_lib
   from vidgan_jax import step as step_lib
+  from vidgan_jax import tasks
   from vidgan_jax.data import pipeline
 
   # ---------------------------------------------------------------- devices
   started = time.perf_counter()
   log = writer.log
-  cache = os.environ.get(
-    "JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/vidgan_jax/xla")
-  )
-  jax.config.update("jax_compilation_cache_dir", cache)
+  sharding.use_cache()
   mesh = sharding.make_mesh(config.mesh)
 
   # ------------------------------------------------------------------- data
-  task = importlib.import_module(f"vidgan_jax.tasks.{config.task.name}")
-  config_lib.check_kwargs(
-    task.make, dict(config.task.options), "config.task.options"
-  )
-  task = task.make(**config.task.options)
+  task = tasks.create(config.task)
   data = pipeline.create(
     config.data,
     batch=config.batch * config.d_steps,
@@ -143,9 +137,12 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
     log=log,
   )
   real = pipeline.EvalClips(
-    pipeline.make_source(config.data, "test"), config.data.eval_ops
+    pipeline.make_source(config.data, "test"),
+    config.data.eval_ops,
+    task=task,
   )
   _check_labels(config, data)
+  _check_task(config, task)
   clip = real.read([0])[0]
   facts = {  # What sampling must know, without the data set at hand.
     "seconds": data.seconds,
@@ -175,6 +172,7 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
   )
   penalties = _penalties(config, total)
   lecam = penalties.pop("lecam", None)
+  adversary = _adversary(config, count)
   step_fn = step_lib.make_step(
     generator=generator,
     discriminator=discriminator,
@@ -189,6 +187,8 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
       target=config.augment.target,
       kimg=config.augment.kimg,
     ),
+    reconstruction=_reconstruction(config),
+    adversary=adversary,
     ema_halflife=1e3
     * config_lib.kimg(config.ema.halflife, config.batch, data.size),
     ema_rampup=config.ema.rampup,
@@ -246,7 +246,12 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
   log(metrics_lib.overview(abstract.d, "discriminator"))
   log(sharding.describe(abstract, mesh, config.sharding))
   run = sharding.compile_step(step_fn, config.parallel, mesh, state_shardings)
-  steps = _compile(run, state, first, penalties, config.parallel, log)
+  due = functools.partial(step_lib.due, penalties, adversary.start)
+  period = math.lcm(*(p.interval for p in penalties.values()))
+  ahead = range(start, min(total, max(start, adversary.start) + period))
+  steps = _compile(
+    run, state, first, {due(i) for i in ahead}, config.parallel, log
+  )
   # The first collective of a program waits half a minute for the others on a
   # CPU, and then fails; this one, which has run before, waits for ever.
   multihost_utils.sync_global_devices("compiled")
@@ -286,9 +291,9 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
       if jax.process_index() == 0:
         now = model.with_params(ema, step)
         if sample:
-          writer.videos(step, {"samples": now.clips(0, 16)[0]}, fps)
+          writer.videos(step, _samples(now, task, real), fps)
         if judge:
-          values = evaluate.run(evaluators, now, real)
+          values = evaluate.run(evaluators, now, real, log)
           writer.scalars(step, values)
           evaluate.write(workdir, step, values)
       multihost_utils.sync_global_devices("looked")
@@ -298,9 +303,7 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
     look(step)
     checkpoints.save(step, state, facts)
     batch = next(batches)
-    state, metrics = steps[step_lib.due_penalties(penalties, step)](
-      state, batch
-    )
+    state, metrics = steps[due(step)](state, batch)
     if pending is not None:
       values = writer.step(step, pending, write=_due(step, every["log"], total))
       _check_guard(values, config)
@@ -374,6 +377,19 @@ def _check_labels(config, data) -> None:
     )
 
 
+def _check_task(config, task) -> None:
+  if config.augment.policy and task.preview is not None:
+    raise config_lib.ConfigError(
+      f"config.augment.policy is {config.augment.policy!r}, but it would move "
+      "the video and not what the task gives beside it: set it to ''."
+    )
+  if config.data.memory and task.tf:
+    raise config_lib.ConfigError(
+      f"config.data.memory is True, but the task {config.task.name!r} works in "
+      "tf.data: set config.data.memory=False."
+    )
+
+
 def _penalties(config, total):
   from vidgan_jax import optim
   from vidgan_jax import step as step_lib
@@ -394,12 +410,65 @@ def _penalties(config, total):
   }
 
 
-def _compile(run, state, batch, penalties, parallel, log):
-  """Compiles each variant of the step once, before the loop, and tells."""
+def _samples(model, task, real):
+  """What to look at: clips of fixed noise, or what is made of fixed clips."""
+  import jax
+
+  if task.preview is None:
+    return {"samples": model.clips(0, 16)[0]}
+  pairs = real.pairs(range(min(8, len(real))))
+  batch = jax.tree.map(lambda *x: np.stack(x), *pairs)
+  fake = model.apply(batch["given"], batch["times"])
+  return {
+    name: np.round((np.clip(video, -1, 1) + 1) * 127.5).astype(np.uint8)
+    for name, video in task.preview(batch, fake).items()
+  }
+
+
+def _reconstruction(config):
+  from vidgan_jax import step as step_lib
+  from vidgan_jax.losses import reconstruction as reconstruction_lib
+
+  parts = {}
+  for name, fields in config.reconstruction.items():
+    options = dict(fields)
+    weight = options.pop("weight", 1.0)
+    fn = getattr(reconstruction_lib, name)
+    config_lib.check_kwargs(
+      fn,
+      options,
+      f"config.reconstruction.{name}",
+      given=("fake", "batch", "extras"),
+    )
+    parts[name] = step_lib.Reconstruction(
+      fn=functools.partial(fn, **options), weight=weight
+    )
+  return parts
+
+
+def _adversary(config, count):
+  import jax.numpy as jnp
+
   from vidgan_jax import step as step_lib
 
-  period = math.lcm(*(p.interval for p in penalties.values()))
-  dues = {step_lib.due_penalties(penalties, i) for i in range(period)}
+  fields = config.adversary
+  start, ramp = count(fields.start), count(fields.ramp)
+  if start and not config.reconstruction:
+    raise config_lib.ConfigError(
+      f"config.adversary.start is {fields.start!r}, but until then nothing "
+      "would be learnt: config.reconstruction is empty. Set "
+      "config.reconstruction.charbonnier.weight=1, say, or start at 0steps."
+    )
+  slope = np.float32(fields.weight / max(ramp, 1))
+  return step_lib.Adversary(
+    weight=lambda step: jnp.clip(slope * (step - start + 1), 0, fields.weight),
+    start=start,
+    hold=fields.hold,
+  )
+
+
+def _compile(run, state, batch, dues, parallel, log):
+  """Compiles each variant of the step once, before the loop, and tells."""
 
   def compile_one(due):
     began = time.perf_counter()
@@ -419,7 +488,7 @@ def _compile(run, state, batch, penalties, parallel, log):
       else ""
     )
     log(
-      f"Step with {'+'.join(due) or 'no penalty'}: compiled in {seconds:.1f} "
+      f"Step with {'+'.join(due) or 'no adversary'}: compiled in {seconds:.1f} "
       f"s, {flops / 1e9:.2f} GFLOP{sizes}"
     )
     # pmap's own executable cannot be called with global arrays.

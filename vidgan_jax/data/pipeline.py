@@ -397,11 +397,18 @@ class EvalClips:
     num_classes: classes of the source.
     class_names: their names.
     dropped: clips known to be shorter than the ops ask for, left out.
+    task: the task of the run, or None.
     world: the options of a procedural source; None for others.
   """
 
   def __init__(
-    self, source: Any, ops: str, *, seed: int = 0, name: str = "the data set"
+    self,
+    source: Any,
+    ops: str,
+    *,
+    seed: int = 0,
+    task: Any = None,
+    name: str = "the data set",
   ):
     """Checks the ops.
 
@@ -409,8 +416,10 @@ class EvalClips:
       source: what `make` of a module of `data` returns.
       ops: clip ops; `value_range` is left out, as evaluators compare uint8.
       seed: seed of random ops.
+      task: `tasks.Task` of the run, for `pairs`.
       name: what errors call the source.
     """
+    self.task, self._graph = task, None
     self._plan = [op for op in arrays.plan(ops) if op[0] != "value_range"]
     self._apply = arrays.build(self._plan)
     self._source, self._seed, self._name = source, seed, name
@@ -453,6 +462,33 @@ class EvalClips:
       except arrays.DataError as e:
         raise arrays.DataError(f"{self._name}: clip {index}: {e}.") from e
     return out
+
+  def pairs(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+    """Clips as the task prepares them, as the step would get them.
+
+    Degradations take their random numbers from (seed, index): each clip is
+    degraded the same way every time.
+
+    Args:
+      indices: integers in [0, len(self)).
+
+    Returns:
+      {'given': {...}, 'target', 'times', 'weight'?} of each, NumPy arrays.
+    """
+    tf = import_tensorflow()
+    if self._graph is None:
+      self._graph = tf.function(
+        self.task.prepare, autograph=False, reduce_retracing=True
+      )
+    clips = []
+    for index, clip in zip(indices, self.read(indices)):
+      example = {k: tf.constant(v) for k, v in clip.items() if k != "caption"}
+      example["video"] = tf.cast(example["video"], tf.float32) / 127.5 - 1
+      seed = tf.constant([self._seed, int(index)], tf.int64)
+      clips.append(
+        jax.tree.map(lambda x: np.asarray(x), self._graph(example, seed))
+      )
+    return clips
 
 
 def clips(

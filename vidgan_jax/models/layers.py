@@ -103,19 +103,52 @@ class TemporalMix(nn.Module):
 
   One matrix product a pixel, so its cost is small beside a convolution; at
   the ends of the clip the frame itself is repeated. With gain 0 it is the
-  identity at the start.
+  identity at the start. The neighbours are one before and one after, or, if
+  `causal`, the two before.
   """
 
   gain: float = 0.0
   dtype: Any = jnp.float32
+  causal: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, frames: int) -> jax.Array:
     n, h, w, c = x.shape
     clip = x.reshape(n // frames, frames, h * w, c)
-    past = jnp.concatenate([clip[:, :1], clip[:, :-1]], 1)
-    future = jnp.concatenate([clip[:, 1:], clip[:, -1:]], 1)
+    first, last = clip[:, :1], clip[:, -1:]
+    ends = (first, first, clip) if self.causal else (first, clip, last)
+    long = jnp.concatenate(ends, 1)
     mixed = nn.Dense(c, kernel_init=he(self.gain), dtype=self.dtype)(
-      jnp.concatenate([past, clip, future], -1)
+      jnp.concatenate([long[:, i : i + frames] for i in range(3)], -1)
     )
     return x + mixed.reshape(n, h, w, c)
+
+
+def warp(x: jax.Array, flow: jax.Array) -> jax.Array:
+  """Samples a picture elsewhere: output(p) = x(p + flow(p)), bilinear.
+
+  Args:
+    x: (N, H, W, C).
+    flow: (N, H, W, 2) pixels, (x, y); beyond the border its pixels repeat.
+
+  Returns:
+    (N, H, W, C). With a forward flow from frame t, the frame t + 1 comes to
+    lie on frame t.
+  """
+  n, h, w, c = x.shape
+  column = jnp.clip(jnp.arange(w) + flow[..., 0], 0, w - 1)
+  row = jnp.clip(jnp.arange(h)[:, None] + flow[..., 1], 0, h - 1)
+  left, top = jnp.floor(column), jnp.floor(row)
+  right = (column - left)[..., None].astype(x.dtype)
+  down = (row - top)[..., None].astype(x.dtype)
+  left, top = left.astype(jnp.int32), top.astype(jnp.int32)
+  pixels = x.reshape(n, h * w, c)
+
+  def pick(i, j):
+    index = jnp.minimum(i, h - 1) * w + jnp.minimum(j, w - 1)
+    index = index.reshape(n, h * w, 1)
+    return jnp.take_along_axis(pixels, index, 1).reshape(x.shape)
+
+  above = pick(top, left) * (1 - right) + pick(top, left + 1) * right
+  below = pick(top + 1, left) * (1 - right) + pick(top + 1, left + 1) * right
+  return above * (1 - down) + below * down

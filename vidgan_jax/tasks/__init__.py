@@ -1,12 +1,23 @@
 """What is given to the generator and what is its target, one file each.
 
-A task is a file with `make(**options) -> Task`, found by its name.
+A task is a file with `make(**options) -> Task`, found by its name. Tasks from
+clip to clip import TensorFlow inside `prepare`, so that real footage is
+processed without it.
 """
 
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+import importlib
 from typing import Any
+
+import numpy as np
+
+from vidgan_jax import config
+
+# Brightness of R, G, B (ITU-R BT.709), as in models/trunk.py.
+LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
+STATISTICS = 48  # Numbers a frame of `statistics`.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,16 +29,143 @@ class Task:
       of one clip. An example is {'video': (T, H, W, C) float32 in [-1, 1],
       'times': (T,) float32 seconds, 'label'?: int32 ()}. It runs in the graph
       of tf.data on tensors (seed: (2,) int64, for stateless random ops) and,
-      for data in memory, under `jax.vmap` on jax arrays (seed: a typed key).
-      `given` is all that the generator sees; what it holds is the task's
-      choice. Tasks from a clip put the degraded one at 'video' and the
-      classical estimate, of the target's size, at 'base'.
-    baselines: name -> (given -> video), classical answers on NumPy batches,
-      that evaluation measures beside the model.
+      unless `tf`, for data in memory under `jax.vmap` on jax arrays (seed: a
+      typed key). `given` is all that the generator sees. Tasks from clip to
+      clip put there
+        'video': (T, H / scale, W / scale, C) in [-1, 1], as many frames as
+          the target has; what is missing is zero;
+        'mask': (T, h, w, 1), 1 where the clip is unknown;
+        'vector': (T, vector_dim), numbers of each frame;
+      and 'weight' (T, H, W, 1) is 1 where the answer counts.
+    given: (video, times, mask, **options) -> `given` of real footage, NumPy,
+      without a leading B. video: (T, h, w, 3) float32 in [-1, 1], whole frames,
+      not tiles; mask: (T, h, w, 1) or None. It has (T - 1) * rate + 1 frames,
+      at the times `output_times` says. None: the task has no real footage.
+    baselines: name -> ((given, times) -> video), classical answers on NumPy
+      batches, (B, T, H, W, C) float32, that evaluation measures beside the
+      model. See evals/classical.py.
     preview: (batch, fake) -> name -> (B, T, H, W, C), the videos worth looking
-      at side by side, in order.
+      at side by side, in order. None: clips of fixed noise are looked at.
+    scale: side of the target over side of the given video.
+    rate: of real footage, frames out for each step from frame to frame.
+    vector_dim: of given['vector']; 0: there is none.
+    tf: `prepare` is TensorFlow code, so config.data.memory must be False.
   """
 
   prepare: Callable[[Mapping[str, Any], Any], dict[str, Any]]
-  baselines: Mapping[str, Callable[[Mapping[str, Any]], Any]]
-  preview: Callable[[Mapping[str, Any], Any], dict[str, Any]]
+  baselines: Mapping[str, Callable[..., Any]]
+  preview: Callable[[Mapping[str, Any], Any], dict[str, Any]] | None = None
+  given: Callable[..., dict[str, np.ndarray]] | None = None
+  scale: int = 1
+  rate: int = 1
+  vector_dim: int = 0
+  tf: bool = False
+
+  def output_times(self, times: np.ndarray) -> np.ndarray:
+    """Times of the frames that come out for frames at `times`.
+
+    Args:
+      times: (T,) seconds.
+
+    Returns:
+      ((T - 1) * rate + 1,): the same, and between two of them rate - 1 more at
+      equal distances.
+    """
+    return subdivide(times, self.rate)
+
+
+def create(fields: Mapping[str, Any]) -> Task:
+  """Builds the task that `config.task` describes: its name and options.
+
+  Raises:
+    ConfigError: an option that the task does not have, or a wrong one.
+  """
+  module = importlib.import_module(f"vidgan_jax.tasks.{fields['name']}")
+  options = dict(fields["options"])
+  config.check_kwargs(module.make, options, "config.task.options")
+  return module.make(**options)
+
+
+def subdivide(times: np.ndarray, rate: int) -> np.ndarray:
+  """Puts rate - 1 times between each two: (T,) -> ((T - 1) * rate + 1,)."""
+  times = np.asarray(times)
+  at = np.arange((len(times) - 1) * rate + 1) / rate
+  return np.interp(at, np.arange(len(times)), times).astype(times.dtype)
+
+
+def check(option: str, value: Any, known: Any) -> None:
+  """Raises `config.ConfigError` unless the option's value is a known one."""
+  if value not in known:
+    raise config.ConfigError(
+      f"config.task.options.{option} is {value!r}; there are "
+      f"{', '.join(map(repr, known))}."
+    )
+
+
+def weights(
+  option: str, value: Mapping[str, float] | None, default: Mapping[str, float]
+) -> dict[str, float]:
+  """What an option mixes, and how often; only what has a weight above 0.
+
+  Raises:
+    config.ConfigError: an unknown name, a weight below 0, or nothing left.
+  """
+  value = dict(default if value is None else value)
+  for name in value:
+    check(option, name, default)
+  if not value or min(value.values()) < 0 or not max(value.values()):
+    raise config.ConfigError(
+      f"config.task.options.{option} has the weights {value}; none may be "
+      "below 0, and one must be above."
+    )
+  return {k: float(v) for k, v in value.items() if v}
+
+
+def as_it_is(video: Any, times: Any, mask: Any = None) -> dict[str, Any]:
+  """`Task.given` of tasks that give the video and nothing else."""
+  del times, mask
+  return {"video": video}
+
+
+def preview(batch: Mapping[str, Any], fake: Any) -> dict[str, Any]:
+  """The given clip, enlarged without blur, the answer and the target."""
+  given, real = np.asarray(batch["given"]["video"]), batch["target"]
+  scale = real.shape[2] // given.shape[2]
+  given = given.repeat(scale, 2).repeat(scale, 3)
+  return {"given": given, "fake": fake, "real": real}
+
+
+def gray(video: Any) -> Any:
+  """The luma in all three channels, of an array of any library."""
+  luma = sum(video[..., i : i + 1] * w for i, w in enumerate(LUMA))
+  return luma + 0 * video
+
+
+def statistics(video: Any, xp: Any = np) -> Any:
+  """How bright and how coloured each frame is, where a tile cannot know.
+
+  The frame is shrunk to 16 x 16 means; of each channel these are sorted and
+  averaged in 16 groups: the histogram, as quantiles.
+
+  Args:
+    video: (T, H, W, 3).
+    xp: its library, numpy or tensorflow.
+
+  Returns:
+    (T, STATISTICS) in the units of the video.
+  """
+  rows, columns = _cells(video.shape[1]), _cells(video.shape[2])
+  cells = xp.einsum("ah,thwc,bw->tcab", rows, video, columns)
+  cells = xp.sort(xp.reshape(cells, (-1, 3, 256)))
+  groups = xp.reshape(cells, (-1, STATISTICS, 16))
+  return xp.einsum("tgk,k->tg", groups, np.full(16, 1 / 16, np.float32))
+
+
+def _cells(size: int, cells: int = 16) -> np.ndarray:
+  """Means of `size` pixels in 16 equal cells: (16, size) of row sum 1."""
+  edges = np.arange(cells + 1) * size / cells
+  pixel = np.arange(size)
+  inside = np.minimum(edges[1:, None], pixel + 1) - np.maximum(
+    edges[:-1, None], pixel
+  )
+  return (np.maximum(inside, 0) * cells / size).astype(np.float32)

@@ -18,11 +18,6 @@ def make(label: bool = True) -> tasks.Task:
   """
 
   # Nothing here is of one array library: tf, NumPy and jax all pass through.
-  # A task from a clip differs in these lines alone. Super-resolution:
-  #   low = downscale(example['video'])
-  #   given = {'video': low, 'base': upscale(low)}
-  # with `baselines` = {'bilinear': lambda given: given['base']}, and a preview
-  # of base, fake and target; the step, the loop and the files stay the same.
   def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
     del seed  # nothing is random
     given = {}
@@ -34,7 +29,4 @@ def make(label: bool = True) -> tasks.Task:
       "times": example["times"],
     }
 
-  def preview(batch: Mapping[str, Any], fake: Any) -> dict[str, Any]:
-    return {"real": batch["target"], "fake": fake}
-
-  return tasks.Task(prepare=prepare, baselines={}, preview=preview)
+  return tasks.Task(prepare=prepare, baselines={})

@@ -18,9 +18,12 @@ What is taken care of:
   * memory: constant, whatever the length.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import dataclasses
+import fractions
 import os
+from typing import Any
 from typing import NamedTuple
 
 import av
@@ -43,7 +46,7 @@ _SMOOTH = (
 # AVColorSpace (a tag of the stream) -> matrix of the converter.
 _MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 # PyAV 19 forgives titles in an unknown encoding by itself.
-_LENIENT = {"metadata_errors": "replace"} if av.__version__ < "19" else {}
+LENIENT = {"metadata_errors": "replace"} if av.__version__ < "19" else {}
 _BT709, _BT601, _MPEG, _JPEG = 1, 5, 1, 2
 
 
@@ -116,16 +119,19 @@ class Reader:
     upscale: bool = False,
     square_pixels: bool = False,
     threads: int = 0,
+    container: Any = None,
   ):
     """Opens the file.
 
     Args:
-      path: a local file.
+      path: a local file; with `container`, what to call it.
       size: shorter side of the frames, by area averaging; None: as stored.
       upscale: with `size`, also enlarge smaller videos (bicubic).
       square_pixels: undo non-square pixels by resizing the width.
       threads: decoder threads; 0 chooses (at most 8; fewer for large frames,
         each thread holds several).
+      container: an open `av` container to read instead, as of a pipe or a
+        camera.
 
     Raises:
       VideoError: not a video, or one beyond the limits of this module.
@@ -137,28 +143,34 @@ class Reader:
     self._rotation, self._turn = None, (False, 1, 1)
     self._target = None  # (height, width) of every frame before it is turned
     self._reformatter = reformatter.VideoReformatter()
-    try:
-      if os.path.getsize(self.path) == 0:
-        raise VideoError(f"{self.path}: the file is empty")
-      # 'file:' keeps names such as 'concat:x' or '-a.mp4' plain names.
-      self._container = av.open(
-        "file:" + os.path.abspath(self.path),
-        options={"protocol_whitelist": "file"},
-        **_LENIENT,
-      )
-    except (av.error.FFmpegError, OSError, MemoryError) as error:
-      raise VideoError(f"{self.path}: not a video ({_reason(error)})") from None
+    self._local = container is None
+    self.container = container or self._find()
     try:
       self._open(square_pixels, threads)
     except BaseException:
       self.close()
       raise
 
+  def _find(self) -> Any:
+    """Opens a local file and nothing else."""
+    try:
+      if os.path.getsize(self.path) == 0:
+        raise VideoError(f"{self.path}: the file is empty")
+      # 'file:' keeps names such as 'concat:x' or '-a.mp4' plain names.
+      return av.open(
+        "file:" + os.path.abspath(self.path),
+        options={"protocol_whitelist": "file"},
+        **LENIENT,
+      )
+    except (av.error.FFmpegError, OSError, MemoryError) as error:
+      raise VideoError(f"{self.path}: not a video ({reason(error)})") from None
+
   def _open(self, square_pixels: bool, threads: int) -> None:
     """Chooses the stream, checks it against the limits and fills `info`."""
-    container = self._container
+    container = self.container
     name = container.format.name
-    if name in _STILL or (name.endswith("_pipe") and name != "webp_pipe"):
+    still = name in _STILL or (name.endswith("_pipe") and name != "webp_pipe")
+    if still and self._local:
       raise VideoError(
         f"{self.path}: holds a still picture, a text or a playlist ({name}),"
         " not a video"
@@ -190,6 +202,13 @@ class Reader:
     codec.thread_count = min(threads, 2) if large else threads
     codec.thread_type = "FRAME" if codec.thread_count > 1 else "NONE"
     codec.options = {**codec.options, "max_pixels": str(MAX_PIXELS)}
+    self._decoder = codec
+    other = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(codec.name)
+    texts = {key.lower(): text for key, text in stream.metadata.items()}
+    if texts.get("alpha_mode") == "1" and other in av.codecs_available:
+      # The usual decoders leave out the transparency.
+      self._decoder = av.CodecContext.create(other, "r")
+      self._decoder.thread_count = codec.thread_count
     aspect = stream.sample_aspect_ratio or codec.sample_aspect_ratio
     aspect = float(aspect) if aspect else 1.0
     if not 0.1 <= aspect <= 10:
@@ -197,13 +216,15 @@ class Reader:
     self._aspect = aspect if square_pixels else 1.0
     rate = stream.average_rate or stream.guessed_rate or stream.base_rate
     fps = float(rate) if rate else 0.0
-    self._step = 1 / fps if 0.1 <= fps <= 1000 else 1 / 25
+    self.step = fractions.Fraction(1, 25)  # seconds of a nominal frame
+    if 0.1 <= fps <= 1000:
+      self.step = fractions.Fraction(rate.denominator, rate.numerator)
     duration = 0.0
     if stream.duration and stream.time_base:
       duration = float(stream.duration * stream.time_base)
     elif container.duration:
       duration = container.duration / av.time_base
-    self._stream = stream
+    self.stream = stream
     shown = self._fit(height, width) if height and width else (0, 0)
     self.info = Info(
       path=self.path,
@@ -226,48 +247,72 @@ class Reader:
 
   def close(self) -> None:
     """Closes the file; safe to call twice."""
-    self._container.close()
+    self.container.close()
 
   def __iter__(self) -> Iterator[Frame]:
     """Yields every frame; raises VideoError when there is not one."""
-    first = last = None
-    for picture in self._decoded():
-      image = self._convert(picture)
-      time = picture.time
-      if time is None:
-        time = 0.0 if last is None else last + self._step
-      if last is not None and time <= last:
-        time = last + self._step
+    first = None
+    for picture, time in self.pictures():
       first = time if first is None else first
+      yield Frame(self.convert(picture), float(time - first))
+
+  def pictures(
+    self, others: Any = (), take: Callable[[Any], None] | None = None
+  ) -> Iterator[tuple[av.VideoFrame, fractions.Fraction]]:
+    """Yields every picture as it is stored, and its exact time in seconds.
+
+    Args:
+      others: more streams to read on the way.
+      take: is called with each packet of theirs.
+
+    Raises:
+      VideoError: there is not one picture.
+    """
+    last = None
+    for picture in self._decoded(others, take):
+      if picture.pts is None:
+        time = fractions.Fraction(0) if last is None else last + self.step
+      else:
+        base = picture.time_base
+        time = fractions.Fraction(
+          picture.pts * base.numerator, base.denominator
+        )
+      if last is not None and time <= last:
+        time = last + self.step
       last = time
-      yield Frame(image, time - first)
-    if first is None:
+      yield picture, time
+    if last is None:
       why = self.ended or (
         f"all {self.damaged} packets are damaged" if self.damaged else "empty"
       )
       raise VideoError(f"{self.path}: not one frame can be decoded ({why})")
 
-  def _decoded(self) -> Iterator[av.VideoFrame]:
+  def _decoded(
+    self, others: Any, take: Callable[[Any], None] | None
+  ) -> Iterator[av.VideoFrame]:
     """Frames in display order, past damaged packets."""
-    packets = self._container.demux(self._stream)
+    packets = self.container.demux(self.stream, *others)
     while True:
       try:
         packet = next(packets, None)
       except (av.error.FFmpegError, OSError, MemoryError) as error:
-        self.ended = f"the container breaks off: {_reason(error)}"
+        self.ended = f"the container breaks off: {reason(error)}"
         return
       if packet is None:
         return
+      if packet.stream.index != self.stream.index:
+        take(packet)
+        continue
       # The empty packet at the end drains the decoder, which may stumble over
       # several bad frames it still holds.
       for _ in range(1 if packet.size else 64):
         try:
-          pictures = packet.decode()
+          pictures = self._decoder.decode(packet)
         except EOFError:
           break
         except (av.error.FFmpegError, OSError, MemoryError) as error:
           self.damaged += 1
-          self.ended = f"the decoder says: {_reason(error)}"
+          self.ended = f"the decoder says: {reason(error)}"
           continue
         for picture in pictures:
           if picture.is_corrupt:
@@ -286,8 +331,18 @@ class Reader:
       height = max(1, round(height / self._aspect))
     return fit(height, width, self._size, self._upscale)
 
-  def _convert(self, picture: av.VideoFrame) -> np.ndarray:
-    """Decoded picture -> upright (H, W, 3) uint8 RGB of the common size."""
+  def convert(
+    self, picture: av.VideoFrame, pixels: str = "rgb24"
+  ) -> np.ndarray:
+    """Decoded picture -> upright pixels of the common size.
+
+    Args:
+      picture: from `pictures`.
+      pixels: 'rgb24', 'rgba', 'rgb48le' or 'rgba64le'.
+
+    Returns:
+      (H, W, 3 or 4) uint8 or uint16, full range.
+    """
     height, width = picture.height, picture.width
     if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
       raise VideoError(f"{self.path}: a frame of {width}x{height} is too large")
@@ -299,22 +354,14 @@ class Reader:
       method = reformatter.Interpolation.BICUBIC
     options = {}
     if not picture.format.is_rgb:
-      hd = height >= 720 or width >= 1280
-      options["src_colorspace"] = _MATRIX.get(
-        int(picture.colorspace), _BT709 if hd else _BT601
-      )
-      grey = picture.format.name.startswith("gray")
-      full = grey or picture.format.name.startswith("yuvj")
-      options["src_color_range"] = int(picture.color_range) or (
-        _JPEG if full else _MPEG
-      )
+      options["src_colorspace"], options["src_color_range"] = colour(picture)
       options["dst_color_range"] = _JPEG
     try:
       image = self._reformatter.reformat(
         picture,
         width=new_width,
         height=new_height,
-        format="rgb24",
+        format=pixels,
         interpolation=int(method | _SMOOTH),
         threads=1,
         **options,
@@ -322,14 +369,18 @@ class Reader:
     except (av.error.FFmpegError, ValueError, MemoryError) as error:
       raise VideoError(
         f"{self.path}: frames of format {picture.format.name} cannot be"
-        f" converted ({_reason(error)})"
+        f" converted ({reason(error)})"
       ) from None
+    return _upright(image, *self.turn(picture))
+
+  def turn(self, picture: av.VideoFrame) -> tuple[bool, int, int]:
+    """How `convert` turns a picture: (transpose?, step of y, step of x)."""
     # Looking at a frame's side data ties it into a cycle that only the garbage
     # collector frees, hundreds of frames later: look when there is news.
     if picture.rotation != self._rotation:
       self._rotation = picture.rotation
       self._turn = _orientation(picture)
-    return _upright(image, *self._turn)
+    return self._turn
 
 
 def frames(
@@ -377,7 +428,16 @@ def probe(path: str | os.PathLike[str]) -> Info:
     return reader.info
 
 
-def _reason(error: BaseException) -> str:
+def colour(picture: av.VideoFrame) -> tuple[int, int]:
+  """(matrix, range) by which the converter is to read a picture's YUV."""
+  hd = picture.height >= 720 or picture.width >= 1280
+  matrix = _MATRIX.get(int(picture.colorspace), _BT709 if hd else _BT601)
+  name = picture.format.name
+  full = name.startswith(("gray", "yuvj"))
+  return matrix, int(picture.color_range) or (_JPEG if full else _MPEG)
+
+
+def reason(error: BaseException) -> str:
   """The library's words without error numbers and file names."""
   return (getattr(error, "strerror", None) or str(error) or "no reason").strip()
 

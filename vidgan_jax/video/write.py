@@ -60,7 +60,7 @@ def write(
     if not len(video):
       raise read.VideoError(f"{path}: no frame was given")
     image = Image.fromarray(_enlarge(strip(video), scale))
-    with _Replacing(path) as temporary:
+    with Replacing(path) as temporary:
       image.save(temporary, "PNG")
     return
   with Writer(path, fps, crf=crf, scale=scale) as out:
@@ -109,7 +109,7 @@ class Writer:
     self._shape = None
 
   def __enter__(self) -> "Writer":
-    self._place = _Replacing(self.path)
+    self._place = Replacing(self.path)
     self._sink = None
     self._place.__enter__()
     return self
@@ -257,7 +257,7 @@ class _Gif:
       self._file.write(b"\x3b")
 
 
-class _Replacing:
+class Replacing:
   """A temporary name beside the real one; renamed on success."""
 
   def __init__(self, path: str | os.PathLike[str]):

@@ -1,0 +1,655 @@
+"""`vidgan process`: what goes in comes out, but for what the stages change."""
+
+import csv
+import fractions
+import hashlib
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import av
+import numpy as np
+from PIL import Image
+import pytest
+
+from vidgan_jax import process
+from vidgan_jax.video import edits
+from vidgan_jax.video import job
+from vidgan_jax.video import read
+from vidgan_jax.video import transcode
+
+REAL = os.environ.get("VIDGAN_REAL_DATA")
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+LOSSLESS = ["--crf", "0", "--preset", "ultrafast"]
+# Uneven times, in milliseconds.
+TIMES = np.cumsum(np.random.default_rng(0).integers(20, 60, 200)).tolist()
+
+
+def smooth(frames=30, height=48, width=64):
+  """A moving picture (T, H, W, 3) uint8 in mild colours."""
+  y, x, t = np.ogrid[:height, :width, :frames]
+  planes = [
+    128 + 60 * np.sin((x + 2 * t) / 17 + 0 * y),
+    128 + 50 * np.cos((y + t) / 19 + 0 * x),
+    128 + 40 * np.sin((x + y - t) / 21),
+  ]
+  return np.moveaxis(np.stack(planes, -1), 2, 0).astype(np.uint8)
+
+
+def film(
+  path,
+  video,
+  *,
+  codec="libx264",
+  pix_fmt="yuv420p",
+  pixels="rgb24",
+  matrix=1,
+  sound=False,
+  aspect=None,
+  turned=None,
+  times=TIMES,
+):
+  """An independent writer: exact times, sound, texts, chapters."""
+  base = fractions.Fraction(1, 1000)
+  with av.open(str(path), "w") as out:
+    out.metadata["title"] = "A film"
+    stream = out.add_stream(codec, rate=25)
+    stream.height, stream.width = video.shape[1:3]
+    stream.pix_fmt = pix_fmt
+    context = stream.codec_context
+    context.time_base = base
+    if codec == "libx264":
+      stream.options = {"crf": "0", "preset": "ultrafast"}
+      context.colorspace, context.color_range = matrix, 1
+      context.color_primaries = context.color_trc = 1
+    if aspect:
+      context.sample_aspect_ratio = aspect
+    if turned:
+      stream.set_display_rotation(turned)
+    voice = None
+    if sound:
+      voice = out.add_stream("aac", rate=16_000)
+      voice.layout = "mono"
+      out.set_chapters([
+        {"id": 1, "start": 0, "end": 500, "time_base": base,
+         "metadata": {"title": "one"}}])  # fmt: skip
+    for i, image in enumerate(video):
+      frame = av.VideoFrame.from_ndarray(
+        np.ascontiguousarray(image), format=pixels
+      )
+      if pix_fmt.startswith("yuv"):
+        frame = frame.reformat(
+          format=pix_fmt, dst_colorspace=matrix, dst_color_range=1
+        )
+      frame.pts, frame.time_base = times[i], base
+      out.mux(stream.encode(frame))
+    out.mux(stream.encode(None))
+    if voice:
+      wave = np.sin(np.arange(16 * times[len(video) - 1]) / 9)
+      for k in range(0, len(wave) - 1024, 1024):
+        part = wave[None, k : k + 1024].astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(part, "fltp", "mono")
+        frame.sample_rate, frame.pts = 16_000, k
+        frame.time_base = fractions.Fraction(1, 16_000)
+        out.mux(voice.encode(frame))
+      out.mux(voice.encode(None))
+  return str(path)
+
+
+def seen(path, pixels="rgb24"):
+  """(images (T, H, W, C), exact times in seconds) of a file."""
+  with read.Reader(path, threads=1) as reader:
+    both = [(reader.convert(p, pixels), t) for p, t in reader.pictures()]
+  return np.stack([image for image, _ in both]), [t for _, t in both]
+
+
+def packets(path):
+  """Digests of the sound's packets."""
+  with av.open(str(path)) as container:
+    return [
+      hashlib.md5(bytes(p)).hexdigest()
+      for p in container.demux(audio=0)
+      if p.size
+    ]
+
+
+def planes(path):
+  with av.open(str(path)) as container:
+    return [f.to_ndarray() for f in container.decode(video=0)]
+
+
+def same_as_stored(a, b):
+  """Whether the brightness of both files is equal, sample by sample."""
+
+  def brightness(path):
+    with read.Reader(path) as reader:
+      for picture, _ in reader.pictures():
+        plane = picture.planes[0]
+        deep = transcode.is_deep(picture)
+        kind = np.uint16 if deep else np.uint8
+        rows = np.frombuffer(plane, kind).reshape(plane.height, -1)
+        yield rows[:, : plane.width].copy()
+
+  pairs = zip(brightness(a), brightness(b), strict=True)
+  return all(np.array_equal(x, y) for x, y in pairs)
+
+
+def ok(*argv):
+  assert process.main([str(a) for a in argv]) == 0
+
+
+def refused(capsys, *argv):
+  """Runs, expects failure; returns the one line that says why."""
+  capsys.readouterr()
+  assert process.main([str(a) for a in argv]) != 0
+  lines = capsys.readouterr().err.strip().splitlines()
+  assert len(lines) == 1, lines
+  return lines[0]
+
+
+class Brighter:
+  """Adds a tenth of the range."""
+
+  name, scale, rate, align, halo = "brighter", 1, 1, 1, (0, 0, 0)
+
+  def __call__(self, video, times, mask):
+    return video + 0.2 * (1 if mask is None else mask)
+
+
+# ---------------------------------------------------------------- fidelity
+
+
+@pytest.mark.parametrize("spec", ["identity", "identity:pixels=1"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_nothing_is_lost(tmp_path, spec, suffix):
+  video = smooth()
+  source = film(
+    tmp_path / "a.mkv", video, sound=True, aspect=fractions.Fraction(4, 3)
+  )
+  out = tmp_path / f"b{suffix}"
+  ok(spec, source, out, *LOSSLESS)
+  for a, b in zip(planes(source), planes(out), strict=True):
+    np.testing.assert_array_equal(a, b)
+  assert seen(out)[1] == seen(source)[1]
+  assert packets(out) == packets(source) and len(packets(out)) > 10
+  with av.open(source) as a, av.open(str(out)) as b:
+    assert b.metadata["title"] == "A film"
+    title = lambda c: [x["metadata"].get("title") for x in c.chapters()]
+    assert title(a) == title(b) == ["one"]
+    for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
+      old, new = (getattr(c.streams.video[0].codec_context, name)
+                  for c in (a, b))  # fmt: skip
+      assert int(old) == int(new) == 1
+    assert b.streams.video[0].sample_aspect_ratio == fractions.Fraction(4, 3)
+    assert abs(a.duration - b.duration) <= 60_000
+  assert not list(tmp_path.glob(".*"))
+
+
+def test_only_what_a_stage_changes_is_converted(tmp_path):
+  # Colours so strong that the way to RGB and back alone would change them.
+  y = np.random.default_rng(0).integers(60, 180, (4, 72, 64), np.uint8)
+  source = film(tmp_path / "a.mkv", y, pixels="gray", pix_fmt="yuv420p")
+  with av.open(source) as container:
+    rough = [f.to_ndarray() for f in container.decode(video=0)]
+
+  class Half(Brighter):
+    def __call__(self, video, times, mask):
+      out = video.copy()
+      out[:, 24:] += 0.2
+      return out
+
+  out = str(tmp_path / "b.mkv")
+  job.process([Half()], source, out, job.Options(crf=0, preset="ultrafast"))
+  for a, b in zip(rough, planes(out), strict=True):
+    np.testing.assert_array_equal(a[:22], b[:22])
+    assert 18 < (b[26:40].astype(int) - a[26:40]).mean() < 26
+
+
+def test_a_turned_picture(tmp_path):
+  video = smooth(4)
+  source = film(tmp_path / "a.mp4", video, turned=90)
+  upright, _ = seen(source)
+  assert upright.shape == (4, 64, 48, 3)
+  copied, applied = tmp_path / "b.mp4", tmp_path / "c.mkv"
+  ok("identity", source, copied, *LOSSLESS)
+  with av.open(str(copied)) as container:
+    frame = next(container.decode(video=0))
+    assert (frame.width, frame.height, abs(frame.rotation)) == (64, 48, 90)
+  np.testing.assert_array_equal(seen(copied)[0], upright)
+  ok("identity", source, applied, *LOSSLESS)
+  with av.open(str(applied)) as container:
+    frame = next(container.decode(video=0))
+    assert (frame.width, frame.height, frame.rotation) == (48, 64, 0)
+  assert np.abs(seen(applied)[0].astype(int) - upright).mean() < 1
+
+
+def test_ten_bits_and_transparency(tmp_path):
+  deep = np.linspace(20_000, 40_000, 4 * 32 * 48 * 3).reshape(4, 32, 48, 3)
+  source = film(
+    tmp_path / "a.mkv", deep.astype(np.uint16), pixels="rgb48le",
+    pix_fmt="yuv444p10le",
+  )  # fmt: skip
+  out = tmp_path / "b.mkv"
+  stage = Brighter()
+  options = job.Options(crf=0, preset="ultrafast")
+  job.process([stage], source, str(out), options)
+  with av.open(str(out)) as container:
+    assert container.streams.video[0].pix_fmt == "yuv444p10le"
+  a, b = seen(source, "rgb48le")[0], seen(out, "rgb48le")[0]
+  assert np.abs(b.astype(int) - a - 6553).mean() < 80  # a third of 8 bits
+
+  clear = np.dstack([smooth(1, 32, 48)[0], np.full((32, 48), 7, np.uint8)])
+  clear[:, 20:, 3] = 200
+  source = film(
+    tmp_path / "c.mkv", clear[None].repeat(3, 0), codec="ffv1",
+    pix_fmt="bgra", pixels="rgba",
+  )  # fmt: skip
+  out, lost = tmp_path / "d.mkv", tmp_path / "e.mp4"
+  ok("resize:scale=2", source, out, "--codec", "ffv1")
+  alpha = seen(out, "rgba")[0][..., 3]
+  assert alpha.shape == (3, 64, 96)
+  assert np.all(alpha[:, :, :30] == 7) and np.all(alpha[:, :, 50:] == 200)
+  web = tmp_path / "f.webm"
+  ok("identity:pixels=1", source, web, "--crf", "4")
+  alpha = seen(web, "rgba")[0][..., 3].astype(int)
+  assert np.all(abs(alpha[:, :, :16] - 7) < 6)
+  assert np.all(abs(alpha[:, :, 24:] - 200) < 6)
+  lines = []
+  job.process([], source, str(lost), tell=lines.append)
+  assert any("transparency is lost" in line for line in lines)
+
+
+@pytest.mark.parametrize("size", [(47, 63), (48, 61), (1, 1)])
+def test_odd_sizes_stay(tmp_path, size):
+  source = film(tmp_path / "a.mkv", smooth(3, *size), pix_fmt="yuv444p")
+  ok("identity", source, tmp_path / "b.mp4")
+  assert seen(tmp_path / "b.mp4")[0].shape == (3, *size, 3)
+
+
+# ---------------------------------------------------------------- editing
+
+
+def test_trim_keeps_sound_and_picture_together(tmp_path):
+  video = smooth(60)
+  source = film(tmp_path / "a.mkv", video, sound=True)
+  out = tmp_path / "b.mkv"
+  ok("identity", source, out, "--trim", "0.5", "1.2", *LOSSLESS)
+  images, times = seen(source)
+  keep = [i for i, t in enumerate(times) if 0.5 <= t - times[0] < 1.2]
+  got, new = seen(out)
+  np.testing.assert_array_equal(got, images[keep])
+  # Later by one number, the same for both.
+  moved = {times[i] - t for i, t in zip(keep, new)}
+  assert moved == {fractions.Fraction(1, 2)}
+  ours, all_ = packets(out), packets(source)
+  first = all_.index(ours[0])
+  assert ours == all_[first : first + len(ours)]
+  assert abs(len(ours) * 1024 / 16_000 - 0.7) < 0.1
+
+
+def test_seeking_changes_nothing(tmp_path):
+  times = (40 * np.arange(200)).tolist()
+  source = film(tmp_path / "a.mkv", smooth(200, 16, 16), times=times)
+  ok("identity", source, tmp_path / "b.mkv", "--start", "6.41", *LOSSLESS)
+  got, _ = seen(tmp_path / "b.mkv")
+  np.testing.assert_array_equal(got, seen(source)[0][161:])
+
+
+def test_concat_continues_sound_and_picture(tmp_path):
+  a = film(tmp_path / "a.mkv", smooth(20), sound=True)
+  b = film(tmp_path / "b.mkv", smooth(35)[20:], sound=True)
+  out = tmp_path / "c.mkv"
+  ok("identity", a, out, "--concat", b, a, *LOSSLESS)
+  parts = [seen(p) for p in (a, b, a)]
+  got, times = seen(out)
+  np.testing.assert_array_equal(got, np.concatenate([x for x, _ in parts]))
+  assert packets(out) == packets(a) + packets(b) + packets(a)
+  steps = np.diff([float(t) for t in times])
+  assert steps.min() > 0 and steps.max() < 0.2
+  wide = film(tmp_path / "w.mkv", smooth(3, 48, 80))
+  assert process.main(["identity", a, str(out), "--concat", wide]) == 1
+
+
+def test_crop_fps_speed_and_scale(tmp_path):
+  times = (40 * np.arange(25)).tolist()
+  source = film(tmp_path / "a.mkv", smooth(25), times=times)
+  images, _ = seen(source)
+  out = tmp_path / "b.mkv"
+  ok("identity", source, out, "--crop", "32:16:10:20", *LOSSLESS)
+  got, _ = seen(out)
+  assert np.abs(got.astype(int) - images[:, 20:36, 10:42]).mean() < 1
+  ok("identity", source, out, "--fps", "10", *LOSSLESS)
+  got, new = seen(out)
+  assert len(got) == 10 and float(new[3] - new[0]) == pytest.approx(0.3)
+  ok("identity", source, out, "--speed", "2", *LOSSLESS)
+  assert float(np.diff(seen(out)[1]).max()) == pytest.approx(0.02)
+  ok("blend:rate=3,resize:scale=2", source, out, *LOSSLESS)
+  got, new = seen(out)
+  assert got.shape == (73, 96, 128, 3)
+  want = edits.lanczos(images[:1], 96, 128)[0]
+  assert np.abs(got[0] - want).mean() < 1
+  between = (2 * images[0].astype(float) + images[1]) / 3
+  between = edits.lanczos(between[None], 96, 128)[0]
+  assert np.abs(got[1] - between).mean() < 1
+
+
+def test_masks_strength_and_comparison(tmp_path):
+  source = film(tmp_path / "a.mkv", smooth(6))
+  images, _ = seen(source)
+  mask = np.zeros((48, 64), np.uint8)
+  mask[10:20, 30:40] = 255
+  Image.fromarray(mask).save(tmp_path / "m.png")
+  (tmp_path / "masks").mkdir()
+  for i in range(6):
+    Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
+  film(tmp_path / "m.mkv", mask[None, ..., None].repeat(6, 0).repeat(3, -1))
+  out = str(tmp_path / "b.mkv")
+  options = {"crf": 0, "preset": "ultrafast", "pix_fmt": "yuv444p"}
+  for name in ("m.png", "masks", "m.mkv"):
+    job.process([Brighter()], source, out,
+                job.Options(mask=str(tmp_path / name), **options))  # fmt: skip
+    change = seen(out)[0].astype(int) - images
+    inside = change[:, 12:18, 32:38]
+    assert 23 < inside.mean() < 28 and np.abs(change[:, 22:]).mean() < 0.6
+  colour = "#{:02x}{:02x}{:02x}".format(*images[0, 5, 5])
+  job.process([Brighter()], source, out, job.Options(mask=colour, **options))
+  near = np.abs(images.astype(int) - images[0, 5, 5]).max(-1) <= 40
+  change = (seen(out)[0].astype(int) - images).mean(-1)
+  assert change[near].mean() > 23 and np.abs(change[~near]).mean() < 1
+
+  half = process.Mixed(Brighter(), 0.5)
+  job.process([half], source, out, job.Options(**options))
+  assert abs((seen(out)[0].astype(int) - images).mean() - 12.75) < 0.7
+  job.process([Brighter()], source, out,
+              job.Options(compare="side", **options))  # fmt: skip
+  both, _ = seen(out)
+  assert both.shape == (6, 48, 128, 3)
+  assert np.abs(both[:, :, :64].astype(int) - images).mean() < 1
+  assert (both[:, :, 64:].astype(int) - images).mean() > 23
+  job.process([Brighter()], source, out,
+              job.Options(compare="split", **options))  # fmt: skip
+  split = seen(out)[0].astype(int) - images
+  assert np.abs(split[:, :, :28]).mean() < 1 and split[:, :, 36:].mean() > 23
+
+
+def test_strength_holds_for_stages_that_look(tmp_path):
+  class Looks(Brighter):
+    def look(self, video):
+      assert video.shape[1:] == (48, 64, 3)
+      return Brighter()
+
+  mixed = process.Mixed(Looks(), 0.5)
+  video = np.zeros((2, 48, 64, 3), np.float32)
+  np.testing.assert_allclose(mixed.look(video)(video, None, None), 0.1)
+
+
+def test_strength_of_a_larger_and_faster_result():
+  video = np.random.default_rng(0).uniform(-1, 1, (3, 8, 9, 3))
+  video = video.astype(np.float32)
+  for stage in (process.Resize(scale=3), process.Blend(rate=2)):
+    result = stage(video, None, None)
+    mixed = process.Mixed(stage, 0.3)(video, None, None)
+    np.testing.assert_allclose(mixed, result, atol=1e-6)
+
+
+# ---------------------------------------------------------------- resume
+
+
+def test_a_killed_run_goes_on_to_the_same_file(tmp_path):
+  # Of a size for which x264 is not always the same by itself.
+  source = film(tmp_path / "a.mkv", smooth(200, 96, 160), sound=True)
+  program = f"""
+import sys, time
+from vidgan_jax import process
+from vidgan_jax.video import job
+job.SEGMENT = 30
+class Slow(process.Blend):
+  def __call__(self, *given):
+    time.sleep({{}})
+    return super().__call__(*given)
+process.BUILT_IN["slow"] = Slow
+sys.exit(process.main(["slow:rate=2", {source!r}, sys.argv[1], "--resume",
+                       "--preset", "veryfast", "--chunk", "4"]))
+"""
+  environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+  start = lambda out, nap: subprocess.Popen(
+    [sys.executable, "-c", program.format(nap), str(out)],
+    env=environment, stderr=subprocess.PIPE, text=True,
+  )  # fmt: skip
+  whole, broken = tmp_path / "whole.mp4", tmp_path / "broken.mp4"
+  assert start(whole, 0).wait(60) == 0
+  run = start(broken, 0.1)
+  parts = pathlib.Path(f"{broken}.parts")
+  until = time.time() + 60
+  while not (parts / "000002").exists() and time.time() < until:
+    time.sleep(0.02)
+  run.send_signal(signal.SIGKILL)
+  run.wait()
+  run.stderr.close()
+  assert not broken.exists() and (parts / "manifest.json").exists()
+  # With another setting it does not go on.
+  assert process.main(["identity", source, str(broken), "--resume"]) == 1
+  second = start(broken, 0)
+  _, said = second.communicate(timeout=60)
+  assert second.returncode == 0 and "goes on at frame" in said
+  assert broken.read_bytes() == whole.read_bytes()
+  assert not parts.exists()
+  assert len(seen(whole)[1]) == 399 and packets(whole) == packets(source)
+
+
+def test_segments_change_no_frame(tmp_path, monkeypatch):
+  monkeypatch.setattr(job, "SEGMENT", 7)
+  source = film(tmp_path / "a.mkv", smooth(30), sound=True)
+  a, b = tmp_path / "b.mp4", tmp_path / "c.mp4"
+  extra = [*LOSSLESS, "--trim", "0.1", "0.9", "--concat", source]
+  ok("identity:pixels=1", source, a, *extra)
+  ok("identity:pixels=1", source, b, *extra, "--resume")
+  for x, y in zip(planes(a), planes(b), strict=True):
+    np.testing.assert_array_equal(x, y)
+  assert seen(a)[1] == seen(b)[1] and packets(a) == packets(b)
+
+
+# ---------------------------------------------------------------- places
+
+
+def test_pipes(tmp_path):
+  source = film(tmp_path / "a.mkv", smooth(20), sound=True)
+  with open(source, "rb") as given:
+    done = subprocess.run(
+      [sys.executable, "-c",
+       "import sys; from vidgan_jax import process;"
+       "sys.exit(process.main(sys.argv[1:]))",
+       "identity", "-", "-", *LOSSLESS],
+      stdin=given, capture_output=True, timeout=60,
+      env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  (tmp_path / "b.mkv").write_bytes(done.stdout)
+  np.testing.assert_array_equal(seen(tmp_path / "b.mkv")[0], seen(source)[0])
+  assert packets(tmp_path / "b.mkv") == packets(source)
+
+
+def test_folders(tmp_path, capsys):
+  given, out = tmp_path / "given", tmp_path / "out"
+  (given / "deep").mkdir(parents=True)
+  film(given / "a.mkv", smooth(3))
+  film(given / "deep" / "b.mp4", smooth(4))
+  (given / "c.mp4").write_bytes(b"nonsense" * 100)
+  assert process.main(["identity", str(given), str(out)]) == 1
+  assert "c.mp4: not a video" in capsys.readouterr().err
+  assert len(seen(out / "a.mkv")[0]) == 3
+  assert len(seen(out / "deep" / "b.mp4")[0]) == 4
+  assert sum(p.is_file() for p in out.rglob("*")) == 2
+
+
+def test_probe_writes_nothing(tmp_path, capsys):
+  source = film(tmp_path / "a.mkv", smooth(100))
+  ok("identity", source, tmp_path / "b.mkv", "--probe")
+  assert re.search("for (99|100|101) frames", capsys.readouterr().out)
+  assert os.listdir(tmp_path) == ["a.mkv"]
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def test_what_cannot_work_is_refused_in_one_line(tmp_path, capsys):
+  source = film(tmp_path / "a.mkv", smooth(3), sound=True)
+  before = pathlib.Path(source).read_bytes()
+  mask = tmp_path / "m.png"
+  Image.fromarray(np.zeros((10, 10), np.uint8)).save(mask)
+  (tmp_path / "few").mkdir()
+  Image.new("L", (64, 48)).save(tmp_path / "few" / "0.png")
+  (tmp_path / "zero.mp4").touch()
+  (tmp_path / "text.mp4").write_text("hello " * 100)
+  whole = film(tmp_path / "t.mp4", smooth(9))
+  (tmp_path / "cut.mp4").write_bytes(pathlib.Path(whole).read_bytes()[:800])
+  with av.open(str(tmp_path / "sound.mka"), "w") as container:
+    voice = container.add_stream("aac", rate=16_000)
+    voice.layout = "mono"
+    part = np.zeros((1, 1024), np.float32)
+    frame = av.AudioFrame.from_ndarray(part, "fltp", "mono")
+    frame.sample_rate = 16_000
+    container.mux(voice.encode(frame))
+    container.mux(voice.encode(None))
+  out = tmp_path / "b.mp4"
+  for argv, why in (
+    (["identiti", source, out], "unknown task 'identiti': did you mean 'iden"),
+    (["identity:x=1", source, out], "identity takes"),
+    (["crop:w=640,h=4", source, out], "does not fit"),
+    (["identity", tmp_path / "none.mp4", out], "No such file"),
+    (["identity", tmp_path / "zero.mp4", out], "the file is empty"),
+    (["identity", tmp_path / "text.mp4", out], "not a video"),
+    (["identity", tmp_path / "cut.mp4", out], "not a video"),
+    (["identity", tmp_path / "sound.mka", out], "no video stream"),
+    (["identity", source, source], "is the input"),
+    (["identity", source, tmp_path / "no" / "b.mp4"], "does not exist"),
+    (["identity", source, tmp_path], "suffix"),
+    (["identity", source, tmp_path / "b.xyz"], "suffix '.xyz'"),
+    (["identity", source, tmp_path / "b.webm", "--codec", "h264"], "webm"),
+    (["identity", source, tmp_path / "b.webm"], "--no-audio"),
+    (["identity", source, out, "--codec", "h267"], "did you mean h26"),
+    (
+      [
+        "identity",
+        source,
+        tmp_path / "b.mov",
+        "--codec",
+        "prores",
+        "--crf",
+        "3",
+      ],
+      "--crf: the encoder prores_ks has none",
+    ),
+    (["identity", source, out, "--pix-fmt", "rgb24"], "--pix-fmt rgb24"),
+    (["identity", source, out, "--mask", mask], "10x10, the video 64x48"),
+    (["identity", source, out, "--mask", tmp_path / "few"], "has 1 frames"),
+    (["identity", source, out, "--mask", "no-colour"], "neither a file"),
+    (["identity", source, out, "--start", "9"], "no frame lies within"),
+    (["identity", source, out, "--end", "2", "--start", "3"], "--end"),
+    (["identity", source, out, "--strength", "2"], "--strength"),
+    (["identity", "-", out, "--resume"], "--resume"),
+    (["identity", "tcp://127.0.0.1:9", out], "no video comes"),
+  ):
+    line = refused(capsys, *argv)
+    assert why in line, (argv, line)
+    assert not out.exists() and not list(tmp_path.glob(".*"))
+  assert pathlib.Path(source).read_bytes() == before
+  assert not (tmp_path / "b.webm").exists()
+
+
+def test_a_full_disk_leaves_nothing(tmp_path):
+  video = np.random.default_rng(0).integers(0, 256, (20, 96, 96, 3), np.uint8)
+  source = film(tmp_path / "a.mkv", video, pix_fmt="yuv444p")
+  program = """
+import resource, signal, sys
+from vidgan_jax import process
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+sys.exit(process.main(sys.argv[1:]))
+"""
+  for suffix, extra in ((".mkv", []), (".mp4", []), (".mp4", ["--resume"])):
+    out = tmp_path / f"b{suffix}"
+    done = subprocess.run(
+      [sys.executable, "-c", program, "identity", source, str(out), *LOSSLESS,
+       *extra],
+      capture_output=True, text=True, timeout=60,
+      env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr and "Trace" not in done.stderr
+    assert not out.exists() and not list(tmp_path.glob(".*"))
+
+
+def test_a_stage_that_fails_leaves_nothing(tmp_path):
+  class Broken(Brighter):
+    def __call__(self, video, times, mask):
+      raise ZeroDivisionError
+
+  source = film(tmp_path / "a.mkv", smooth(30), sound=True)
+  with pytest.raises(ZeroDivisionError):
+    job.process([Broken()], source, str(tmp_path / "b.mkv"))
+  assert os.listdir(tmp_path) == ["a.mkv"]
+
+
+def test_specs():
+  stages = process.chain("blend:rate=3,resize:scale=2,crop:w=8,h=4,x=1")
+  assert [s.name for s in stages] == ["blend", "resize", "crop"]
+  assert stages[0].rate == 3 and stages[2] == edits.Crop(w=8, h=4, x=1)
+  with pytest.raises(read.VideoError, match="SPEC is empty"):
+    process.chain(" ")
+
+
+# ---------------------------------------------------------------- real files
+
+
+@pytest.mark.skipif(not REAL, reason="VIDGAN_REAL_DATA is not set")
+@pytest.mark.parametrize("spec", ["identity", "identity:pixels=1"])
+def test_real_files(tmp_path, capsys, spec):
+  small = 0
+  with open(pathlib.Path(REAL) / "MANIFEST.tsv") as file:
+    rows = list(csv.DictReader(file, delimiter="\t"))
+  for row in rows:
+    path = str(pathlib.Path(REAL) / row["path"])
+    count = row["frames_decoded"]
+    if not row["path"].startswith("messy"):
+      continue
+    if not count.isdigit() or not int(count):
+      line = refused(capsys, spec, path, tmp_path / "b.mkv")
+      assert row["path"] in line and not os.listdir(tmp_path)
+      continue
+    width, height = map(int, row["coded_size"].split("x"))
+    if width * height * int(count) > 3e6:
+      continue  # this is no benchmark
+    source = transcode.Source(path)
+    others = transcode.copyable(source, "matroska")
+    sound = any(s.type == "audio" for s in others)
+    source.close()
+    out = str(tmp_path / "b.mkv")
+    ok(spec, path, out, *LOSSLESS)
+    with read.Reader(path) as a, read.Reader(out) as b:
+      pairs = zip(a.pictures(), b.pictures(), strict=True)
+      first, worst = None, 0
+      for (x, s), (y, t) in pairs:
+        x, y = a.convert(x), b.convert(y)
+        error = np.abs(x.astype(int) - y).mean()
+        worst = max(worst, error)
+        first = t - s if first is None else first
+        assert abs(t - s - first) <= 0.001, row["path"]
+    if "sizes" in row["flags"]:
+      # Half-way smaller frames are enlarged, and their colours halved again.
+      assert worst < 3, (row["path"], worst)
+    elif worst >= 1 and a.info.codec in ("theora", "vp9", "libdav1d", "av1"):
+      # Samples of colour lie elsewhere than in H.264, which the reader takes
+      # for a shift of colours; as stored they are equal.
+      assert same_as_stored(path, out), row["path"]
+    else:
+      assert worst < 1, (row["path"], worst)
+    if sound:
+      assert packets(out) == packets(path), row["path"]
+    os.remove(out)
+    small += 1
+  assert small > 25

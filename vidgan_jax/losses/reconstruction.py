@@ -1,0 +1,279 @@
+"""Distances between a generated clip and its target, found by their names.
+
+All of `LOSSES` have the signature
+
+  loss(fake, batch, extras, **options) -> (B,) float32, one value a clip,
+
+with fake: (B, T, H, W, C) and a batch of the step: 'target' of the same shape,
+'given', 'times' and perhaps 'weight' (B, T, H, W, 1), which says how much the
+answer counts at a pixel: means are over what counts. Their own weights are the
+step's. None but `perceptual` needs a network that was trained before.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import functools
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vidgan_jax.models import layers
+
+LOSSES = (
+  "charbonnier",
+  "l1",
+  "temporal_difference",
+  "ping_pong",
+  "feature_matching",
+  "flow_warp",
+  "fft",
+  "perceptual",
+)
+
+Batch = Mapping[str, Any]
+
+
+class Extras(NamedTuple):
+  """What some losses need beside the clips.
+
+  Attributes:
+    real: scores of the real clips; None as long as D has not come in.
+    fake: scores of the generated clips, or None.
+    generate: (given, times) -> clip, the generator as it is now.
+  """
+
+  real: layers.Scores | None = None
+  fake: layers.Scores | None = None
+  generate: Callable[[Any, jax.Array], jax.Array] | None = None
+
+
+def charbonnier(
+  fake: jax.Array, batch: Batch, extras: Extras, epsilon: float = 1e-3
+) -> jax.Array:
+  """Mean sqrt((G - x)^2 + epsilon^2) (Lai et al. 2017, section 3.3)."""
+  del extras
+  return _mean(
+    _charbonnier(fake, batch["target"], epsilon), batch.get("weight")
+  )
+
+
+def l1(fake: jax.Array, batch: Batch, extras: Extras) -> jax.Array:
+  """Mean |G - x| (Isola et al. 2017, eq. 3)."""
+  del extras
+  return _mean(_l1(fake, batch["target"]), batch.get("weight"))
+
+
+def temporal_difference(
+  fake: jax.Array, batch: Batch, extras: Extras
+) -> jax.Array:
+  """Mean |(G_t+1 - G_t) - (x_t+1 - x_t)|: what flickers costs.
+
+  The plainest of the temporal losses (compare Lai et al. 2018, eq. 3, which
+  needs flow). It counts where the answer counts in either of the two frames;
+  a clip of one frame costs nothing.
+  """
+  del extras
+  step = lambda x: x[:, 1:].astype(jnp.float32) - x[:, :-1]
+  weight = batch.get("weight")
+  if weight is not None:
+    weight = jnp.maximum(weight[:, 1:], weight[:, :-1])
+  return _mean(_l1(step(fake), step(batch["target"])), weight)
+
+
+def ping_pong(fake: jax.Array, batch: Batch, extras: Extras) -> jax.Array:
+  """Mean |G(given) - reversed G(reversed given)| (Chu et al. 2020, eq. 5).
+
+  Played backwards a clip must not look otherwise, so nothing can pile up over
+  time. The paper plays forwards and back in one go; here the way back starts
+  anew, which asks the same of a network whose state fades. Not for tasks that
+  have a direction, such as prediction.
+  """
+  times = batch["times"]
+  steps = times.shape[1]
+  # All that has a time axis: what is given by clip, such as a label, has none.
+  turn = lambda x: x[:, ::-1] if x.ndim > 2 and x.shape[1] == steps else x
+  back = extras.generate(
+    jax.tree.map(turn, batch["given"]), times[:, -1:] - times[:, ::-1]
+  )
+  return _mean(_l1(fake, back[:, ::-1]), batch.get("weight"))
+
+
+def feature_matching(
+  fake: jax.Array, batch: Batch, extras: Extras
+) -> jax.Array:
+  """Mean over layers of |f(G) - f(x)| in D (Wang et al. 2018, eq. 4).
+
+  The features of x are constants. They have no pixels to weigh: `weight` does
+  not enter. Zero as long as D has not come in.
+  """
+  del batch
+  if extras.real is None or extras.fake is None:
+    return jnp.zeros(len(fake))
+  losses = []
+  pairs = zip(extras.fake.features, extras.real.features, strict=True)
+  for head, other in pairs:
+    for f, r in zip(head, other, strict=True):
+      # Frames are folded into the batch, those of a clip in a row.
+      error = _l1(f, jax.lax.stop_gradient(r))
+      losses.append(error.reshape(len(fake), -1).mean(1))
+  if not losses:
+    raise ValueError(
+      "The loss 'feature_matching' found no features in the discriminator's "
+      "scores: choose a discriminator that returns them, or drop the loss."
+    )
+  return sum(losses) / len(losses)
+
+
+def flow_warp(
+  fake: jax.Array, batch: Batch, extras: Extras, sharpness: float = 50.0
+) -> jax.Array:
+  """Mean M |G_t - W(G_t+1)| along the data's flow (Lai et al. 2018, eq. 3).
+
+    M = exp(-sharpness |x_t - W(x_t+1)|^2)
+
+  is 1 where the target itself follows the flow and fades where it does not
+  (occlusion). batch['flow'] is (B, T-1, H, W, 2): pixels, (x, y), that the
+  point seen in frame t moves by frame t + 1, as `data/sprites.py` gives it.
+  """
+  del extras
+  if "flow" not in batch:
+    raise ValueError(
+      "The loss 'flow_warp' needs batch['flow'], the optical flow of the "
+      "target, which these data do not have: use a source that gives it "
+      "(sprites) or the loss 'temporal_difference'."
+    )
+  flow = batch["flow"]
+  fold = lambda x: x.reshape(-1, *x.shape[2:]).astype(jnp.float32)
+
+  def pull(video):  # Frame t + 1 as seen at t.
+    next_ = layers.warp(fold(video[:, 1:]), fold(flow))
+    return next_.reshape(video[:, 1:].shape)
+
+  target = batch["target"]
+  miss = jnp.square(target[:, :-1] - pull(target)).sum(-1, keepdims=True)
+  weight = jnp.exp(-sharpness * miss)
+  if "weight" in batch:
+    weight = weight * batch["weight"][:, :-1]
+  return _mean(_l1(fake[:, :-1], pull(fake)), weight)
+
+
+def fft(fake: jax.Array, batch: Batch, extras: Extras) -> jax.Array:
+  """Mean |F(G) - F(x)|, F the unitary 2-D transform (Cho et al. 2021, eq. 5).
+
+  The mean is over the real and imaginary parts of all frequencies of a real
+  transform. What does not count is zero in both clips.
+  """
+  del extras
+  error = fake.astype(jnp.float32) - batch["target"]
+  if "weight" in batch:
+    error = error * batch["weight"]
+  waves = jnp.fft.rfft2(error, axes=(2, 3), norm="ortho")
+  size = jnp.abs(waves.real) + jnp.abs(waves.imag)
+  return size.mean((1, 2, 3, 4)) / 2
+
+
+def perceptual(
+  fake: jax.Array,
+  batch: Batch,
+  extras: Extras,
+  weights: str = "",
+  taps: tuple[str, ...] = ("conv1_2", "conv2_2", "conv3_3", "conv4_3"),
+) -> jax.Array:
+  """Mean over taps of |f(G) - f(x)| in a VGG network (Johnson et al. 2016).
+
+  Args:
+    fake: generated clips.
+    batch: of the step; pixels that do not count are the target's in both.
+    extras: not used.
+    weights: path of an .npz file, which you must provide: for every layer
+      'convI_J' (Simonyan and Zisserman 2015, table 1) from conv1_1 to the last
+      tap the arrays 'convI_J/kernel' (3, 3, in, out) and 'convI_J/bias'
+      (out,), for RGB in [0, 1] less the mean and over the deviation of
+      ImageNet, as torchvision's VGG-16 and VGG-19 are.
+    taps: layers whose outputs, after their ReLU, are compared.
+  """
+  del extras
+  net = _vgg(weights, tuple(taps))
+  target = batch["target"].astype(jnp.float32)
+  fake = fake.astype(jnp.float32)
+  if "weight" in batch:
+    fake = target + batch["weight"] * (fake - target)
+  fold = lambda x: x.reshape(-1, *x.shape[2:])
+  one = _vgg_features(net, taps, fold(fake))
+  two = _vgg_features(net, taps, jax.lax.stop_gradient(fold(target)))
+  losses = [_l1(a, b).reshape(len(fake), -1).mean(1) for a, b in zip(one, two)]
+  return sum(losses) / len(losses)
+
+
+# -------------------------------------------------------------------- helpers
+
+
+def _l1(a: jax.Array, b: jax.Array) -> jax.Array:
+  return jnp.abs(a.astype(jnp.float32) - b.astype(jnp.float32))
+
+
+def _charbonnier(a: jax.Array, b: jax.Array, epsilon: float) -> jax.Array:
+  gap = a.astype(jnp.float32) - b.astype(jnp.float32)
+  return jnp.sqrt(gap * gap + epsilon**2)
+
+
+def _mean(error: jax.Array, weight: jax.Array | None) -> jax.Array:
+  """Means over what counts: (B, T, H, W, C), (B, T, H, W, 1) -> (B,).
+
+  Zero where nothing counts.
+  """
+  if weight is None:
+    weight = jnp.ones((*error.shape[:-1], 1), jnp.float32)
+  weight = weight.astype(jnp.float32)
+  axes = (1, 2, 3, 4)
+  total = jnp.sum(error * weight, axes)
+  return total / jnp.maximum(weight.sum(axes) * error.shape[-1], 1e-6)
+
+
+@functools.cache
+def _vgg(path: str, taps: tuple[str, ...]) -> dict[str, tuple]:
+  """Layers in order up to the last tap: name -> (kernel, bias)."""
+  how = (
+    "give the loss 'perceptual' the option `weights`, the path of an .npz file "
+    "with arrays 'conv1_1/kernel' (3, 3, 3, 64), 'conv1_1/bias' (64,) and so "
+    f"on up to {max(taps)!r} of a trained VGG network; this package has none"
+  )
+  if not path:
+    raise ValueError(f"No weights: {how}.")
+  try:
+    with np.load(path) as file:
+      arrays = {k: np.asarray(file[k], np.float32) for k in file.files}
+  except (OSError, ValueError) as e:
+    raise ValueError(f"{path}: cannot be read ({e}); {how}.") from e
+  names = sorted({k.split("/")[0] for k in arrays if k.startswith("conv")})
+  names = [n for n in names if n <= max(taps)]
+  for name in taps:
+    for part in ("kernel", "bias"):
+      if f"{name}/{part}" not in arrays:
+        raise ValueError(f"{path} has no '{name}/{part}': {how}.")
+  return {n: (arrays[f"{n}/kernel"], arrays[f"{n}/bias"]) for n in names}
+
+
+def _vgg_features(net: dict, taps: tuple, x: jax.Array) -> list[jax.Array]:
+  """Outputs of the taps for frames (N, H, W, 3) in [-1, 1]."""
+  x = (x + 1) / 2
+  x = (x - np.float32([0.485, 0.456, 0.406])) / np.float32(
+    [0.229, 0.224, 0.225]
+  )
+  found, stage = [], "conv1"
+  for name, (kernel, bias) in net.items():
+    if not name.startswith(stage):  # A new stage begins at half the size.
+      stage = name.split("_")[0]
+      n, h, w, c = x.shape
+      x = x[:, : h // 2 * 2, : w // 2 * 2]
+      x = x.reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
+    x = jax.lax.conv_general_dilated(
+      x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    x = jax.nn.relu(x + bias)
+    if name in taps:
+      found.append(x)
+  return found

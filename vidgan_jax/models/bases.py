@@ -1,0 +1,274 @@
+"""Classical estimates that generators of a given clip start from.
+
+`BASES[name](given, times, scale)` makes of what is given a clip of the
+target's size; a generator adds a residual to it (Kim et al. 2016), so that
+with a last layer of zeros it *is* the classical answer. All are local:
+`HALO[name]` says how far they look, and `ALIGN[name]` on which grid, so that a
+clip can be cut into tiles and chunks without a trace.
+
+Letters: given['video'] (B, T, h, w, C) float32, of which given['mask']
+(B, T, h, w, 1) says where it is unknown (1); no mask: nowhere.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vidgan_jax.models import layers
+
+FOREVER = 1 << 30  # A halo that no tile and no chunk has.
+REACH = 8  # Frames to either side where `temporal` looks for a known one.
+LEVELS = 5  # Halvings of the pyramid of `fill`.
+_ROUNDS = 2  # Cells of its last level that it looks to either side.
+_SMOOTH = (6, 4, 0, 0, 0)  # Times that it smooths a level, finest first.
+_LOBES = 3  # Of the Lanczos kernel: pixels to either side.
+
+
+# ------------------------------------------------------------------- in space
+
+
+def copy(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
+  """The given clip itself: noisy, blocky or grey."""
+  del times
+  if scale != 1:
+    raise ValueError(
+      f"The base 'copy' cannot enlarge {scale} times: set scale to 1, or base "
+      "to 'lanczos'."
+    )
+  return given["video"].astype(jnp.float32)
+
+
+def lanczos(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
+  """Enlarges by Lanczos' kernel of three lobes (Duchon 1979).
+
+    w(x) = sinc(x) sinc(x / 3), |x| < 3
+
+  in source pixels from the target pixel's centre, normalised over the pixels
+  that exist, as Pillow does.
+  """
+  del times
+  x = given["video"].astype(jnp.float32)
+  if scale == 1:
+    return x
+  # From the target pixels within one source pixel to the pixels around it.
+  taps = np.arange(-_LOBES, _LOBES + 1)
+  gap = taps[:, None] - ((np.arange(scale) + 0.5) / scale - 0.5)
+  kernel = np.where(
+    abs(gap) < _LOBES, np.sinc(gap) * np.sinc(gap / _LOBES), 0.0
+  )
+  b, t, h, w, c = x.shape
+  x = _enlarge(x.reshape(b * t, h, w * c), kernel)
+  x = _enlarge(x.reshape(b * t * h * scale, w, c), kernel)
+  return x.reshape(b, t, h * scale, w * scale, c)
+
+
+def _enlarge(x: jax.Array, kernel: np.ndarray) -> jax.Array:
+  """(N, size, n) -> (N, size * scale, n) by a kernel (taps, scale)."""
+  n, size, rest = x.shape
+  scale = kernel.shape[1]
+  padded = np.pad(np.ones(size), _LOBES)
+  windows = np.lib.stride_tricks.sliding_window_view(padded, len(kernel))
+  x = jax.lax.conv_general_dilated(
+    x[..., None],
+    jnp.asarray(kernel[:, None, None], jnp.float32),
+    (1, 1),
+    ((_LOBES, _LOBES), (0, 0)),
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  x = x / jnp.asarray(windows @ kernel, jnp.float32)[:, None]
+  return x.swapaxes(2, 3).reshape(n, size * scale, rest)
+
+
+def fill(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
+  """Fills the unknown from what is known around it.
+
+  Push-pull (Gortler et al. 1996, section 3.4.2): means of the known pixels in
+  ever larger cells, then from the largest down each cell mixes its own mean
+  with the interpolated coarser one, by how much of it is known; the finest are
+  then drawn towards the means of their neighbours, as heat spreads. Where a
+  whole neighbourhood is unknown, as in a lost frame, the frames before and
+  after stand in (`temporal`). Known pixels are kept exactly.
+  """
+  video, mask = copy(given, times, scale), given.get("mask")
+  if mask is None:
+    return video
+  b, t, h, w, c = video.shape
+  fold = lambda x: x.reshape(b * t, h, w, -1)
+  # Beyond the right and the lower border all is unknown.
+  cell = 2**LEVELS
+  beyond = ((0, 0), (0, -h % cell), (0, -w % cell), (0, 0))
+  weight = jnp.pad(1 - fold(mask).astype(jnp.float32), beyond)
+  mean = jnp.pad(fold(video), beyond) * weight
+  pyramid = [(mean, weight)]
+  for _ in range(LEVELS):
+    mean = layers.downsample(mean * weight)
+    weight = layers.downsample(weight)
+    mean = mean / jnp.maximum(weight, 1e-6)
+    # Four cells each a quarter known make a cell that is known.
+    weight = jnp.minimum(4 * weight, 1)
+    pyramid.append((mean, weight))
+  # Cells of which nothing is known look at those beside them.
+  mean, weight = pyramid.pop()
+  for _ in range(_ROUNDS):
+    near = _around(weight)
+    guess = _around(mean * weight) / jnp.maximum(near, 1e-6)
+    mean = jnp.where(weight > 0, mean, guess)
+    weight = jnp.where(weight > 0, weight, jnp.minimum(near, 1))
+  lost = (weight == 0).astype(jnp.float32)
+  for (fine, known), rounds in zip(pyramid[::-1], _SMOOTH[::-1]):
+    mean = known * fine + (1 - known) * layers.upsample(mean)
+    for _ in range(rounds):
+      mean = known * fine + (1 - known) * _smooth(mean)
+  lost = jnp.repeat(jnp.repeat(lost, cell, 1), cell, 2)
+  clip = lambda x: x[:, :h, :w].reshape(b, t, h, w, -1)
+  mean = clip(mean)
+  return temporal({"video": mean, "mask": clip(lost)}, times)
+
+
+def _smooth(x: jax.Array) -> jax.Array:
+  """Means of the four neighbours, the border repeated: (N, H, W, C)."""
+  x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+  rows = x[:, :-2, 1:-1] + x[:, 2:, 1:-1]
+  return (rows + x[:, 1:-1, :-2] + x[:, 1:-1, 2:]) / 4
+
+
+def _around(x: jax.Array) -> jax.Array:
+  """Sums over 3 x 3 cells: (N, H, W, C)."""
+  for axis in (1, 2):
+    size = x.shape[axis]
+    beside = [(0, 0)] * 4
+    beside[axis] = (1, 1)
+    padded = jnp.pad(x, beside)
+    x = sum(
+      jax.lax.slice_in_dim(padded, k, k + size, axis=axis) for k in range(3)
+    )
+  return x
+
+
+# -------------------------------------------------------------------- in time
+
+
+def temporal(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
+  """A straight line in time from the known frame before to the one after.
+
+  Each pixel by itself. At the ends, and where one of the two is more than
+  `REACH` frames away, it takes the other; where both are, it is left as given.
+  """
+  video, mask = copy(given, times, scale), given.get("mask")
+  if mask is None:
+    return video
+  before, after, share = neighbours(video, mask, times)
+  return jnp.where(mask > 0, before + share * (after - before), video)
+
+
+def hold(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
+  """The last known frame, held, each pixel by itself; before it: as given."""
+  video, mask = copy(given, times, scale), given.get("mask")
+  if mask is None:
+    return video
+  found, last = _last(mask == 0, video)
+  return jnp.where(found, last, video)
+
+
+def neighbours(
+  video: jax.Array, mask: jax.Array, times: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """What is known before and after each pixel, within `REACH` frames.
+
+  Args:
+    video: (B, T, H, W, C).
+    mask: (B, T, H, W, 1), 1 where it is unknown.
+    times: (B, T) seconds.
+
+  Returns:
+    before, after: (B, T, H, W, C); known pixels are their own neighbours,
+      and one that is missing is replaced by the other.
+    share: (B, T, H, W, 1) of the way in time from before to after.
+  """
+  known = mask == 0
+  clock = times[:, :, None, None, None]
+  frame = jnp.arange(video.shape[1])[:, None, None, None]
+  found = {}
+  for reverse in (False, True):
+    has, value, when, where = _last(known, video, clock, frame, reverse=reverse)
+    found[reverse] = has & (abs(frame - where) <= REACH), value, when
+  (has_past, past, start), (has_future, future, end) = found.values()
+  before = jnp.where(has_past, past, jnp.where(has_future, future, video))
+  after = jnp.where(has_future, future, before)
+  both = has_past & has_future & (end > start)
+  share = (clock - start) / jnp.where(both, end - start, 1)
+  return before, after, jnp.where(both, share, 0)
+
+
+def _last(known: jax.Array, *values: jax.Array, reverse: bool = False):
+  """Carries `values` of the last known frame on in time (axis 1).
+
+  Returns:
+    Whether there is one, and its values.
+  """
+
+  def later(a, b):
+    return [jnp.where(b[0], q, p) for p, q in zip(a, b)]
+
+  wide = [jnp.broadcast_to(x, known.shape[:-1] + x.shape[-1:]) for x in values]
+  return jax.lax.associative_scan(
+    later, [known, *wide], reverse=reverse, axis=1
+  )
+
+
+# ---------------------------------------------------------------------- table
+
+BASES = {
+  "copy": copy,
+  "lanczos": lanczos,
+  "fill": fill,
+  "temporal": temporal,
+  "hold": hold,
+}
+
+# Pixels of the given clip, frames before, frames after.
+HALO = {
+  "copy": (0, 0, 0),
+  "lanczos": (_LOBES, 0, 0),
+  # The rounds, then one cell of each level and its smoothing.
+  "fill": (
+    (_ROUNDS + 2) * 2**LEVELS
+    - 2
+    + sum(n * 2**level for level, n in enumerate(_SMOOTH)),
+    REACH,
+    REACH,
+  ),
+  "temporal": (0, REACH, REACH),
+  "hold": (0, FOREVER, 0),
+}
+
+# Tiles begin at multiples of so many pixels.
+ALIGN = {"copy": 1, "lanczos": 1, "fill": 2**LEVELS, "temporal": 1, "hold": 1}
+
+
+def context(name: str, given: dict, times: jax.Array) -> jax.Array | None:
+  """What a network should see of the clip beside the base and the mask.
+
+  Where frames are missing, a line in time or a held frame hides how things
+  move. These channels show it.
+
+  Returns:
+    'temporal': (B, T, H, W, 2C + 1), the known frames before and after and
+    the share of the way between them. 'hold': (B, T, H, W, C + 1), the known
+    frame before the last one and the time since the last, in units of the
+    time between the two (at most 10). Otherwise None.
+  """
+  if name not in ("temporal", "hold") or "mask" not in given:
+    return None
+  video, mask = copy(given, times), given["mask"]
+  if name == "temporal":
+    return jnp.concatenate(neighbours(video, mask, times), -1)
+  known, clock = mask == 0, times[:, :, None, None, None]
+  found, last, when = _last(known, video, clock)
+  # At a known frame, what is carried is what was the last before it.
+  delay = lambda x: jnp.concatenate([x[:, :1], x[:, :-1]], 1)
+  _, previous, earlier = _last(known, delay(last), delay(when))
+  two = found & (when > earlier)
+  since = jnp.where(two, (clock - when) / jnp.where(two, when - earlier, 1), 0)
+  return jnp.concatenate([previous, jnp.minimum(since, 10)], -1)

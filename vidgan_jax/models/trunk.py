@@ -1,0 +1,321 @@
+"""One generator for all tasks from clip to clip: a base plus a residual.
+
+  y = base + where * head(trunk(given)),   head zero at the start,
+
+so that step 0 is the classical estimate (Kim et al. 2016; for video Sajjadi et
+al. 2018) and every figure after it a gain. All operations are local, with
+normalisation pixel by pixel alone: what a pixel depends on is known exactly
+(`halo`, `align`), and tiles, chunks and streams give what the whole clip
+gives. The work is done at a lower resolution, after space-to-depth, or for
+super-resolution on the small frames.
+"""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vidgan_jax.models import bases
+from vidgan_jax.models import layers
+from vidgan_jax.models import patch as patch_lib
+
+
+def _variant(width, blocks, d_width):
+  return {
+    "generator": {"width": width, "blocks": blocks},
+    "discriminator": {"width": d_width},
+  }
+
+
+# A gradient of "S" on 8 clips of 5 x 48 x 48 is half a second of one CPU core.
+VARIANTS = {
+  "XS": _variant(32, 4, 24),  # 0.1 M parameters
+  "S": _variant(48, 4, 32),  # 0.2 M
+  "M": _variant(64, 5, 32),  # 0.5 M
+  "L": _variant(96, 6, 48),  # 1.2 M
+  "XL": _variant(128, 10, 64),  # 3.5 M
+  "XXL": _variant(256, 14, 64),  # 20 M
+}
+
+# Brightness of R, G, B (ITU-R BT.709).
+LUMA = (0.2126, 0.7152, 0.0722)
+
+
+class Film(nn.Module):
+  """Scales and shifts channels by a style; at the start the identity.
+
+  Perez et al. 2018, eq. 2. Without a style it is the identity for ever.
+  """
+
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, style: jax.Array | None) -> jax.Array:
+    """(N, H, W, C), (N, S) -> (N, H, W, C)."""
+    if style is None:
+      return x
+    both = nn.Dense(
+      2 * x.shape[-1], kernel_init=layers.he(0), dtype=self.dtype
+    )(style)
+    scale, shift = jnp.split(both[:, None, None], 2, -1)
+    return x * (1 + scale) + shift
+
+
+class Body(nn.Module):
+  """Frames and their style -> frames of `features` channels, zero at first."""
+
+  width: int
+  blocks: int
+  features: int
+  temporal: str = "none"
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, style: jax.Array | None, frames: int
+  ) -> jax.Array:
+    """(B*T, H, W, C), (B*T, S) or None -> (B*T, H, W, features)."""
+    x = layers.conv(self.width, dtype=self.dtype)(x.astype(self.dtype))
+    for _ in range(self.blocks):
+      y = layers.rms_norm(x)
+      y = layers.conv(self.width, dtype=self.dtype)(y)
+      if self.temporal != "none":
+        y = layers.TemporalMix(
+          dtype=self.dtype, causal=self.temporal == "causal"
+        )(y, frames)
+      y = layers.leaky_relu(Film(self.dtype)(y, style))
+      x = x + layers.conv(self.width, gain=0.1, dtype=self.dtype)(y)
+    x = layers.rms_norm(x)
+    return layers.conv(self.features, gain=0, dtype=self.dtype)(x)
+
+  @property
+  def halo(self) -> tuple[int, int, int]:
+    """Pixels of x, frames before, frames after that a pixel depends on."""
+    frames = {"centred": (1, 1), "causal": (2, 0), "none": (0, 0)}
+    before, after = frames[self.temporal]
+    return 2 * self.blocks + 2, self.blocks * before, self.blocks * after
+
+
+class Base(nn.Module):
+  """What the generators of a given clip share: all but the network.
+
+  Attributes:
+    resolution: not used: any size, also one that is no multiple of `patch`.
+    frames: not used: any number.
+    channels: of the video.
+    num_classes: not used.
+    dtype: of the computation; the base, the sum and the output are float32.
+    base: name of the classical estimate, see `bases.BASES`.
+    scale: side of the target over side of the given clip.
+    patch: pixels of the given clip to a side that make one of the network's.
+    vector_dim: numbers a frame in given['vector'] (noise level, strength,
+      global statistics); 0: they are not looked at.
+    noise_dim: numbers in z, for tasks of more than one right answer.
+    compose: writes only where given['mask'] is 1; the known pixels of the
+      base stay exactly.
+    keep_luma: changes colours alone, not the brightness of a pixel.
+  """
+
+  resolution: int
+  frames: int
+  channels: int = 3
+  num_classes: int = 0
+  dtype: Any = jnp.float32
+  base: str = "copy"
+  scale: int = 1
+  patch: int = 2
+  width: int = 48
+  blocks: int = 4
+  vector_dim: int = 0
+  noise_dim: int = 0
+  compose: bool = False
+  keep_luma: bool = False
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.base not in bases.BASES:
+      raise ValueError(
+        f"config.model.generator.base is {self.base!r}; there are "
+        f"{', '.join(bases.BASES)}."
+      )
+
+  def noise_spec(self, seconds: float) -> dict[str, tuple]:
+    """Shape of one sample's noise: none, unless `noise_dim` asks for it."""
+    del seconds
+    return {"z": (self.noise_dim,)} if self.noise_dim else {}
+
+  @property
+  def align(self) -> int:
+    """Tiles must begin at, and be sized in, multiples of so many pixels.
+
+    Of the given clip. The right and the lower border may be anywhere.
+    """
+    return math.lcm(self.patch, bases.ALIGN[self.base])
+
+  def _halo(self, pixels: int, before: int, after: int) -> tuple:
+    """Halo of a network of that halo after the base, in given pixels."""
+    around, past, future = bases.HALO[self.base]
+    pixels *= self.patch
+    # At scale 1 the network looks at the base, at others beside it.
+    pixels = pixels + around if self.scale == 1 else max(pixels, around)
+    whole = -(-pixels // self.align) * self.align
+    return whole, before + past, after + future
+
+  def _inputs(self, given: dict, times: jax.Array) -> tuple:
+    """The base, and the network's input, both (B, T, H, W, C) float32."""
+    base = bases.BASES[self.base](given, times, self.scale)
+    inputs = [base if self.scale == 1 else given["video"]]
+    if "mask" in given:
+      inputs.append(given["mask"])
+    context = bases.context(self.base, given, times)
+    if context is not None:
+      inputs.append(context)
+    return base, jnp.concatenate([x.astype(jnp.float32) for x in inputs], -1)
+
+  def _to_patches(self, x: jax.Array) -> jax.Array:
+    """(N, h, w, C) -> (N, ceil(h / patch), ceil(w / patch), patch^2 C)."""
+    _, h, w, _ = x.shape
+    rest = ((0, 0), (0, -h % self.patch), (0, -w % self.patch), (0, 0))
+    return layers.space_to_depth(jnp.pad(x, rest), self.patch)
+
+  def _to_pixels(self, x: jax.Array, like: jax.Array) -> jax.Array:
+    """Features of all pixels of a patch -> a residual of the shape of `like`.
+
+    Args:
+      x: (N, h, w, (patch * scale)^2 channels).
+      like: (B, T, H, W, C), N = B T.
+    """
+    x = layers.depth_to_space(x.astype(jnp.float32), self.patch * self.scale)
+    return x[:, : like.shape[2], : like.shape[3]].reshape(like.shape)
+
+  def _add(self, base: jax.Array, residual: jax.Array, given: dict):
+    """The base plus what may be changed of it, float32."""
+    if self.keep_luma:
+      luma = jnp.tensordot(residual, jnp.asarray(LUMA), 1)
+      residual = residual - luma[..., None]
+    if self.compose:
+      mask = self._wanted(given, "mask", "compose is True").astype(jnp.float32)
+      for axis in (2, 3):
+        mask = jnp.repeat(mask, self.scale, axis) if self.scale > 1 else mask
+      residual = mask * residual
+    return base + residual
+
+  def _style(self, given: dict, z: dict, times: jax.Array) -> jax.Array | None:
+    """Vector and noise after one hidden layer: (B*T, 64), None without any."""
+    b, t = times.shape
+    found = []
+    if self.vector_dim:
+      vector = self._wanted(given, "vector", f"vector_dim is {self.vector_dim}")
+      if vector.shape != (b, t, self.vector_dim):
+        raise ValueError(
+          f"given['vector'] has shape {vector.shape}, but the generator's "
+          f"vector_dim asks for {(b, t, self.vector_dim)}: set "
+          "config.model.generator.vector_dim to the task's."
+        )
+      found.append(vector)
+    if self.noise_dim:
+      found.append(jnp.broadcast_to(z["z"][:, None], (b, t, self.noise_dim)))
+    if not found:
+      return None
+    x = jnp.concatenate([x.astype(self.dtype) for x in found], -1)
+    x = nn.Dense(64, kernel_init=layers.he(), dtype=self.dtype, name="style")(x)
+    return layers.leaky_relu(x).reshape(b * t, 64)
+
+  def _wanted(self, given: dict, name: str, why: str) -> jax.Array:
+    if name not in given:
+      raise ValueError(
+        f"The generator's {why}, but the task gives no {name!r}, only "
+        f"{sorted(given)}: choose a task that gives it or change the field in "
+        "config.model.generator."
+      )
+    return given[name]
+
+
+class Generator(Base):
+  """Improves a cheap estimate of the clip; see the module's text.
+
+  Attributes:
+    temporal: a frame sees in every block its two neighbours ('centred'), the
+      two before it ('causal': for live streams), or none ('none').
+  """
+
+  temporal: str = "centred"
+
+  @property
+  def halo(self) -> tuple[int, int, int]:
+    """Pixels of the given clip, frames before, frames after.
+
+    Within so much of a cut the output differs from the whole clip's; at the
+    true ends of the clip and borders of the picture it does not.
+    """
+    return self._halo(*self._body(parent=None).halo)
+
+  def _body(self, **kwargs) -> Body:
+    features = (self.patch * self.scale) ** 2 * self.channels
+    return Body(
+      self.width, self.blocks, features, self.temporal, self.dtype, **kwargs
+    )
+
+  @nn.compact
+  def __call__(self, given: dict, z: dict, times: jax.Array) -> jax.Array:
+    """Given (B, T, h, w, ...), times (B, T) -> (B, T, H, W, C) float32."""
+    b, t = times.shape
+    base, x = self._inputs(given, times)
+    x = self._to_patches(x.reshape(b * t, *x.shape[2:]))
+    x = self._body(name="body")(x, self._style(given, z, times), t)
+    return self._add(base, self._to_pixels(x, base), given)
+
+
+class Discriminator(nn.Module):
+  """Scores by the heads of `models/patch.py` that are named.
+
+  Attributes:
+    resolution: not used.
+    frames: not used.
+    channels: not used.
+    num_classes: not used.
+    heads: 'triplet' (motion, cheap on a CPU), 'temporal' (motion, of the
+      whole clip), 'frame' (each frame, at several scales).
+    width: channels of the first layer; they double to `width` * 4.
+    levels: halvings of the picture.
+    scales: of 'frame'.
+    conditional: the heads also see given['video'], at the target's size.
+  """
+
+  resolution: int
+  frames: int
+  channels: int = 3
+  num_classes: int = 0
+  heads: tuple = ("triplet",)
+  width: int = 32
+  levels: int = 3
+  scales: int = 2
+  conditional: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, video: jax.Array, given: dict, times: jax.Array
+  ) -> layers.Scores:
+    """(B, T, H, W, C) -> logits (B, n) a head, one for every patch."""
+    del times
+    logits, features = [], []
+    for name in self.heads:
+      if name not in patch_lib.HEADS:
+        raise ValueError(
+          f"config.model.discriminator.heads has {name!r}; there are "
+          f"{', '.join(patch_lib.HEADS)}."
+        )
+      more = {"scales": self.scales} if name == "frame" else {}
+      scores = patch_lib.HEADS[name](
+        width=self.width,
+        levels=self.levels,
+        dtype=self.dtype,
+        name=name,
+        **more,
+      )(video, given["video"] if self.conditional else None)
+      logits += scores.logits
+      features += scores.features
+    return layers.Scores(tuple(logits), tuple(features))

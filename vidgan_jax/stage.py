@@ -1,0 +1,138 @@
+"""A trained generator as a stage of `vidgan process`."""
+
+import dataclasses
+import inspect
+import os
+from typing import Any
+import zlib
+
+import jax
+import numpy as np
+
+from vidgan_jax import config as config_lib
+from vidgan_jax import generate
+from vidgan_jax import sharding
+from vidgan_jax import tasks
+from vidgan_jax import zoo
+
+_BYTES = 24  # of working memory a channel, network pixel and frame
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+  """Runs a generator on windows of real footage; see `video.stream.Stage`.
+
+  Attributes:
+    name: for messages.
+    model: the generator and its weights.
+    task: the task that it was trained on.
+    options: of `task.given`.
+    vector: what is known of whole frames, (T, vector_dim), see `look`.
+  """
+
+  name: str
+  model: generate.Model
+  task: tasks.Task
+  options: dict[str, Any]
+  vector: np.ndarray | None = None
+
+  @property
+  def scale(self) -> int:
+    """Side of the result over side of the input."""
+    return self.task.scale
+
+  @property
+  def rate(self) -> int:
+    """Frames of the result are (T - 1) * rate + 1."""
+    return self.task.rate
+
+  @property
+  def align(self) -> int:
+    """Windows begin at multiples of so many pixels."""
+    return self.model.generator.align
+
+  @property
+  def halo(self) -> tuple[int, int, int]:
+    """Pixels, frames before and frames after, all of the input."""
+    pixels, before, after = self.model.generator.halo
+    # The last of the frames made between two sees the furthest.
+    after += self.rate - 1
+    return pixels, -(-before // self.rate), -(-after // self.rate)
+
+  @property
+  def cost(self) -> float:
+    """Bytes of working memory an input pixel and frame."""
+    generator = self.model.generator
+    pixels = 24 * self.scale**2
+    return pixels + _BYTES * generator.width / generator.patch**2
+
+  def __repr__(self) -> str:
+    """Says which weights these are: `--resume` goes on with the same alone."""
+    digest = 0
+    for leaf in jax.tree.leaves(self.model.params):
+      digest = zlib.crc32(np.ascontiguousarray(leaf), digest)
+    return (
+      f"Stage({self.name}, step {self.model.step}, {digest:08x}, "
+      f"{sorted(self.options.items())})"
+    )
+
+  def look(self, video: np.ndarray) -> "Stage":
+    """The same stage, told of whole frames what a window cannot know.
+
+    Args:
+      video: (T, h, w, 3), whole frames.
+    """
+    if not self.model.generator.vector_dim:
+      return self
+    given = self.task.given(video, None, None, **self.options)
+    return dataclasses.replace(self, vector=given["vector"])
+
+  def __call__(
+    self, video: np.ndarray, times: np.ndarray, mask: np.ndarray | None
+  ) -> np.ndarray:
+    """(T, h, w, 3) in [-1, 1] -> (T', H, W, 3), float32."""
+    given = self.task.given(video, times, mask, **self.options)
+    if self.vector is not None:
+      given["vector"] = self.vector
+    times = self.task.output_times(np.asarray(times, np.float32))
+    batch = {name: value[None] for name, value in given.items()}
+    return self.model.apply(batch, times[None])[0]
+
+
+def shipped() -> list[str]:
+  """Names of the weights that come with the package."""
+  return zoo.names()
+
+
+def load(name: str, options: dict[str, Any]) -> Stage:
+  """Loads a stage.
+
+  Args:
+    name: a workdir, a checkpoint in it, a file of weights, or the name of a
+      task of which weights are shipped.
+    options: of the task (super_resolve: scale, which chooses the weights) and
+      of its `given`.
+
+  Raises:
+    ConfigError: no such weights, or an option that nothing takes.
+    CheckpointError: no usable checkpoint.
+  """
+  sharding.use_cache()
+  options = dict(options)
+  if os.path.isdir(name):
+    model = generate.load(name)
+  elif name.endswith(".safetensors"):
+    model = zoo.load(name)
+  else:
+    scale = options.pop("scale", None)
+    model = zoo.load(f"{name}_x{scale}" if scale else name)
+  task = tasks.create(model.task)
+  if task.given is None:
+    raise config_lib.ConfigError(
+      f"{name} was trained for the task {model.task.name!r}, which takes no "
+      "footage: use `vidgan generate`."
+    )
+  known = list(inspect.signature(task.given).parameters)[3:]
+  for option in options:
+    config_lib.check_name(option, known, f"the option of {name}")
+  return Stage(name=name, model=model, task=task, options=options)

@@ -1,0 +1,69 @@
+"""Holes filled: objects, scratches, burnt-in text, lost frames.
+
+given: video, zero in the holes; mask, 1 there. target: the whole clip; weight:
+the mask. base: 'fill'; set config.model.generator.compose.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vidgan_jax import tasks
+from vidgan_jax.evals import classical
+
+# Kind of hole -> how often; of the frame they cover 2 to 20 % (lost frames: of
+# the clip 5 to 50 %).
+HOLES = {"strokes": 4, "boxes": 2, "scratches": 1, "text": 1, "frames": 1}
+
+
+def make(holes: Mapping[str, float] | None = None) -> tasks.Task:
+  """Builds the task.
+
+  Args:
+    holes: kind -> how often; each clip has one of 'strokes', 'boxes',
+      'scratches', 'text' and 'frames', see data/degrade.py. Default: `HOLES`.
+
+  Raises:
+    config.ConfigError: an unknown kind.
+  """
+  weights = tasks.weights("holes", holes, HOLES)
+
+  def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
+    import tensorflow as tf
+
+    from vidgan_jax.data import degrade
+
+    video = example["video"]
+    shape = tuple(video.shape[:3])
+    a, b = degrade.split(seed, 2)
+    kinds = [
+      lambda kind=kind: getattr(degrade, kind)(b, shape) for kind in weights
+    ]
+    mask = tf.switch_case(degrade.choose(a, [*weights.values()]), kinds)
+    mask.set_shape([*shape, 1])
+    return {
+      "given": given(video, None, mask),
+      "target": video,
+      "times": example["times"],
+      "weight": mask,
+    }
+
+  baselines = {
+    "telea": classical.telea(tune=(1, 2, 3)),
+    "navier_stokes": classical.navier_stokes(tune=(1, 2, 3)),
+    "temporal_mean": classical.temporal_mean(),
+    "average": classical.average(),
+  }
+  return tasks.Task(
+    prepare=prepare,
+    given=given,
+    baselines=classical.Available(baselines),
+    preview=tasks.preview,
+    tf=True,
+  )
+
+
+def given(video: Any, times: Any, mask: Any = None) -> dict[str, Any]:
+  """What the model sees; without a mask there is nothing to fill."""
+  del times
+  mask = 0 * video[..., :1] if mask is None else mask
+  return {"video": video * (1 - mask), "mask": mask}

@@ -1,0 +1,66 @@
+"""Clips at two, three or four times their size.
+
+given: video, the clip at H / scale, W / scale, 8 bits. target: the clip.
+base: 'lanczos'.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vidgan_jax import config
+from vidgan_jax import tasks
+from vidgan_jax.evals import classical
+
+
+def make(scale: int = 2, degradation: str = "clean") -> tasks.Task:
+  """Builds the task.
+
+  Args:
+    scale: 2, 3 or 4; 1 with 'real' alone: restored at the same size.
+    degradation: 'clean', shrunk by the antialiased bicubic filter and nothing
+      else, or 'real', what footage goes through: `degrade.real`.
+
+  Raises:
+    config.ConfigError: another option.
+  """
+  tasks.check("degradation", degradation, ("clean", "real"))
+  real = degradation == "real"
+  tasks.check("scale", scale, (1, 2, 3, 4) if real else (2, 3, 4))
+
+  def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
+    from vidgan_jax.data import degrade
+
+    video = example["video"]
+    h, w = video.shape[1:3]
+    if h % scale or w % scale:
+      raise config.ConfigError(
+        f"Clips of {w} x {h} pixels cannot be shrunk {scale} times: crop them "
+        f"to multiples of {scale} in config.data.ops."
+      )
+    size = h // scale, w // scale
+    if real:
+      low = degrade.real(video, seed, *size)
+    else:
+      low = degrade.eight_bit(degrade.resize(video, *size))
+    clip = {"video": low}
+    return {"given": clip, "target": video, "times": example["times"]}
+
+  baselines = {
+    "bicubic": classical.bicubic(scale),
+    "lanczos": classical.lanczos(scale),
+    "unsharp": classical.unsharp(scale, tune=(0.15, 0.3, 0.5)),
+    "back_projection": classical.back_projection(scale, tune=(2, 5, 10)),
+  }
+  if real:
+    baselines = {
+      "lanczos": classical.lanczos(scale),
+      "nlmeans": classical.nlmeans(scale, tune=(2, 4, 7, 11)),
+    }
+  return tasks.Task(
+    prepare=prepare,
+    given=tasks.as_it_is,
+    baselines=classical.Available(baselines),
+    preview=tasks.preview,
+    scale=scale,
+    tf=True,
+  )

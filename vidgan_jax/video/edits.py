@@ -1,0 +1,207 @@
+"""Plain editing of a stream of frames: masks, other times, comparisons.
+
+Each function takes frames and yields frames, see `vidgan_jax.video.stream`.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+import dataclasses
+import fractions
+import itertools
+import os
+
+import numpy as np
+from PIL import Image
+from PIL import ImageColor
+
+from vidgan_jax.video import clips
+from vidgan_jax.video import folder
+from vidgan_jax.video import read
+from vidgan_jax.video import stream
+
+_NEAR = 40  # of 255: how near to the mask's colour a pixel may be
+
+
+def lanczos(video: np.ndarray, height: int, width: int) -> np.ndarray:
+  """(T, h, w, C) -> (T, height, width, C) float32; looks 4 pixels far."""
+  planes = [
+    np.stack(
+      [
+        np.asarray(
+          Image.fromarray(np.ascontiguousarray(image[..., c])).resize(
+            (width, height), Image.Resampling.LANCZOS
+          )
+        )
+        for c in range(video.shape[-1])
+      ],
+      -1,
+    )
+    for image in np.asarray(video, np.float32)
+  ]
+  return np.stack(planes)
+
+
+def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+  """(h, w[, C]) integers of another size."""
+  if image.shape[:2] == (height, width):
+    return image
+  flat = image.reshape(*image.shape[:2], -1)
+  large = lanczos(stream.to_float(flat)[None], height, width)[0]
+  large = stream.to_integer(large, image.dtype)
+  return large.reshape(height, width, *image.shape[2:])
+
+
+def masked(frames: Iterable[stream.Frame], mask: str) -> Iterator[stream.Frame]:
+  """Gives every frame a mask.
+
+  Args:
+    frames: with images.
+    mask: an image, which holds for all frames; a video or a folder of images,
+      one a frame, from the first that is processed on; or a colour, #00ff00 or
+      a name, to be replaced. Unknown is what is not black: in images with a
+      palette every entry but 0, else whatever is brighter than half.
+
+  Raises:
+    read.VideoError: it is of another size, or ends too early.
+  """
+  if not os.path.exists(mask):
+    try:
+      colour = np.array(ImageColor.getrgb(mask)[:3], np.int32)
+    except ValueError:
+      raise read.VideoError(
+        f"--mask {mask}: neither a file, a folder nor a colour as #00ff00"
+      ) from None
+    for frame in frames:
+      if frame.image is not None:
+        image = frame.image
+        image = image >> 8 if image.dtype == np.uint16 else image
+        far = np.abs(image.astype(np.int32) - colour).max(-1)
+        frame.mask = far <= _NEAR
+      yield frame
+    return
+  masks = _masks(mask)
+  for count, frame in enumerate(frames):
+    frame.mask = next(masks, None)
+    if frame.mask is None:
+      raise read.VideoError(
+        f"--mask {mask}: has {count} frames, the video has more"
+      )
+    if frame.image is not None and frame.mask.shape != frame.image.shape[:2]:
+      height, width = frame.image.shape[:2]
+      raise read.VideoError(
+        f"--mask {mask}: is {frame.mask.shape[1]}x{frame.mask.shape[0]}, the"
+        f" video {width}x{height}; they must be of one size"
+      )
+    yield frame
+
+
+def _masks(mask: str) -> Iterator[np.ndarray]:
+  """Masks (H, W) bool of an image (for ever), a folder or a video."""
+
+  def image(path):
+    try:
+      with Image.open(path) as picture:
+        if picture.mode == "P":
+          return np.asarray(picture) > 0
+        return np.asarray(picture.convert("L")) > 127
+    except (OSError, ValueError) as error:
+      raise read.VideoError(f"--mask {path}: not an image ({error})") from None
+
+  if os.path.isdir(mask):
+    sources = folder.scan(mask, "frames")[1]
+    if len(sources) != 1:
+      raise read.VideoError(
+        f"--mask {mask}: holds no images, or in sub-folders"
+      )
+    for name in sources[0].images:
+      yield image(os.path.join(mask, name))
+  elif os.path.splitext(mask)[1].lower() in folder.IMAGES:
+    yield from itertools.repeat(image(mask))
+  else:
+    for frame in read.frames(mask):
+      yield frame.image.max(-1) > 127
+
+
+def at_rate(
+  frames: Iterable[stream.Frame], fps: fractions.Fraction
+) -> Iterator[stream.Frame]:
+  """The frames nearest to a regular grid of times."""
+  start = None
+  numbered = ((read.Frame(f, float(f.time)), 0) for f in frames)
+  for k, (held, _) in enumerate(clips.resample(numbered, float(fps))):
+    start = held.image.time if start is None else start
+    yield dataclasses.replace(
+      held.image, time=start + k / fps, duration=1 / fps
+    )
+
+
+def compared(
+  frames: Iterable[stream.Frame], how: str
+) -> Iterator[stream.Frame]:
+  """Puts what came in beside ('side') or left of the middle ('split')."""
+  for frame in frames:
+    if frame.image is not None:
+      height, width = frame.image.shape[:2]
+      base = frame.base
+      if base.dtype != frame.image.dtype:
+        base = stream.to_integer(stream.to_float(base), frame.image.dtype)
+      base = resized(base, height, width)
+      frame.picture = None
+      if how == "side":
+        frame.image = np.concatenate([base, frame.image], 1)
+        frame.alpha = None
+      else:
+        frame.image = frame.image.copy()
+        frame.image[:, : width // 2] = base[:, : width // 2]
+        middle = slice(width // 2 - (width > 63), width // 2 + (width > 63))
+        frame.image[:, middle] = np.iinfo(frame.image.dtype).max
+    yield frame
+
+
+def faster(
+  frames: Iterable[stream.Frame], speed: fractions.Fraction
+) -> Iterator[stream.Frame]:
+  """Divides all times."""
+  for frame in frames:
+    frame.time, frame.duration = frame.time / speed, frame.duration / speed
+    yield frame
+
+
+def finished(frames: Iterable[stream.Frame]) -> Iterator[stream.Frame]:
+  """Gives transparency the size of the image, and lets go of the rest."""
+  for frame in frames:
+    if frame.image is not None:
+      frame.mask = None
+      if frame.alpha is not None:
+        frame.alpha = resized(frame.alpha, *frame.image.shape[:2])
+    yield frame
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Crop:
+  """Cuts out `w` x `h` pixels whose corner is at (x, y), the middle when -1."""
+
+  w: int
+  h: int
+  x: int = -1
+  y: int = -1
+  name = "crop"
+
+  def frames(self, frames: Iterable[stream.Frame]) -> Iterator[stream.Frame]:
+    """Crops all that a frame has."""
+    for frame in frames:
+      if frame.image is not None:
+        height, width = frame.image.shape[:2]
+        x = self.x if self.x >= 0 else (width - self.w) // 2
+        y = self.y if self.y >= 0 else (height - self.h) // 2
+        if min(x, y) < 0 or x + self.w > width or y + self.h > height:
+          raise read.VideoError(
+            f"crop: {self.w}x{self.h} at ({x}, {y}) does not fit into frames of"
+            f" {width}x{height}"
+          )
+        for name in ("image", "alpha", "base", "mask"):
+          value = getattr(frame, name)
+          if value is not None:
+            setattr(frame, name, value[y : y + self.h, x : x + self.w])
+        frame.picture = None
+      yield frame

@@ -1,0 +1,595 @@
+"""A whole file, pipe or camera through stages: the plan and its execution.
+
+  job.process([stage, ...], "in.mp4", "out.mp4", job.Options(crf=16))
+
+The output appears under its name when it is whole. With `resume` it is made in
+closed segments in the folder OUT.parts, from which a crashed run goes on: the
+input is decoded again, which is cheap, but no stage runs twice.
+"""
+
+import collections
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import fractions
+import hashlib
+import heapq
+import io
+import itertools
+import json
+import math
+import os
+import pathlib
+import re
+import shutil
+import struct
+import sys
+import time
+from typing import Any
+
+import av
+import numpy as np
+
+from vidgan_jax.video import edits
+from vidgan_jax.video import read
+from vidgan_jax.video import stream
+from vidgan_jax.video import transcode
+from vidgan_jax.video import write
+
+SEGMENT = 240  # frames between two points where a crashed run can go on
+_QUEUE_BYTES = 2**26  # of frames that wait for the encoder, and the stages
+_PACKET = struct.Struct("<qqq?q")  # pts, dts, duration, key frame?, bytes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+  """What is wanted besides the stages.
+
+  Attributes:
+    codec: see `transcode.Encoding`; so crf, preset and pix_fmt.
+    format: the container, where the output's name does not say.
+    sound: copy it.
+    start: seconds of the input from its first frame.
+    end: seconds; None: all.
+    concat: more inputs, one after the other.
+    fps: frames a second of the output; None: as they come.
+    speed: 2 is twice as fast; leaves the sound out.
+    mask: see `edits.masked`.
+    compare: 'side' or 'split', see `edits.compared`.
+    tile: see `stream.Runner`; so chunk.
+    memory: bytes for a stage's window, 0: a quarter of what is free.
+    resume: work in segments, and go on where an earlier run stopped.
+  """
+
+  codec: str | None = None
+  crf: float | None = None
+  preset: str | None = None
+  pix_fmt: str | None = None
+  format: str | None = None
+  sound: bool = True
+  start: float = 0.0
+  end: float | None = None
+  concat: tuple[str, ...] = ()
+  fps: float | None = None
+  speed: float = 1.0
+  mask: str | None = None
+  compare: str | None = None
+  tile: int = 0
+  chunk: int = 0
+  memory: int = 0
+  resume: bool = False
+
+
+@dataclasses.dataclass(kw_only=True)
+class Summary:
+  """What was done.
+
+  Attributes:
+    frames: written.
+    seconds: that it took.
+    marks: seconds after which the frames of --probe were written.
+  """
+
+  frames: int = 0
+  seconds: float = 0.0
+  marks: list[float] = dataclasses.field(default_factory=list)
+
+
+def process(
+  stages: list[Any],
+  path: str,
+  out: str,
+  options: Options | None = None,
+  *,
+  tell: Callable[[str], None] = lambda text: None,
+  progress: Callable[[int, int], None] = lambda done, total: None,
+  limit: int | None = None,
+) -> Summary:
+  """Processes one file, pipe, URL or camera.
+
+  Args:
+    stages: see `stream.Stage`; or with a method `frames`, as in `edits`.
+    path: what comes in.
+    out: where it goes to; appears under this name only when it is whole.
+    options: how.
+    tell: takes lines for the user.
+    progress: takes (frames written, frames in all or 0).
+    limit: stop after so many frames.
+
+  Returns:
+    The numbers.
+
+  Raises:
+    read.VideoError: it cannot be done; nothing is left under `out`.
+  """
+  began = time.perf_counter()
+  with contextlib.ExitStack() as stack:
+    job = _Job(stages, path, out, options or Options(), tell, progress, stack)
+    job.limit = limit
+    if job.options.resume:
+      job.in_segments()
+    else:
+      job.at_once()
+    job.summary.seconds = time.perf_counter() - began
+    for source in job.sources:
+      if source.reader.damaged or source.reader.ended:
+        why = source.reader.ended or "they do not decode"
+        tell(
+          f"{source.path}: {source.reader.damaged} damaged frames left out"
+          f" ({why})"
+        )
+  return job.summary
+
+
+class _Job:
+  """One input on its way to one output."""
+
+  def __init__(self, stages, path, out, options, tell, progress, stack):
+    """Opens and checks everything that can be before the work starts."""
+    self.options, self.out, self._stack = options, out, stack
+    self._tell, self._progress, self.limit = tell, progress, None
+    self.summary = Summary()
+    self.encoding = transcode.Encoding(
+      container=container(out, options.format),
+      codec=options.codec,
+      crf=options.crf,
+      preset=options.preset,
+      pix_fmt=options.pix_fmt,
+      exact=options.resume,
+    )
+    self.encoding.encoder()
+    self._check(path)
+    self.sources = []
+    for name in (path, *options.concat):
+      self.sources.append(transcode.Source(name))
+      stack.callback(self.sources[-1].close)
+    source = self.source = self.sources[0]
+    if not source.live:
+      source.look()
+    self._plan(stages)
+    copy = []
+    if options.speed == 1:
+      copy = transcode.copyable(
+        source, self.encoding.container, options.sound, tell
+      )
+    elif any(s.type == "audio" for s in source.others):
+      tell("--speed: the sound is left out")
+    self._copies = [copy]  # streams to copy, of every input
+    for other in self.sources[1:]:
+      self._copies.append(_same(source, other, copy))
+    self._packets = collections.deque()  # (index, packet) to be copied
+    self._sink = None
+    self._shifts = [fractions.Fraction(0)]  # where each input begins
+
+  def _check(self, path: str) -> None:
+    """Refuses what cannot work."""
+    options, out = self.options, self.out
+    for name in (path, *options.concat):
+      live = transcode.is_live(name) or transcode.is_live(out)
+      if not live and os.path.exists(out) and os.path.samefile(name, out):
+        raise read.VideoError(
+          f"{out}: is the input; give the output another name"
+        )
+      if options.resume and live:
+        raise read.VideoError("--resume: needs files on both sides")
+      if options.concat and live:
+        raise read.VideoError("--concat: needs files on both sides")
+    if transcode.is_live(out):
+      return
+    parent = os.path.dirname(out) or "."
+    if not os.path.isdir(parent):
+      raise read.VideoError(f"{out}: the folder {parent} does not exist")
+    if not os.access(parent, os.W_OK):
+      raise read.VideoError(f"{out}: the folder {parent} cannot be written to")
+    if os.path.isdir(out):
+      raise read.VideoError(f"{out}: is a folder, the input is a file")
+
+  def _plan(self, stages: list[Any]) -> None:
+    """Makes runners of stages."""
+    options, source = self.options, self.source
+    stages = [s for s in stages if getattr(s, "pixels", True)]
+    networks = [i for i, s in enumerate(stages) if hasattr(s, "halo")]
+    self._steps = []
+    for i, stage in enumerate(stages):
+      if i in networks:
+        stage = stream.Runner(
+          stage,
+          tile=options.tile,
+          chunk=options.chunk,
+          memory=options.memory or _free_memory() // 4,
+          deep=i != networks[-1],
+          tell=self._tell,
+        )
+      self._steps.append(stage)
+    self.runners = [s for s in self._steps if isinstance(s, stream.Runner)]
+    self._pixels = bool(stages or options.mask or options.compare)
+    if source.picture is not None and not transcode.turns(
+      self.encoding.container
+    ):
+      turned = source.reader.turn(source.picture) != (False, 1, 1)
+      self._pixels = self._pixels or turned
+    self._rate = math.prod(r.stage.rate for r in self.runners)
+    info = source.reader.info
+    fps = fractions.Fraction(info.fps or 25).limit_denominator(1001)
+    fps *= self._rate
+    bases = [s.reader.stream.time_base for s in self.sources]
+    base = fractions.Fraction(
+      1, math.lcm(*(b.denominator for b in bases)) * self._rate
+    )
+    if len({(b.numerator, b.denominator) for b in bases}) == 1:
+      base *= bases[0].numerator
+    if options.speed != 1:
+      speed = fractions.Fraction(options.speed).limit_denominator(1000)
+      self._speed, base, fps = speed, base / speed, fps * speed
+    if options.fps:
+      fps = fractions.Fraction(options.fps).limit_denominator(1001)
+      base = 1 / fps
+    if self.encoding.container == "avi":
+      base = 1 / fps  # it knows no times, only a rate
+    if base.denominator > 2**31 - 1:
+      base = fractions.Fraction(1, 10**6)
+    self._fps, self.time_base = fps, base
+    self._size = 8
+    if source.picture is not None:
+      area = source.picture.height * source.picture.width
+      self._size = max(2, min(16, _QUEUE_BYTES // (3 * area)))
+    length = info.duration
+    if options.end is not None:
+      length = min(length or options.end, options.end)
+    length = max(0.0, length - options.start) / options.speed
+    self.total = round(length * float(fps)) if not options.concat else 0
+
+  def _frames(self, skip: int = 0) -> Iterator[stream.Frame]:
+    """The frames to be written; of the first `skip` images may be missing."""
+    options, first = self.options, skip
+    if options.fps:
+      first = 0  # which frames these were is not known before
+    needs = []
+    for runner in reversed(self.runners):
+      needs.append(first)
+      first = runner.needs(first)
+    frames = stream.background(self._decoded(first), self._size)
+    self._stack.callback(frames.close)  # before the inputs are
+    if options.mask:
+      frames = edits.masked(frames, options.mask)
+    for step in self._steps:
+      if isinstance(step, stream.Runner):
+        frames = step(frames, needs.pop())
+      else:
+        frames = step.frames(frames)
+    if options.speed != 1:
+      frames = edits.faster(frames, self._speed)
+    if options.fps:
+      frames = edits.at_rate(frames, self._fps)
+    if options.compare:
+      frames = edits.compared(frames, options.compare)
+    return stream.background(edits.finished(frames), self._size, self._drain)
+
+  def _decoded(self, skip: int) -> Iterator[stream.Frame]:
+    """Frames of all inputs, one after the other."""
+    for source, streams in zip(self.sources, self._copies):
+      index = {s.index: c.index for s, c in zip(streams, self._copies[0])}
+      take = lambda packet, index=index: self._take(
+        index[packet.stream.index], packet
+      )
+      yield from source.frames(
+        self._clock(source),
+        pixels=self._pixels,
+        cuts=any(runner.temporal for runner in self.runners),
+        skip=skip,
+        others=streams,
+        take=take,
+      )
+      skip = 0 if len(self.sources) > 1 else skip
+      self._shifts.append(source.end)
+
+  def _clock(self, source: transcode.Source) -> transcode.Clock:
+    """The clock of an input; with several, the next begins where one ends."""
+    shift = None
+    if len(self.sources) > 1:
+      shift = self._shifts[self.sources.index(source)]
+    return source.clock(self.options.start, self.options.end, shift)
+
+  def _take(self, index: int, packet: Any) -> None:
+    """In the decoder's thread: keeps a packet for the writer's."""
+    self._packets.append((index, packet))
+    # A long tail of sound shall not pile up.
+    while self._sink is not None and len(self._packets) > 4096:
+      time.sleep(0.01)
+
+  def _drain(self) -> None:
+    """Writes the packets that wait."""
+    while self._sink is not None and self._packets:
+      index, packet = self._packets.popleft()
+      self._sink.append(packet, index)
+
+  def _open(self, path, frame, copy=()) -> transcode.Sink:
+    return transcode.Sink(
+      path,
+      self.encoding,
+      self.source,
+      frame,
+      name=self.out,
+      time_base=self.time_base,
+      rate=self._fps,
+      copy=copy,
+      shift=-fractions.Fraction(self.options.start).limit_denominator(10**6),
+      tell=self._tell,
+    )
+
+  def _wrote(self) -> None:
+    self.summary.frames += 1
+    self.summary.marks.append(time.perf_counter())
+    del self.summary.marks[:-1000]
+    self._progress(self.summary.frames, self.total)
+
+  def at_once(self) -> None:
+    """Writes the output in one go."""
+    live = {"-": "pipe:1"}.get(self.out, self.out)
+    place = contextlib.nullcontext(live)
+    if not transcode.is_live(self.out):
+      place = write.Replacing(self.out)
+    with place as path, contextlib.closing(self._frames()) as frames:
+      try:
+        try:
+          for frame in frames:
+            if self._sink is None:
+              self._sink = self._open(path, frame, self._copies[0])
+            self._drain()
+            self._sink.write(frame)
+            self._wrote()
+            if self.summary.frames == self.limit:
+              break
+        except KeyboardInterrupt:
+          if not self.source.live or self._sink is None:
+            raise  # else it is how a recording ends
+        self._drain()
+        self._sink.close()
+      except BaseException:
+        if self._sink is not None:
+          self._sink.abandon()
+        raise
+      finally:
+        self._sink = None
+
+  # ---- in segments
+
+  def in_segments(self) -> None:
+    """Writes closed segments, then joins them; goes on where it stopped."""
+    parts = pathlib.Path(f"{self.out}.parts")
+    parts.mkdir(exist_ok=True)
+    state = self._state(parts)
+    if self.source.alpha and self.encoding.encoder().startswith("libvpx"):
+      raise read.VideoError(
+        "--resume: segments do not hold the transparency of VP8 and VP9; use"
+        " --codec ffv1 in .mkv, or leave --resume out"
+      )
+    if state["ended"] is None:
+      self._encode(parts, state)
+    self._join(parts, state)
+    shutil.rmtree(parts)
+
+  def _state(self, parts: pathlib.Path) -> dict[str, Any]:
+    """What exists already."""
+    options = dataclasses.asdict(self.options) | {"resume": True, "memory": 0}
+    files = [os.path.abspath(s.path) for s in self.sources]
+    stats = [os.stat(file) for file in files]
+    stages = re.sub(" at 0x[0-9a-f]+", "", repr(
+      [getattr(s, "stage", s) for s in self._steps]))  # fmt: skip
+    settings = repr([
+      stages, sorted(options.items()), files,
+      [(s.st_size, s.st_mtime_ns) for s in stats],
+    ])  # fmt: skip
+    settings = hashlib.sha256(settings.encode()).hexdigest()
+    try:
+      state = json.loads((parts / "manifest.json").read_text())
+    except FileNotFoundError:
+      state = {"settings": settings, "frames": [], "ended": None}
+    except (OSError, ValueError) as error:
+      raise read.VideoError(f"{parts}: cannot be read ({error})") from None
+    if state["settings"] != settings:
+      raise read.VideoError(
+        f"{parts}: was made from another input or with other options; give the"
+        " same ones, or delete this folder to start anew"
+      )
+    if state["frames"]:
+      self._tell(f"{self.out}: goes on at frame {sum(state['frames'])}")
+    return state
+
+  def _encode(self, parts: pathlib.Path, state: dict[str, Any]) -> None:
+    """Makes the segments that are missing."""
+    skip = sum(state["frames"])
+    for runner, tile in zip(self.runners, state.get("tiles", ())):
+      runner.tile = tile
+    with contextlib.closing(self._frames(skip)) as frames:
+      frames = itertools.islice(frames, skip, None)
+      for segment in itertools.count(len(state["frames"])):
+        piece = itertools.islice(frames, SEGMENT)
+        frame = next(piece, None)
+        if frame is None:
+          break
+        self.summary.frames = sum(state["frames"])
+        sink = self._open(io.BytesIO(), frame)
+        temporary = parts / "unfinished"
+        with _writing(temporary) as file:
+          for each in itertools.chain([frame], piece):
+            _save(file, sink.encode(each))
+            self._wrote()
+          _save(file, sink.encode(None))
+        sink.abandon()
+        os.replace(temporary, parts / f"{segment:06d}")
+        done = self.summary.frames - sum(state["frames"])
+        state |= {
+          "frames": [*state["frames"], done],
+          "tiles": [runner.tile for runner in self.runners],
+          "shape": None if frame.image is None else frame.image.shape,
+          "deep": frame.image is not None and frame.image.dtype == np.uint16,
+          "alpha": frame.alpha is not None,
+        }
+        self._note(parts, state)
+    state["ended"] = [str(shift) for shift in self._shifts]
+    self._note(parts, state)
+
+  def _note(self, parts: pathlib.Path, state: dict[str, Any]) -> None:
+    with _writing(parts / "manifest.tmp") as file:
+      file.write(json.dumps(state).encode())
+    os.replace(parts / "manifest.tmp", parts / "manifest.json")
+
+  def _join(self, parts: pathlib.Path, state: dict[str, Any]) -> None:
+    """Puts segments and the copied streams together."""
+    self.summary.frames = sum(state["frames"])
+    self._shifts = [fractions.Fraction(shift) for shift in state["ended"]]
+    frame = stream.Frame(time=0, duration=0)
+    if state["shape"] is not None:
+      kind = np.uint16 if state["deep"] else np.uint8
+      frame.image = np.zeros(state["shape"], kind)
+      frame.alpha = frame.image[..., 0] if state["alpha"] else None
+
+    def pictures():
+      for segment in range(len(state["frames"])):
+        for packet in _load(parts / f"{segment:06d}", self.time_base):
+          yield packet.dts * self.time_base, None, packet
+
+    def others():
+      for name, streams in zip(self.sources, self._copies):
+        source = transcode.Source(name.path)
+        with contextlib.closing(source):
+          same = [source.reader.container.streams[s.index] for s in streams]
+          index = {s.index: c.index for s, c in zip(streams, self._copies[0])}
+          for packet in source.packets(self._clock(name), same):
+            time = transcode.seconds(packet.dts, packet.time_base)
+            yield time, index[packet.stream.index], packet
+
+    with write.Replacing(self.out) as path:
+      sink = self._open(path, frame, self._copies[0])
+      try:
+        both = heapq.merge(pictures(), others(), key=lambda item: item[0])
+        for _, index, packet in both:
+          sink.append(packet, index)
+        sink.close()
+      except BaseException:
+        sink.abandon()
+        raise
+
+
+@contextlib.contextmanager
+def _writing(path: pathlib.Path) -> Iterator[Any]:
+  """A file that is on the disk, and not only on its way, afterwards."""
+  try:
+    with open(path, "wb") as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+  except OSError as error:
+    raise read.VideoError(
+      f"{path}: cannot be written ({read.reason(error)})"
+    ) from None
+
+
+def _save(file: Any, packets: Iterable[Any]) -> None:
+  for p in packets:
+    data = bytes(p)
+    file.write(
+      _PACKET.pack(p.pts, p.dts, p.duration or 0, p.is_keyframe, len(data))
+    )
+    file.write(data)
+
+
+def _load(path: pathlib.Path, base: fractions.Fraction) -> Iterator[Any]:
+  with open(path, "rb") as file:
+    while head := file.read(_PACKET.size):
+      pts, dts, duration, key, size = _PACKET.unpack(head)
+      packet = av.Packet(file.read(size))
+      packet.pts, packet.dts, packet.duration = pts, dts, duration
+      packet.time_base, packet.is_keyframe = base, key
+      yield packet
+
+
+def container(out: str, wanted: str | None = None) -> str:
+  """The muxer of an output, by option or by its name.
+
+  Raises:
+    read.VideoError: neither says.
+  """
+  if wanted:
+    return transcode.FORMATS.get(f".{wanted.lower()}", wanted)
+  if out == "-":
+    return "matroska"
+  if "://" in out:
+    return {"rtmp": "flv"}.get(out.split(":")[0], "mpegts")
+  suffix = os.path.splitext(out)[1].lower()
+  if suffix not in transcode.FORMATS:
+    raise read.VideoError(
+      f"{out}: the suffix {suffix!r} is none of"
+      f" {', '.join(transcode.FORMATS)}; name the output so, or give --format"
+    )
+  return transcode.FORMATS[suffix]
+
+
+def _same(first, other, copy) -> list[Any]:
+  """The other input's streams that continue those of the first.
+
+  Raises:
+    read.VideoError: they are of another kind.
+  """
+  size = lambda s: (s.reader.info.width, s.reader.info.height)
+  if size(first) != size(other):
+    raise read.VideoError(
+      "--concat: {}x{} of {} and {}x{} of {} do not go together".format(
+        *size(first), first.path, *size(other), other.path
+      )
+    )
+
+  def kind(s):
+    codec = s.codec_context
+    about = [s.type, codec and codec.name]
+    if s.type == "audio":
+      about += [codec.sample_rate, codec.layout.name]
+    return about
+
+  out = []
+  for old in copy:
+    rank = [s for s in first.others if s.type == old.type].index(old)
+    like = [s for s in other.others if s.type == old.type]
+    if rank >= len(like) or kind(like[rank]) != kind(old):
+      raise read.VideoError(
+        f"--concat: {other.path} has no stream like {kind(old)} of"
+        f" {first.path}, so it cannot be copied; leave the sound out with"
+        " --no-audio"
+      )
+    out.append(like[rank])
+  return out
+
+
+def _free_memory() -> int:
+  """Bytes that a stage's windows may be planned in."""
+  try:
+    if "jax" in sys.modules:
+      stats = sys.modules["jax"].local_devices()[0].memory_stats()
+      if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  except (AttributeError, OSError, ValueError, RuntimeError):
+    return 2**32

@@ -1,0 +1,369 @@
+"""Frames of a file or a camera through stages, with constant memory.
+
+  decode  ->  bounded queue  ->  stages  ->  bounded queue  ->  encode
+                                                  copied packets  ->
+
+A *stage* is what a network, or anything else, does to a piece of video. It says
+how far it looks (`halo`), and is only ever shown windows: a few frames of a few
+pixels. Of each window the part is kept that saw all that it can see, so that
+the result is that of the whole video at once, by construction:
+
+  * windows of one stage have one size (it compiles once). At the borders of the
+    frame, and at the ends of a shot, they move inwards instead of shrinking: a
+    border that a stage sees is always a real one.
+  * the context in time never crosses a scene cut.
+  * frames whose sides are no multiples of `align` are padded by repetition.
+
+A chain of stages needs no halo of its own: each stage has its own windows.
+"""
+
+import collections
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+import dataclasses
+import fractions
+import itertools
+import queue
+import threading
+from typing import Any
+from typing import Protocol
+
+import numpy as np
+
+from vidgan_jax.video import read
+
+_BYTES = 512  # of a stage's working memory, an input pixel and frame
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Frame:
+  """One frame on its way.
+
+  Attributes:
+    time: seconds, exact.
+    duration: seconds that it is shown.
+    shot: frames of one number belong together.
+    picture: as decoded, while the result has its size and place: what is
+      written when there is no image, or where a stage left it as it was.
+    image: (H, W, 3) uint8 or uint16 RGB, upright; None where nothing looks at
+      pixels, and for frames whose result exists already.
+    alpha: (H, W), like the image, or None.
+    base: the image that came in.
+    mask: (H, W) bool, True where unknown, or None.
+  """
+
+  time: fractions.Fraction
+  duration: fractions.Fraction
+  shot: int = 0
+  picture: Any = None
+  image: np.ndarray | None = None
+  alpha: np.ndarray | None = None
+  base: np.ndarray | None = None
+  mask: np.ndarray | None = None
+
+
+class Stage(Protocol):
+  """What is done to frames.
+
+  Attributes:
+    name: for messages.
+    scale: side of the result / side of the input.
+    rate: frames of the result are (T - 1) * rate + 1.
+    halo: (pixels, frames before, frames after) that a pixel of the result looks
+      at. With a rate, frames between i and i+1 look at i - before to i + after.
+    align: input pixels, of which offsets and sizes of windows are multiples.
+    look: optional: (T, h, w, 3) whole frames -> the stage to use for windows
+      of these frames, which knows what no window shows.
+    cost: optional: bytes of working memory an input pixel and frame.
+  """
+
+  name: str
+  scale: int
+  rate: int
+  halo: tuple[int, int, int]
+  align: int
+
+  def __call__(
+    self, video: np.ndarray, times: np.ndarray, mask: np.ndarray | None
+  ) -> np.ndarray:
+    """(T, h, w, 3) float32 in [-1, 1] -> (T', H, W, 3).
+
+    Args:
+      video: a window.
+      times: (T,) seconds from the first frame of the shot.
+      mask: (T, h, w, 1) float32, 1 where unknown, or None.
+    """
+
+
+# ------------------------------------------------------------------ threads
+
+
+def background(
+  items: Iterable[Any], size: int, idle: Callable[[], None] = lambda: None
+) -> Iterator[Any]:
+  """Runs an iterator in a thread of its own, at most `size` items ahead.
+
+  Args:
+    items: what to iterate over; an exception of it is raised here.
+    size: of the queue.
+    idle: is called now and then while there is nothing.
+  """
+  box, stop = queue.Queue(size), threading.Event()
+
+  def put(*item) -> bool:
+    while not stop.is_set():
+      try:
+        box.put(item, timeout=0.1)
+        return True
+      except queue.Full:
+        pass
+    return False
+
+  def work():
+    iterator, error = iter(items), None
+    try:
+      for item in iterator:
+        if not put(item, None, False):
+          break
+    except BaseException as e:
+      error = e
+    finally:
+      if hasattr(iterator, "close"):
+        iterator.close()
+    put(None, error, True)
+
+  thread = threading.Thread(target=work, daemon=True)
+  thread.start()
+  try:
+    while True:
+      try:
+        item, error, end = box.get(timeout=0.1)
+      except queue.Empty:
+        idle()
+        continue
+      if error is not None:
+        raise error
+      if end:
+        return
+      yield item
+  finally:
+    stop.set()
+    thread.join(timeout=15)  # a camera may never answer
+
+
+# ------------------------------------------------------------------ windows
+
+
+def spans(size: int, window: int, halo: int) -> Iterator[tuple[int, int, int]]:
+  """Covers a line: yields (start of the window, kept from, kept to).
+
+  All windows are min(window, size) long and lie inside; every kept place has
+  `halo` places of context on both sides, or the end of the line.
+  """
+  low = 0
+  while low < size:
+    start = max(0, min(low - halo, size - window))
+    end = min(start + window, size)
+    high = size if end == size else end - halo
+    yield start, low, high
+    low = high
+
+
+class Runner:
+  """Runs one stage over a stream of frames.
+
+  Attributes:
+    tile: side of the kept part of a window in input pixels; chosen from
+      `memory` at the first frame when 0, halved when memory runs out.
+    window: frames that the stage sees at a time.
+  """
+
+  def __init__(
+    self,
+    stage: Stage,
+    *,
+    tile: int = 0,
+    chunk: int = 0,
+    memory: int = 2**30,
+    deep: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
+  ):
+    """Plans the windows.
+
+    Args:
+      stage: what to run.
+      tile: input pixels, 0 = as large as `memory` allows.
+      chunk: frames whose result is kept of each window, 0 = 8, or more when
+        the stage looks far.
+      memory: bytes that a window may take.
+      deep: the result has 16 bits whatever came in.
+      tell: takes a line for the user.
+    """
+    self.stage, self.tile, self._memory = stage, tile, memory
+    pixels, self._before, self._after = stage.halo
+    if stage.rate > 1:
+      self._after = max(self._after, 1)
+    around = self._before + self._after
+    self.window = (chunk or max(8, 2 * around)) + around
+    self._halo = -(-pixels // stage.align) * stage.align
+    self._deep = deep
+    self._tell = tell
+
+  @property
+  def temporal(self) -> bool:
+    """Whether scene cuts matter."""
+    return self._before + self._after > 0
+
+  def needs(self, skip: int) -> int:
+    """Input frames that may be missing when the first `skip` results are."""
+    return max(0, skip // self.stage.rate - self.window)
+
+  def __call__(self, frames: Iterable[Frame], skip: int = 0) -> Iterator[Frame]:
+    """Yields the results; of the first `skip` the image may be None."""
+    rate, count, last = self.stage.rate, 0, None
+    # Those held across the cut before may not be counted yet.
+    done = lambda ahead: count + ahead + rate - 1 <= skip
+    for _, shot in itertools.groupby(frames, key=lambda frame: frame.shot):
+      held = last
+      for frame in self._shot(shot, done):
+        if held is not None:  # nothing is made up across a cut
+          count += rate - 1
+          yield from between(held, frame, [held] * (rate - 1))
+          held = None
+        count += 1
+        last = frame if rate > 1 else None
+        yield frame
+
+  def _shot(
+    self, frames: Iterable[Frame], done: Callable[[int], bool]
+  ) -> Iterator[Frame]:
+    """Results of one shot, window by window."""
+    buffer, first = collections.deque(maxlen=self.window), None
+    seen = kept = 0
+    for frame in frames:
+      first = frame.time if first is None else first
+      buffer.append(frame)
+      seen += 1
+      if seen == max(0, kept - self._before) + self.window:
+        start, end = seen - len(buffer), seen - self._after
+        yield from self._results(list(buffer), kept - start, end - start, first,
+                                 done)  # fmt: skip
+        kept = end
+    if kept < seen:
+      start = seen - len(buffer)
+      yield from self._results(list(buffer), kept - start, seen - start, first,
+                               done)  # fmt: skip
+
+  def _results(self, frames, low, high, first, done) -> Iterator[Frame]:
+    """Results of frames[low:high], and those between them and the next."""
+    rate, scale = self.stage.rate, self.stage.scale
+    total = (high - low) * rate - (rate - 1) * (high == len(frames))
+    images = [None] * total
+    if not done(total):
+      images = self._images(frames, low * rate, total, first)
+    grow = lambda x: x if x is None else x.repeat(scale, 0).repeat(scale, 1)
+    for i in range(low, high):
+      frame = frames[i]
+      mine = images[(i - low) * rate : (i - low + 1) * rate]
+      new = dataclasses.replace(frame, image=mine[0], mask=grow(frame.mask))
+      if scale > 1 or rate > 1:
+        new.picture = None
+      yield new
+      if len(mine) > 1:
+        copies = [dataclasses.replace(new, image=image) for image in mine[1:]]
+        yield from between(new, frames[i + 1], copies)
+
+  def _images(self, frames, start, count, first) -> np.ndarray:
+    """(count, H, W, 3) results from number `start` of this window on."""
+    height, width = frames[0].image.shape[:2]
+    if not self.tile:
+      cost = getattr(self.stage, "cost", _BYTES) * self.window
+      side = int((self._memory / cost) ** 0.5) - 2 * self._halo
+      self.tile = max(64, side // 32 * 32)
+    while True:
+      try:
+        return self._tiles(frames, start, count, first, height, width)
+      except Exception as error:
+        small = self.tile // 2
+        if not _out_of_memory(error):
+          raise
+        self.tile = min(small, max(height, width) // 2)
+        if self.tile < 16:
+          raise read.VideoError(
+            f"{self.stage.name}: memory does not suffice for a tile of 16"
+            f" pixels and {self.window} frames; give --chunk 1"
+          ) from error
+      # Outside the handler, which keeps the failed arrays alive.
+      self._tell(f"{self.stage.name}: out of memory, tiles of {self.tile}")
+
+  def _tiles(self, frames, start, count, first, height, width) -> np.ndarray:
+    stage, halo, align = self.stage, self._halo, self.stage.align
+    up = lambda size: -(-size // align) * align
+    window = up(self.tile + 2 * halo)
+    s = stage.scale
+    kind = np.uint16 if self._deep else frames[0].image.dtype
+    out = np.empty((count, height * s, width * s, 3), kind)
+    times = np.array([float(f.time - first) for f in frames])
+    if hasattr(stage, "look"):
+      stage = stage.look(to_float(np.stack([f.image for f in frames])))
+    for y, y0, y1 in spans(up(height), window, halo):
+      for x, x0, x1 in spans(up(width), window, halo):
+        cut = lambda a, y=y, x=x: _padded(
+          a, y, x, min(window, up(height)), min(window, up(width))
+        )
+        video = to_float(np.stack([cut(f.image) for f in frames]))
+        mask = None
+        if frames[0].mask is not None:
+          mask = np.stack([cut(f.mask) for f in frames])[..., None]
+          mask = mask.astype(np.float32)
+        got = np.asarray(stage(video, times, mask), np.float32)
+        got = got[start : start + count]
+        y1, x1 = min(y1, height), min(x1, width)
+        out[:, y0 * s : y1 * s, x0 * s : x1 * s] = to_integer(
+          got[:, (y0 - y) * s : (y1 - y) * s, (x0 - x) * s : (x1 - x) * s],
+          kind,
+        )
+    return out
+
+
+def between(frame: Frame, after: Frame, copies: list[Frame]) -> Iterator[Frame]:
+  """Gives copies times between two frames, and shares out the duration."""
+  step = (after.time - frame.time) / (len(copies) + 1)
+  frame.duration = step
+  for k, copy in enumerate(copies, 1):
+    yield dataclasses.replace(
+      copy, time=frame.time + k * step, duration=step, picture=None
+    )
+
+
+def _padded(a: np.ndarray, y: int, x: int, height: int, width: int):
+  """a[y:y+height, x:x+width], repeating the last row and column."""
+  a = a[y : y + height, x : x + width]
+  rows, columns = height - a.shape[0], width - a.shape[1]
+  if not rows and not columns:
+    return a
+  return np.pad(a, ((0, rows), (0, columns)) + ((0, 0),) * (a.ndim - 2), "edge")
+
+
+def _out_of_memory(error: BaseException) -> bool:
+  return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def to_float(image: np.ndarray) -> np.ndarray:
+  """uint8 or uint16 -> float32 in [-1, 1]."""
+  out = image.astype(np.float32)
+  out *= 2 / np.iinfo(image.dtype).max
+  out -= 1
+  return out
+
+
+def to_integer(video: np.ndarray, kind: Any) -> np.ndarray:
+  """float32 in [-1, 1] -> the nearest of uint8 or uint16; clips."""
+  most = np.iinfo(kind).max
+  out = video * np.float32(most / 2)
+  out += np.float32(most / 2 + 0.5)
+  # These, unlike clip, make black of NaN.
+  np.fmax(out, 0, out=out)
+  np.fmin(out, most, out=out)
+  return out.astype(kind)

@@ -1,0 +1,68 @@
+"""Trained weights that come with the package, one file and one card each.
+
+NAME.safetensors holds the averaged generator in bfloat16, and as its metadata
+what `vidgan train` wrote beside it: config, classes, times. NAME.md, the model
+card, says what it was trained on, for how long, its figures and its limits.
+
+  python -m vidgan_jax.zoo WORKDIR NAME     makes NAME.safetensors of a run
+"""
+
+import json
+import pathlib
+import sys
+
+from flax import traverse_util
+import jax.numpy as jnp
+import safetensors
+from safetensors import flax as safetensors_flax
+
+from vidgan_jax import config as config_lib
+from vidgan_jax import generate
+
+FOLDER = pathlib.Path(__file__).parent
+
+
+def names() -> list[str]:
+  """What there is."""
+  return sorted(p.stem for p in FOLDER.glob("*.safetensors"))
+
+
+def load(name: str) -> generate.Model:
+  """Loads shipped weights.
+
+  Args:
+    name: one of `names()`, or the path of such a file.
+
+  Raises:
+    ConfigError: there is no such file.
+  """
+  path = pathlib.Path(name)
+  if path.suffix != ".safetensors":
+    config_lib.check_name(name, names(), "the name of the weights")
+    path = FOLDER / f"{name}.safetensors"
+  with safetensors.safe_open(path, framework="numpy") as file:
+    facts = json.loads(file.metadata()["facts"])
+  flat = {
+    key: value.astype(jnp.float32)
+    for key, value in safetensors_flax.load_file(path).items()
+  }
+  return generate.build(traverse_util.unflatten_dict(flat, sep="/"), facts)
+
+
+def export(workdir: str, path: pathlib.Path) -> None:
+  """Writes the newest averaged generator of a run to a file."""
+  from vidgan_jax import checkpoint
+
+  saved = checkpoint.restore_params(workdir)
+  flat = {
+    name: value.astype(jnp.bfloat16)
+    for name, value in traverse_util.flatten_dict(saved.params, sep="/").items()
+  }
+  facts = saved.metadata | {"step": saved.step}
+  part = path.with_name(f".{path.name}.part")
+  safetensors_flax.save_file(flat, part, metadata={"facts": json.dumps(facts)})
+  part.replace(path)
+
+
+if __name__ == "__main__":
+  export(sys.argv[1], FOLDER / f"{sys.argv[2]}.safetensors")
