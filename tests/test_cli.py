@@ -26,6 +26,11 @@ OPTIONS = {
     "--speed --label --truncation --vary --interpolate --grid --strip --scale "
     ".mp4 .gif .webp .png"
   ),
+  "process": (
+    "SPEC IN OUT --codec --crf --preset --pix-fmt --format --no-audio --start "
+    "--end --trim --concat --crop --fps --speed --mask --strength --compare "
+    "--tile --chunk --memory --resume --probe"
+  ),
 }
 
 

@@ -171,7 +171,7 @@ def _train(root, workdir, *flags):
 
 
 def test_examples_train(extended, tmp_path):
-  assert len(EXAMPLES) == 7
+  assert len(EXAMPLES) == 6
   workdir = _train(
     extended,
     tmp_path / "run",

@@ -785,6 +785,7 @@ def _is_open(path: str) -> bool:
       "task.options.",
       "model.generator.",
       "model.discriminator.",
+      "reconstruction.",
       "evals.",
     )
   )
