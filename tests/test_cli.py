@@ -117,6 +117,7 @@ def test_unknown_options(verb, tmp_path, capsys):
     "train": ["--config", "c", "--workdir", str(tmp_path / "w")],
     "evaluate": ["w"],
     "generate": ["w", "--out", "a.mp4"],
+    "process": ["identity", "a.mp4", "b.mp4"],
   }[verb]
   with pytest.raises(SystemExit) as stop:
     cli.main([verb, *required, "--nonsense=3"])
