@@ -1,4 +1,4 @@
-"""Eight ways to repair, improve and complete real footage; one trunk for all.
+"""Nine ways to repair, improve and complete real footage; one trunk for all.
 
 Data: any folder of good videos, as small as they are to be trained on.
 
@@ -34,7 +34,7 @@ TASKS = {
 
 
 def get_config(arg=""):
-  """Five frames of 64 pixels; batches of eight."""
+  """Five frames of 64 pixels; batches of four."""
   arg = config_lib.parse_arg(
     arg,
     task="denoise",
@@ -47,7 +47,7 @@ def get_config(arg=""):
   config_lib.check_name(arg.task, TASKS, "the argument task")
   config = config_lib.default()
   config.total = arg.total
-  config.batch = 8
+  config.batch = 4
 
   if arg.data == "sprites":
     config.data.name = "sprites"

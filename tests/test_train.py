@@ -149,22 +149,25 @@ def _wait_for_step(workdir, process, step):
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number):
   one, two = tmp_path / "one", tmp_path / "two"
   flags = (
-    "total=600steps",
+    "total=2000steps",
+    "model.generator.widths=(32,)",
+    "model.discriminator.widths=(32,)",
     "optim.g.schedule=cosine",
     "cadence.save=0steps",
-    "cadence.log=1steps",
+    "cadence.log=20steps",
+    "cadence.sample=0steps",
   )
   process = _spawn(two, *flags)
-  _wait_for_step(two, process, 5)
+  _wait_for_step(two, process, 100)
   process.send_signal(number)
   text, _ = process.communicate(timeout=120)
   assert process.returncode == 130, text
   assert "the same command goes on" in text
   done = [int(p.name) for p in (two / "checkpoints").iterdir()]
-  assert len(done) == 1 and 0 < done[0] < 600
+  assert len(done) == 1 and 0 < done[0] < 2000
   for workdir in (one, two):
     assert train.train(_config(*flags), workdir)
-  _same(_leaves(one, 600), _leaves(two, 600))
+  _same(_leaves(one, 2000), _leaves(two, 2000))
 
 
 def test_kill_and_go_on(straight, tmp_path):

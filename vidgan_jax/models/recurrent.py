@@ -21,20 +21,12 @@ from vidgan_jax.models import bases
 from vidgan_jax.models import layers
 from vidgan_jax.models import trunk
 
-
-def _variant(width, blocks, d_width):
-  return {
-    "generator": {"width": width, "blocks": blocks},
-    "discriminator": {"width": d_width},
-  }
-
-
 VARIANTS = {
-  "XS": _variant(32, 4, 24),  # 0.1 M parameters
-  "S": _variant(48, 4, 32),  # 0.2 M
-  "M": _variant(64, 6, 32),  # 0.5 M
-  "L": _variant(96, 10, 48),  # 1.8 M
-  "XL": _variant(128, 16, 64),  # 5 M
+  "XS": trunk.variant(32, 4, 24),  # 0.1 M parameters
+  "S": trunk.variant(48, 4, 32),  # 0.2 M
+  "M": trunk.variant(64, 6, 32),  # 0.5 M
+  "L": trunk.variant(96, 10, 48),  # 1.8 M
+  "XL": trunk.variant(128, 16, 64),  # 5 M
 }
 
 Discriminator = trunk.Discriminator

@@ -22,7 +22,8 @@ from vidgan_jax.models import layers
 from vidgan_jax.models import patch as patch_lib
 
 
-def _variant(width, blocks, d_width):
+def variant(width: int, blocks: int, d_width: int) -> dict:
+  """An entry of `VARIANTS`."""
   return {
     "generator": {"width": width, "blocks": blocks},
     "discriminator": {"width": d_width},
@@ -31,12 +32,12 @@ def _variant(width, blocks, d_width):
 
 # A gradient of "S" on 8 clips of 5 x 48 x 48 is half a second of one CPU core.
 VARIANTS = {
-  "XS": _variant(32, 4, 24),  # 0.1 M parameters
-  "S": _variant(48, 4, 32),  # 0.2 M
-  "M": _variant(64, 5, 32),  # 0.5 M
-  "L": _variant(96, 6, 48),  # 1.2 M
-  "XL": _variant(128, 10, 64),  # 3.5 M
-  "XXL": _variant(256, 14, 64),  # 20 M
+  "XS": variant(32, 4, 24),  # 0.1 M parameters
+  "S": variant(48, 4, 32),  # 0.2 M
+  "M": variant(64, 5, 32),  # 0.5 M
+  "L": variant(96, 6, 48),  # 1.2 M
+  "XL": variant(128, 10, 64),  # 3.5 M
+  "XXL": variant(256, 14, 64),  # 20 M
 }
 
 # Brightness of R, G, B (ITU-R BT.709).
