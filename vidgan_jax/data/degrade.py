@@ -143,9 +143,10 @@ def jpeg(video: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
   return tf.ensure_shape(from_bytes(out), video.shape)
 
 
-# codec -> encoder, its options. One thread: the same bytes each time.
+# codec -> encoder, its options. One thread, and no `mbtree`, which reads memory
+# that it never wrote for frames of some sizes: the same bytes each time.
 _CODECS = {
-  "h264": ("libx264", {"preset": "veryfast"}),
+  "h264": ("libx264", {"preset": "veryfast", "mbtree": "0"}),
   "hevc": (
     "libx265",
     {
