@@ -9,7 +9,6 @@ card, says what it was trained on, for how long, its figures and its limits.
 
 import json
 import pathlib
-import sys
 
 from flax import traverse_util
 import jax.numpy as jnp
@@ -58,11 +57,12 @@ def export(workdir: str, path: pathlib.Path) -> None:
     name: value.astype(jnp.bfloat16)
     for name, value in traverse_util.flatten_dict(saved.params, sep="/").items()
   }
-  facts = saved.metadata | {"step": saved.step}
+  config = config_lib.from_json(saved.metadata["config"])
+  config.data.options = {}  # Where the data lay is nobody's business.
+  facts = saved.metadata | {
+    "step": saved.step,
+    "config": config_lib.to_json(config),
+  }
   part = path.with_name(f".{path.name}.part")
   safetensors_flax.save_file(flat, part, metadata={"facts": json.dumps(facts)})
   part.replace(path)
-
-
-if __name__ == "__main__":
-  export(sys.argv[1], FOLDER / f"{sys.argv[2]}.safetensors")
