@@ -135,6 +135,21 @@ def preview(batch: Mapping[str, Any], fake: Any) -> dict[str, Any]:
   return {"given": given, "fake": fake, "real": real}
 
 
+def hide(video: Any, mask: Any) -> dict[str, Any]:
+  """`given` of a clip that is unknown where the mask is 1."""
+  return {"video": video * (1 - mask), "mask": mask}
+
+
+def hidden(example: Mapping[str, Any], mask: Any) -> dict[str, Any]:
+  """What `prepare` returns where the hidden part alone counts."""
+  return {
+    "given": hide(example["video"], mask),
+    "target": example["video"],
+    "times": example["times"],
+    "weight": mask,
+  }
+
+
 def gray(video: Any) -> Any:
   """The luma in all three channels, of an array of any library."""
   luma = sum(video[..., i : i + 1] * w for i, w in enumerate(LUMA))

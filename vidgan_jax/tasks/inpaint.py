@@ -40,12 +40,7 @@ def make(holes: Mapping[str, float] | None = None) -> tasks.Task:
     ]
     mask = tf.switch_case(degrade.choose(a, [*weights.values()]), kinds)
     mask.set_shape([*shape, 1])
-    return {
-      "given": given(video, None, mask),
-      "target": video,
-      "times": example["times"],
-      "weight": mask,
-    }
+    return tasks.hidden(example, mask)
 
   baselines = {
     "telea": classical.telea(tune=(1, 2, 3)),
@@ -65,5 +60,4 @@ def make(holes: Mapping[str, float] | None = None) -> tasks.Task:
 def given(video: Any, times: Any, mask: Any = None) -> dict[str, Any]:
   """What the model sees; without a mask there is nothing to fill."""
   del times
-  mask = 0 * video[..., :1] if mask is None else mask
-  return {"video": video * (1 - mask), "mask": mask}
+  return tasks.hide(video, 0 * video[..., :1] if mask is None else mask)

@@ -44,12 +44,7 @@ def make(rate: int = 2, arbitrary: bool = False) -> tasks.Task:
       lost = 1 - tf.reduce_max(tf.one_hot(known, t), 0)
     lost = lost * (np.arange(t) < t - 1)  # The last frame is known.
     mask = 0 * video[..., :1] + lost[:, None, None, None]
-    return {
-      "given": {"video": video * (1 - mask), "mask": mask},
-      "target": video,
-      "times": example["times"],
-      "weight": mask,
-    }
+    return tasks.hidden(example, mask)
 
   def given(
     video: np.ndarray, times: np.ndarray, mask: np.ndarray | None = None

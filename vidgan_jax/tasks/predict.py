@@ -39,12 +39,7 @@ def make(known: int = 4) -> tasks.Task:
       )
     lost = (np.arange(video.shape[0]) >= known).astype(np.float32)
     mask = 0 * video[..., :1] + lost[:, None, None, None]
-    return {
-      "given": {"video": video * (1 - mask), "mask": mask},
-      "target": video,
-      "times": example["times"],
-      "weight": mask,
-    }
+    return tasks.hidden(example, mask)
 
   def given(
     video: np.ndarray, times: np.ndarray, mask: np.ndarray | None = None
@@ -53,7 +48,7 @@ def make(known: int = 4) -> tasks.Task:
     if mask is None:
       out = prepare({"video": video, "times": times}, None)
       return out["given"]
-    return {"video": video * (1 - mask), "mask": mask}
+    return tasks.hide(video, mask)
 
   return tasks.Task(
     prepare=prepare,
