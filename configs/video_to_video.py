@@ -27,8 +27,8 @@ TASKS = {
   "inpaint": dict(base="fill", compose=True),
   "colorize": dict(keep_luma=True, vector_dim=48),
   "enhance": dict(vector_dim=48),
-  "interpolate": dict(base="temporal", compose=True, width=64),
-  "predict": dict(base="hold", compose=True, width=64, noise_dim=16),
+  "interpolate": dict(base="temporal", compose=True, motion=8.0),
+  "predict": dict(base="hold", compose=True, motion=8.0, noise_dim=16),
   "restore": dict(),
 }
 

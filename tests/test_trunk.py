@@ -17,7 +17,8 @@ KINDS = {
   "still": dict(temporal="none", patch=4, width=8),
   "super_resolve": dict(base="lanczos", scale=2, patch=1),
   "interpolate": dict(base="temporal", compose=True),
-  "predict": dict(base="hold", temporal="causal", noise_dim=3),
+  "move": dict(base="temporal", compose=True, motion=12.5),
+  "predict": dict(base="hold", temporal="causal", noise_dim=3, motion=2.5),
   "colorize": dict(keep_luma=True),
 }
 
@@ -35,7 +36,8 @@ def _make(kind, t=T, h=H, w=W):
   given = {"video": uniform(2, t, h, w, 3)}
   if kind != "super_resolve":
     given["mask"] = mask
-    given["video"] *= 1 - mask if kind in ("interpolate", "predict") else 1
+    hidden = kind in ("interpolate", "move", "predict")
+    given["video"] *= 1 - mask if hidden else 1
   if g.vector_dim:
     given["vector"] = uniform(2, t, g.vector_dim)
   z = {k: uniform(2, *s) for k, s in g.noise_spec(1.0).items()}
@@ -212,6 +214,7 @@ def test_sizes():
     (dict(compose=True), "compose is True, but the task gives no 'mask'"),
     (dict(vector_dim=3), "vector_dim is 3, but the task gives no 'vector'"),
     (dict(base="bicubic"), "base is 'bicubic'; there are copy, lanczos"),
+    (dict(motion=4.0), "nothing moves in the base 'copy'"),
     (dict(scale=2), "set scale to 1, or base to 'lanczos'"),
   ],
 )

@@ -272,3 +272,40 @@ def context(name: str, given: dict, times: jax.Array) -> jax.Array | None:
   two = found & (when > earlier)
   since = jnp.where(two, (clock - when) / jnp.where(two, when - earlier, 1), 0)
   return jnp.concatenate([previous, jnp.minimum(since, 10)], -1)
+
+
+# Features of a pixel that say how the base moves, see `moved`.
+MOTIONS = {"temporal": 5, "hold": 2}
+
+
+def moved(
+  name: str, given: dict, times: jax.Array, x: jax.Array, reach: float
+) -> jax.Array:
+  """The base, made of known frames that were moved first.
+
+  Args:
+    name: of `MOTIONS`.
+    given: video, mask.
+    times: (B, T).
+    x: (B, T, H, W, MOTIONS[name]), for each of the frames that the base mixes
+      where to look in it, (x, y), and for 'temporal' how much more the later
+      one counts; all zeros give the base.
+    reach: the farthest look, in pixels.
+  """
+  video, mask = copy(given, times), given["mask"]
+  if name == "hold":
+    found, last = _last(mask == 0, video)
+    return _look(jnp.where(found, last, video), x, reach)
+  before, after, share = neighbours(video, mask, times)
+  later = share * jnp.exp(3 * jnp.tanh(x[..., 4:]))
+  share = later / (later + (1 - share))
+  before = _look(before, x[..., :2], reach)
+  return before + share * (_look(after, x[..., 2:4], reach) - before)
+
+
+def _look(video: jax.Array, x: jax.Array, reach: float) -> jax.Array:
+  """Each pixel of a clip from at most `reach` pixels away."""
+  fold = lambda y: y.reshape(-1, *y.shape[2:])
+  return layers.warp(fold(video), reach * jnp.tanh(fold(x))).reshape(
+    video.shape
+  )

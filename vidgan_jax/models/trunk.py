@@ -141,6 +141,12 @@ class Base(nn.Module):
         f"config.model.generator.base is {self.base!r}; there are "
         f"{', '.join(bases.BASES)}."
       )
+    if getattr(self, "motion", 0) and self.base not in bases.MOTIONS:
+      raise ValueError(
+        f"config.model.generator.motion is {self.motion}, but nothing moves in "
+        f"the base {self.base!r}: set motion to 0, or base to one of "
+        f"{', '.join(bases.MOTIONS)}."
+      )
 
   def noise_spec(self, seconds: float) -> dict[str, tuple]:
     """Shape of one sample's noise: none, unless `noise_dim` asks for it."""
@@ -182,14 +188,18 @@ class Base(nn.Module):
     return layers.space_to_depth(jnp.pad(x, rest), self.patch)
 
   def _to_pixels(self, x: jax.Array, like: jax.Array) -> jax.Array:
-    """Features of all pixels of a patch -> a residual of the shape of `like`.
+    """Features of all pixels of a patch -> one vector a pixel of `like`.
 
     Args:
-      x: (N, h, w, (patch * scale)^2 channels).
+      x: (N, h, w, (patch * scale)^2 features).
       like: (B, T, H, W, C), N = B T.
+
+    Returns:
+      (B, T, H, W, features) float32.
     """
     x = layers.depth_to_space(x.astype(jnp.float32), self.patch * self.scale)
-    return x[:, : like.shape[2], : like.shape[3]].reshape(like.shape)
+    x = x[:, : like.shape[2], : like.shape[3]]
+    return x.reshape(*like.shape[:4], -1)
 
   def _add(self, base: jax.Array, residual: jax.Array, given: dict):
     """The base plus what may be changed of it, float32."""
@@ -240,9 +250,14 @@ class Generator(Base):
   Attributes:
     temporal: a frame sees in every block its two neighbours ('centred'), the
       two before it ('causal': for live streams), or none ('none').
+    motion: the longest motion, in pixels, along which the known frames around
+      a missing one are moved before the base is made of them (after Liu et al.
+      2017, Deep Voxel Flow, eq. 1-2); for the bases 'temporal' and 'hold'. At
+      the start nothing is moved. 0: the base as it is.
   """
 
   temporal: str = "centred"
+  motion: float = 0.0
 
   @property
   def halo(self) -> tuple[int, int, int]:
@@ -251,10 +266,14 @@ class Generator(Base):
     Within so much of a cut the output differs from the whole clip's; at the
     true ends of the clip and borders of the picture it does not.
     """
-    return self._halo(*self._body(parent=None).halo)
+    pixels, before, after = self._halo(*self._body(parent=None).halo)
+    moved = math.ceil(self.motion) + 1 if self.motion else 0
+    return max(pixels, -(-moved // self.align) * self.align), before, after
 
   def _body(self, **kwargs) -> Body:
-    features = (self.patch * self.scale) ** 2 * self.channels
+    features = (self.patch * self.scale) ** 2 * (
+      self.channels + (bases.MOTIONS[self.base] if self.motion else 0)
+    )
     return Body(
       self.width, self.blocks, features, self.temporal, self.dtype, **kwargs
     )
@@ -266,7 +285,14 @@ class Generator(Base):
     base, x = self._inputs(given, times)
     x = self._to_patches(x.reshape(b * t, *x.shape[2:]))
     x = self._body(name="body")(x, self._style(given, z, times), t)
-    return self._add(base, self._to_pixels(x, base), given)
+    x = self._to_pixels(x, base)
+    residual = x[..., : self.channels]
+    if self.motion:
+      moved = bases.moved(
+        self.base, given, times, x[..., self.channels :], self.motion
+      )
+      residual = residual + (moved - base)
+    return self._add(base, residual, given)
 
 
 class Discriminator(nn.Module):
