@@ -58,7 +58,9 @@ def get_config(arg=""):
   else:
     config.data.name = "tfds"
     config.data.options = dict(directory=arg.data)
-    config.data.ops = "clip(5) | crop(64) | flip_lr | value_range(-1, 1)"
+    config.data.ops = (
+      "clip(5) | crop(64) | flip_lr | reverse | value_range(-1, 1)"
+    )
     config.data.eval_ops = "middle(5) | center_crop(64)"
 
   config.task.name = arg.task
