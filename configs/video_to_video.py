@@ -24,7 +24,7 @@ TASKS = {
   "super_resolve": dict(base="lanczos", patch=1),
   "denoise": dict(vector_dim=1),
   "deblock": dict(),
-  "inpaint": dict(base="fill", compose=True),
+  "inpaint": dict(base="fill", compose=True, motion=8.0),
   "colorize": dict(keep_luma=True, vector_dim=48),
   "enhance": dict(vector_dim=48),
   "interpolate": dict(base="temporal", compose=True, motion=8.0),

@@ -157,6 +157,33 @@ def test_only_the_unknown_is_written():
   np.testing.assert_array_equal(out[known], given["video"][known])
 
 
+def test_holes_are_filled_from_other_frames():
+  """With motion, what a moving hole uncovers elsewhere comes into it."""
+  rng = np.random.default_rng(0)
+  video = rng.uniform(-1, 1, (1, 3, 32, 32, 3)).astype(np.float32)
+  mask = np.zeros((1, 3, 32, 32, 1), np.float32)
+  mask[:, 1, 8:20, 8:20] = 1
+  given = {"video": video * (1 - mask), "mask": mask}
+  times = np.array([[0.0, 0.04, 0.08]], np.float32)
+  g = trunk.Generator(
+    resolution=0, frames=0, width=4, blocks=1, base="fill", compose=True,
+    motion=4.0, temporal="none",
+  )  # fmt: skip
+  params = jax.jit(g.init)(jax.random.key(0), given, {}, times)["params"]
+  base = bases.fill(given, times)
+  np.testing.assert_array_equal(_apply(g, params, given, {}, times), base)
+  # How much of the mixture goes in: the last feature of each pixel.
+  head = params["body"]["Conv_3"]["bias"]
+  share = np.zeros_like(head).reshape(4, 9)
+  share[:, 8] = 1.0
+  params["body"]["Conv_3"]["bias"] = jnp.asarray(share.reshape(-1))
+  np.testing.assert_allclose(
+    _apply(g, params, given, {}, times)[:, 1, 8:20, 8:20],
+    (video[:, 0] + video[:, 2])[:, 8:20, 8:20] / 2,
+    atol=1e-6,
+  )
+
+
 def test_luma_is_kept():
   g, _, params, given, z, times = _make("colorize")
   out = _apply(g, params, given, z, times)

@@ -254,16 +254,18 @@ def context(name: str, given: dict, times: jax.Array) -> jax.Array | None:
   move. These channels show it.
 
   Returns:
-    'temporal': (B, T, H, W, 2C + 1), the known frames before and after and
-    the share of the way between them. 'hold': (B, T, H, W, C + 1), the known
-    frame before the last one and the time since the last, in units of the
-    time between the two (at most 10). Otherwise None.
+    'temporal' and 'fill': (B, T, H, W, 2C + 1), what is known before and after
+    and the share of the way between them. 'hold': (B, T, H, W, C + 1), the
+    known frame before the last one and the time since the last, in units of
+    the time between the two (at most 10). Otherwise None.
   """
-  if name not in ("temporal", "hold") or "mask" not in given:
+  if name not in ("temporal", "fill", "hold") or "mask" not in given:
     return None
   video, mask = copy(given, times), given["mask"]
   if name == "temporal":
     return jnp.concatenate(neighbours(video, mask, times), -1)
+  if name == "fill":
+    return jnp.concatenate(_beside(given, times), -1)
   known, clock = mask == 0, times[:, :, None, None, None]
   found, last, when = _last(known, video, clock)
   # At a known frame, what is carried is what was the last before it.
@@ -275,7 +277,7 @@ def context(name: str, given: dict, times: jax.Array) -> jax.Array | None:
 
 
 # Features of a pixel that say how the base moves, see `moved`.
-MOTIONS = {"temporal": 5, "hold": 2}
+MOTIONS = {"temporal": 5, "hold": 2, "fill": 6}
 
 
 def moved(
@@ -287,20 +289,33 @@ def moved(
     name: of `MOTIONS`.
     given: video, mask.
     times: (B, T).
-    x: (B, T, H, W, MOTIONS[name]), for each of the frames that the base mixes
-      where to look in it, (x, y), and for 'temporal' how much more the later
-      one counts; all zeros give the base.
+    x: (B, T, H, W, MOTIONS[name]), for each of the frames that are mixed where
+      to look in it, (x, y); then how much more the later one counts; then, for
+      'fill', how much of the mixture goes into the base. All zeros give the
+      base.
     reach: the farthest look, in pixels.
   """
   video, mask = copy(given, times), given["mask"]
   if name == "hold":
     found, last = _last(mask == 0, video)
     return _look(jnp.where(found, last, video), x, reach)
-  before, after, share = neighbours(video, mask, times)
-  later = share * jnp.exp(3 * jnp.tanh(x[..., 4:]))
+  if name == "fill":
+    before, after, share = _beside(given, times)
+  else:
+    before, after, share = neighbours(video, mask, times)
+  later = share * jnp.exp(3 * jnp.tanh(x[..., 4:5]))
   share = later / (later + (1 - share))
   before = _look(before, x[..., :2], reach)
-  return before + share * (_look(after, x[..., 2:4], reach) - before)
+  mixed = before + share * (_look(after, x[..., 2:4], reach) - before)
+  if name == "temporal":
+    return mixed
+  base = fill(given, times)
+  return base + x[..., 5:] * (mixed - base)
+
+
+def _beside(given: dict, times: jax.Array) -> tuple:
+  """`neighbours`, filled where a pixel is known at no time."""
+  return neighbours(fill(given, times), given["mask"], times)
 
 
 def _look(video: jax.Array, x: jax.Array, reach: float) -> jax.Array:

@@ -252,8 +252,9 @@ class Generator(Base):
       two before it ('causal': for live streams), or none ('none').
     motion: the longest motion, in pixels, along which the known frames around
       a missing one are moved before the base is made of them (after Liu et al.
-      2017, Deep Voxel Flow, eq. 1-2); for the bases 'temporal' and 'hold'. At
-      the start nothing is moved. 0: the base as it is.
+      2017, Deep Voxel Flow, eq. 1-2), or, for 'fill', mixed into it; for the
+      bases of `bases.MOTIONS`. At the start nothing is moved. 0: the base as it
+      is.
   """
 
   temporal: str = "centred"
@@ -266,9 +267,9 @@ class Generator(Base):
     Within so much of a cut the output differs from the whole clip's; at the
     true ends of the clip and borders of the picture it does not.
     """
-    pixels, before, after = self._halo(*self._body(parent=None).halo)
-    moved = math.ceil(self.motion) + 1 if self.motion else 0
-    return max(pixels, -(-moved // self.align) * self.align), before, after
+    pixels, before, after = self._body(parent=None).halo
+    moved = math.ceil((math.ceil(self.motion) + 1) / self.patch)
+    return self._halo(max(pixels, moved), before, after)
 
   def _body(self, **kwargs) -> Body:
     features = (self.patch * self.scale) ** 2 * (
