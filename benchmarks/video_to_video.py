@@ -21,6 +21,7 @@ CONFIG = "configs/video_to_video.py:task="
 SPRITES = ",data=sprites"
 # Task -> (argument of the config, options of the task, gates). A gate is
 # {over whom: least gain in dB} or {figure/of whom: at most so much of it}.
+# Motion, and colours that follow from shapes, are learnt on sprites.
 TASKS = {
   "super_resolve_x4": ("super_resolve,scale=4", {}, {"lanczos": 0.3}),
   "super_resolve_x2": ("super_resolve,scale=2", {}, {"lanczos": 0.3}),
@@ -40,7 +41,7 @@ TASKS = {
     {"lanczos": 0.0, "swd/bicubic": 0.65, "temporal/base": 1.0},
   ),
   "restore": ("restore", {}, {}),
-  "colorize": ("colorize", {}, {}),
+  "colorize": ("colorize" + SPRITES, {}, {"chroma_error/gray": 0.95}),
 }
 
 

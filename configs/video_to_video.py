@@ -14,11 +14,23 @@ colorize, enhance, interpolate, predict or restore. Each starts as the classical
 answer and prints at its end how far it got beyond the best one. `gan` adds the
 adversary for the last two fifths of the run: sharper, at a price in decibels.
 With 'sprites' as data, movement can be learnt in minutes (interpolate,
-predict); on real clips these two want a GPU and hours.
+predict); on real clips these two want a GPU and hours. `flow` adds the loss
+along the true motion, which sprites know. super_resolve and denoise have a
+second network, `model=recurrent`, that remembers what it has made before. Of
+predict's futures the best of five is measured with
+--config.evals.restoration.num_samples=5.
+
+Two tasks have a harder form: denoise, where noise differs from place to place
+and the model is told a map of it, and interpolate, where frames are missing at
+any phase between two, as for `vidgan process runs/i:fps=60`:
+
+  --config.task.options.spatial=True --config.model.generator.vector_dim=0
+  --config.task.options.arbitrary=True --config.task.options.rate=3
 """
 
 from vidgan_jax import config as config_lib
 
+RECURRENT = ("super_resolve", "denoise")
 # What differs: fields of the generator, and of the task.
 TASKS = {
   "super_resolve": dict(base="lanczos", patch=1),
@@ -41,10 +53,23 @@ def get_config(arg=""):
     data="data/clips",
     scale=2,
     gan=False,
+    flow=False,
+    model="trunk",
     variant="S",
     total="2000steps",
   )
   config_lib.check_name(arg.task, TASKS, "the argument task")
+  config_lib.check_name(arg.model, ("trunk", "recurrent"), "the argument model")
+  if arg.model == "recurrent" and arg.task not in RECURRENT:
+    raise config_lib.ConfigError(
+      f"The argument model=recurrent is for {' and '.join(RECURRENT)}, not for "
+      f"{arg.task}: leave it out."
+    )
+  if arg.flow and arg.data != "sprites":
+    raise config_lib.ConfigError(
+      "The argument flow needs data that know their optical flow, as "
+      f"data=sprites do, and data is {arg.data!r}: leave flow out."
+    )
   config = config_lib.default()
   config.total = arg.total
   config.batch = 4
@@ -55,6 +80,9 @@ def get_config(arg=""):
     config.data.options = dict(resolution=48, frames=9, fps=12)
     config.data.ops = "clip(5) | value_range(-1, 1)"
     config.data.eval_ops = "first(5)"
+    if arg.task == "colorize":
+      # The colour of a shape follows from what it is, that of a backdrop not.
+      config.data.options.background = "black"
   else:
     config.data.name = "tfds"
     config.data.options = dict(directory=arg.data)
@@ -64,7 +92,7 @@ def get_config(arg=""):
     config.data.eval_ops = "middle(5) | center_crop(64)"
 
   config.task.name = arg.task
-  config.model.name = "trunk"
+  config.model.name = arg.model
   config.model.variant = arg.variant
   config.model.frames = 5
   config.model.generator = dict(TASKS[arg.task])
@@ -82,6 +110,9 @@ def get_config(arg=""):
     ramp=_share(arg.total, 0.05),
     hold=2.0,
   )
+  if arg.flow:
+    config.data.options.supervision = ("flow",)
+    config.reconstruction.flow_warp = dict(weight=0.5)
   if arg.gan:
     config.reconstruction.feature_matching = dict(weight=0.01)
   for optim in (config.optim.g, config.optim.d):

@@ -162,6 +162,9 @@ def test_noise_level():
     np.testing.assert_allclose(level, sigma, rtol=slack)
   told = {"vector": np.full((B, T, 1), 10 / 127.5, np.float32)}
   np.testing.assert_allclose(classical.noise_level(told), 10, rtol=1e-5)
+  told = np.linspace(0, 20 / 127.5, W, dtype=np.float32)[:, None]
+  told = {"map": np.broadcast_to(told, (B, T, H, W, 1))}
+  np.testing.assert_allclose(classical.noise_level(told), 10, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name, strength", [("deblock", "strong"), ("spp", 20)])

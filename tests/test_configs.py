@@ -35,6 +35,8 @@ ARGS = [
   *(("video_to_video", f"task={name}") for name in TASKS),
   ("video_to_video", "task=super_resolve,scale=4,gan"),
   ("video_to_video", "task=interpolate,data=sprites,variant=XS"),
+  ("video_to_video", "task=denoise,data=sprites,flow,model=recurrent"),
+  ("video_to_video", "task=super_resolve,model=recurrent"),
 ]
 ALL = [*((name, "") for name in NAMES), *ARGS]
 
@@ -157,6 +159,13 @@ def test_arguments_are_checked():
       load(name, "nonsense=1")
   with pytest.raises(config_lib.ConfigError, match="res=48"):
     load("video_folder", "res=48")
+  for arg, words in (
+    ("model=trunc", "nearest is 'trunk'|'trunk'"),
+    ("task=inpaint,model=recurrent", "super_resolve and denoise, not for inp"),
+    ("flow", "data=sprites do, and data is 'data/clips'"),
+  ):
+    with pytest.raises(config_lib.ConfigError, match=words):
+      load("video_to_video", arg)
 
 
 # ---------------------------------------------------------------- made small
@@ -176,6 +185,12 @@ TINY = {
   "trunk": (
     "model.generator.width=8",
     "model.generator.blocks=1",
+    "model.discriminator.width=8",
+  ),
+  "recurrent": (
+    "model.generator.width=8",
+    "model.generator.blocks=1",
+    "model.generator.flow_width=4",
     "model.discriminator.width=8",
   ),
   "mlp": (
@@ -259,6 +274,13 @@ def shrink(config, data):
       "res=32,frames=4,classes=4,dense",
       marks=pytest.mark.slow,
     ),
+    ("video_to_video", "task=denoise,data=sprites,flow"),
+    ("video_to_video", "task=denoise,data=sprites,model=recurrent"),
+    pytest.param(
+      "video_to_video",
+      "task=super_resolve,data=sprites,flow,model=recurrent",
+      marks=pytest.mark.slow,
+    ),
   ],
 )
 def test_two_steps(name, arg, data, tmp_path):
@@ -276,3 +298,16 @@ def test_two_steps(name, arg, data, tmp_path):
       assert np.isfinite(row[key]) and row[key] != 0, key
     for penalty in config.penalties:
       assert row[f"d/{penalty}"] > 0
+    for loss in config.reconstruction:
+      assert row[f"g/{loss}"] > 0
+
+
+def test_flow_that_the_data_do_not_give(data, tmp_path):
+  """It is said before the first step, with the fields to set."""
+  config = shrink(
+    load("video_to_video", "task=denoise,data=sprites,flow"), data
+  )
+  config.data.options.supervision = ()
+  with pytest.raises(config_lib.ConfigError, match="flow_warp.*'flow'.*superv"):
+    train.train(config_lib.validate(config), tmp_path / "run")
+  assert not (tmp_path / "run").exists()

@@ -56,6 +56,32 @@ def test_poisson_noise():
   np.testing.assert_allclose(noisy.std((1, 2, 3)), want, rtol=0.03)
 
 
+def test_noise_is_of_two_kinds():
+  dark = np.full((1, 64, 64, 3), -0.9, np.float32)
+  noisy = lambda s, share: degrade.noise(dark, s, 0.1, share).numpy()
+  one = lambda s, share: (noisy(s, share) - dark).std()
+  gauss = [one(s, 0.0) for s in seeds(3)]
+  shot = [one(s, 1.0) for s in seeds(3)]
+  np.testing.assert_allclose(gauss, 0.1, rtol=0.03)
+  np.testing.assert_allclose(shot, 0.1 * np.sqrt(0.1), rtol=0.05)
+  some = np.array([one(s, 0.5) for s in seeds(40)]) < 0.06
+  assert 8 < some.sum() < 32
+  # No noise is no noise.
+  still = degrade.poisson_noise(dark, seeds(1)[0], tf.zeros([1, 64, 64, 1]))
+  np.testing.assert_allclose(still, dark, atol=1e-3)
+
+
+def test_field():
+  make = graph(lambda s: degrade.field(s, (5, 20, 30), 2, 7))
+  fields = np.stack([make(s).numpy() for s in seeds(40)])
+  assert fields.shape == (40, 5, 20, 30, 1)
+  assert 2 <= fields.min() < 2.7 and 6.3 < fields.max() <= 7
+  for axis in (1, 2, 3):
+    step = abs(np.diff(fields, axis=axis))
+    assert 0 < step.max() < 2
+  np.testing.assert_array_equal(fields[3], make(seeds(4)[3]))
+
+
 def test_uniform_and_choose():
   draws = [float(degrade.uniform(s, 2, 3)) for s in seeds(100)]
   assert 2 <= min(draws) < 2.1 and 2.9 < max(draws) < 3
@@ -74,6 +100,30 @@ def test_eight_bit():
 
 
 # ---------------------------------------------------------------------- space
+
+
+def test_isotropic_kernels_are_round():
+  make = lambda s, share: degrade.gaussian_kernel(s, 0.5, 2, 9, share).numpy()
+  turned = lambda k: abs(k - k.T[::-1]).max()
+  assert max(turned(make(s, 1.0)) for s in seeds(8)) < 1e-6
+  assert min(turned(make(s, 0.0)) for s in seeds(8)) > 1e-4
+
+
+@pytest.mark.parametrize("cutoff", [1.2, 2.0, 2.8])
+def test_sinc_kernel_is_a_low_pass_filter(cutoff):
+  kernel = degrade.sinc_kernel(cutoff, 41).numpy()
+  assert kernel.sum() == pytest.approx(1, abs=1e-5)
+  assert kernel.min() < 0  # It rings.
+  gain = abs(np.fft.fft2(kernel, (128, 128)))
+  angle = 2 * np.pi * np.fft.fftfreq(128)
+  radius = np.hypot(angle, angle[:, None])
+  assert abs(gain[radius < cutoff - 0.3] - 1).max() < 0.15
+  assert gain[radius > cutoff + 0.3].max() < 0.15
+  # An edge overshoots.
+  edge = np.tile(np.sign(np.arange(40) - 19.5)[:, None], (1, 40))
+  edge = edge[None, ..., None].astype(np.float32)
+  out = degrade.blur(edge, degrade.sinc_kernel(cutoff)).numpy()
+  assert out[0, 12:28].max() > 1.03
 
 
 def test_blur():
@@ -128,6 +178,16 @@ def test_codecs(name):
   assert np.abs(shift).max() < 3 / 127.5
   again = function(clip, tf.constant(45.0)).numpy()
   np.testing.assert_array_equal(coarse, again)
+
+
+def test_real_has_its_shares():
+  """Each option is a share of the clips, and changes what it names alone."""
+  clip = smooth(2, 48, 48)
+  draw = lambda **o: degrade.real(clip, seeds(1)[0], 24, 24, **o).numpy()
+  plain = dict(isotropic=0.0, poisson=0.0, sinc=0.0, h264=0.0)
+  want = draw(**plain)
+  for option in plain:
+    assert 18 < psnr(draw(**plain | {option: 1.0}), want) < 60, option
 
 
 def test_real():

@@ -29,6 +29,67 @@ def test_psnr():
   assert np.isnan(fidelity.psnr(fake, target, 0 * weight))
 
 
+# RGB of 8 bits -> Y, Cb, Cr, of the colour bars of ITU-R BT.801, 100 %.
+BARS = {
+  (255, 255, 255): (235, 128, 128),
+  (255, 255, 0): (210, 16, 146),
+  (0, 255, 255): (170, 166, 16),
+  (0, 255, 0): (145, 54, 34),
+  (255, 0, 255): (106, 202, 222),
+  (255, 0, 0): (81, 90, 240),
+  (0, 0, 255): (41, 240, 110),
+  (0, 0, 0): (16, 128, 128),
+}
+
+
+def test_luma_and_chroma_of_the_colour_bars():
+  rgb = np.array(list(BARS)) / 127.5 - 1
+  got = fidelity.ycbcr(rgb)
+  np.testing.assert_array_equal(np.round(got), list(BARS.values()))
+
+
+def test_luma_and_chroma_are_those_of_the_papers():
+  """The matrix of MATLAB's rgb2ycbcr, which they use."""
+  fake, target, weight = _clips()
+  y, cb, cr = (
+    [65.481, 128.553, 24.966], [-37.797, -74.203, 112], [112, -93.786, -18.214]
+  )  # fmt: skip
+  gap = (fake.astype(np.float64) - target) / 2
+  there = weight[..., 0] > 0
+  psnr = lambda error: 10 * np.log10(255**2 / np.mean(error**2))
+  luma, chroma = gap @ y, gap @ np.transpose([cb, cr])
+  close = dict(rtol=1e-4)
+  np.testing.assert_allclose(fidelity.psnr_y(fake, target), psnr(luma), **close)
+  np.testing.assert_allclose(
+    fidelity.psnr_y(fake, target, weight), psnr(luma[there]), **close
+  )
+  np.testing.assert_allclose(
+    fidelity.psnr_chroma(fake, target, weight), psnr(chroma[there]), **close
+  )
+  np.testing.assert_allclose(
+    fidelity.chroma_error(fake, target), abs(chroma).mean(), **close
+  )
+  np.testing.assert_allclose(
+    fidelity.temporal_chroma(fake, target),
+    abs(np.diff(chroma, axis=0)).mean(),
+    **close,
+  )
+  assert fidelity.psnr_y(target, target) == pytest.approx(100)
+
+
+def test_grey_noise_has_no_colour():
+  _, target, _ = _clips()
+  noise = np.random.default_rng(1).normal(0, 0.1, (*target.shape[:3], 1))
+  grey = target + noise
+  assert fidelity.chroma_error(grey, target) < 1e-6
+  assert fidelity.temporal_chroma(grey, target) < 1e-6
+  assert fidelity.psnr_y(grey, target) < 30
+  # Colours that are wrong, but always alike, do not flicker.
+  red = target + np.array([0.2, -0.1, 0])
+  assert fidelity.chroma_error(red, target) > 5
+  assert fidelity.temporal_chroma(red, target) < 1e-6
+
+
 def _ssim(x, y):
   """SSIM map of two pictures (H, W) in [0, 1], window by window."""
   axis = np.arange(11) - 5

@@ -16,6 +16,8 @@ import pytest
 from vidgan_jax import config
 from vidgan_jax.data import arrays
 from vidgan_jax.data import pipeline
+from vidgan_jax.data import sprites
+from vidgan_jax.losses import reconstruction
 from vidgan_jax.tasks import generate
 
 needs_tf = pytest.mark.skipif(
@@ -433,3 +435,97 @@ def test_clips_stacks():
   assert got["label"].tolist() == [1, 2] and got["times"].shape == (2, 3)
   with pytest.raises(arrays.DataError, match="shapes.*resize"):
     pipeline.clips(Source(bad={1: 4}), "", [0, 1])
+
+
+# -------------------------------------------------------------------- maps
+
+MAPS_OPS = "clip(4) | crop(24) | flip_lr | value_range(-1, 1)"
+
+
+def moving(**options):
+  """Sprites that say how they move and where they are."""
+  options = {"supervision": ("flow", "layout"), "shake": 3.0} | options
+  return sprites.make("train", resolution=32, frames=6, size=16, **options)
+
+
+def evaluated(source, ops, **kwargs):
+  del kwargs
+  clips = pipeline.EvalClips(source, ops).read(range(16))
+  batch = {k: np.stack([c[k] for c in clips]) for k in clips[0]}
+  return batch | {"video": batch["video"] / np.float32(127.5) - 1}
+
+
+def first_batch(kind):
+  return lambda *args, **kwargs: next(kind(*args, **kwargs).batches(0))
+
+
+ROADS = {
+  "memory": first_batch(arrays.Memory),
+  "numpy": evaluated,
+  "tf": first_batch(pipeline.Pipeline),
+}
+needs_road = pytest.mark.parametrize(
+  "road", ["memory", "numpy", pytest.param("tf", marks=needs_tf)]
+)
+
+
+@needs_road
+def test_flow_and_layout_move_with_the_pixels(road):
+  """Warped along its flow each clip fits itself, turned around it does not."""
+  data = dict(batch=16, seed=1)
+  batch = ROADS[road](moving(background="checker"), MAPS_OPS, **data)
+  assert batch["flow"].shape == (16, 3, 24, 24, 2)
+  error = lambda way: np.asarray(
+    reconstruction.flow_warp(
+      batch["video"],
+      {"target": batch["video"], "flow": batch["flow"] * np.float32(way)},
+      reconstruction.Extras(),
+      sharpness=0.0,
+    )
+  )
+  assert error(1).mean() < 0.1
+  # Each clip by itself: about half of them are mirrored.
+  assert (error(1) < 0.6 * error(0)).all()
+  assert (error(1) < 0.6 * error((-1, 1))).any()
+  assert (error(1) < 0.6 * error(-1)).all()
+  # On black, what is brighter than its soft border is an object.
+  batch = ROADS[road](moving(background="black"), MAPS_OPS, **data)
+  bright = np.asarray(batch["video"]).max(-1) > 0
+  assert batch["layout"].shape == bright.shape and bright.mean() > 0.02
+  assert ((batch["layout"] > 0) == bright).mean() > 0.98
+
+
+@needs_road
+def test_maps_go_past_the_task_into_the_batch(road):
+  if road == "numpy":
+    pytest.skip("evaluation prepares in `pairs`")
+  prepare = generate.make().prepare
+  batch = ROADS[road](moving(), MAPS_OPS, batch=4, prepare=prepare)
+  assert set(batch) == {"given", "target", "times", "flow", "layout"}
+  batch = ROADS[road](moving(supervision=()), MAPS_OPS, batch=4)
+  assert set(batch) == {"video", "times", "label"}
+
+
+@needs_road
+@pytest.mark.parametrize(
+  "ops, field",
+  [
+    ("clip(3, stride=2)", "flow"),
+    ("sparse(3, 6)", "flow"),
+    ("clip(3) | reverse", "flow"),
+    ("fps(4) | clip(2)", "flow"),
+    ("resize(16) | clip(3)", "layout"),
+  ],
+)
+def test_ops_that_would_make_a_map_untrue(road, ops, field):
+  source = moving(supervision=field)
+  with pytest.raises(config.ConfigError, match=f"'{field}'.*supervision"):
+    ROADS[road](source, ops, batch=4)
+  assert ROADS[road](moving(supervision=()), ops, batch=4)
+
+
+def test_flow_of_another_length():
+  example = moving().read([0])[0]
+  short = example | {"flow": example["flow"][1:]}
+  with pytest.raises(arrays.DataError, match="6 frames and 4 fields of flow"):
+    arrays.check_usable(short, arrays.plan("clip(3)"))

@@ -257,7 +257,9 @@ def test_perceptual_without_weights(fake, batch, tmp_path, weights):
 
 def test_what_is_missing(fake, batch):
   plain = _without(batch, "flow")
-  with pytest.raises(ValueError, match="the loss 'temporal_difference'"):
+  with pytest.raises(
+    ValueError, match="config.reconstruction.temporal_difference"
+  ):
     rec.flow_warp(fake, plain, rec.Extras())
   # Before the adversary there are no features to match.
   assert not rec.feature_matching(fake, batch, rec.Extras()).any()

@@ -122,3 +122,40 @@ def test_bases_that_look_at_other_frames_are_refused():
   }
   with pytest.raises(ValueError, match="to 'copy' or 'lanczos'"):
     jax.eval_shape(g.init, jax.random.key(0), given, {}, jnp.zeros((1, 2)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_sees_no_further_than_its_margin(kind):
+  """A change outside leaves the frame as it is, and one inside does not."""
+  g, _, params, _, _ = _make(kind)
+  size = 2 * g.margin + 5
+  rng = np.random.default_rng(0)
+  video = rng.uniform(-1, 1, (1, 2, 4, size, 3)).astype(np.float32)
+  given = {"video": video, "vector": np.zeros((1, 2, 1), np.float32)}
+  times = np.float32([[0, 0.04]])
+  step = jax.jit(lambda x, s, t: g.apply_step(params, x, s, {}, t))
+  first = {k: x[:, :1] for k, x in given.items()}
+  _, state = step(first, None, times[:, :1])
+
+  def last(change):
+    # Both frames and the output before, up to column `change`.
+    cut = lambda x, n: np.concatenate([-x[..., :n, :], x[..., n:, :]], -2)
+    second = {
+      "video": cut(video[:, 1:], change),
+      "vector": given["vector"][:, 1:],
+    }
+    moved = {
+      "given": cut(np.asarray(state["given"]), change),
+      "output": cut(np.asarray(state["output"]), g.scale * change),
+    }
+    return np.asarray(step(second, moved, times[:, 1:])[0])[0, 0]
+
+  unit = g.patch * g.scale
+  whole = last(0)
+  edge = 5 * g.scale // unit * unit
+  far = last(edge // g.scale)
+  clean = g.scale * g.margin + edge
+  np.testing.assert_allclose(far[:, clean:], whole[:, clean:], atol=1e-6)
+  # It is no larger than it must be, but for motion that is less than it may be.
+  near = slice(clean - 6 * unit, clean - 5 * unit)
+  assert abs(far - whole)[:, near].max() > 1e-6

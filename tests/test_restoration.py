@@ -1,8 +1,10 @@
+import dataclasses
 import types
 
 import numpy as np
 import pytest
 
+from vidgan_jax import tasks
 from vidgan_jax.evals import fidelity
 from vidgan_jax.evals import restoration
 
@@ -29,8 +31,8 @@ class _Source:
         pair["weight"] *= i > 0  # Nothing counts in the first.
       self._pairs.append(pair)
     grey = lambda given, times: 0 * given["video"]
-    self.task = types.SimpleNamespace(
-      baselines={"half": self._half, "grey": grey}
+    self.task = tasks.Task(
+      prepare=None, baselines={"half": self._half, "grey": grey}
     )
 
   def _half(self, given, times):
@@ -130,7 +132,7 @@ def test_classical_answers_are_measured_once():
 
 def test_a_task_without_baselines_has_no_gain():
   source = _Source()
-  source.task.baselines = {}
+  source.task = dataclasses.replace(source.task, baselines={})
   model = _Model(0.05)
   model.generator = types.SimpleNamespace()
   evaluator = restoration.Evaluator(seed=7)
@@ -143,9 +145,8 @@ def test_a_task_without_baselines_has_no_gain():
 
 def test_a_wrong_size_is_named():
   source = _Source()
-  source.task.baselines = {
-    "small": lambda given, times: given["video"][:, :, ::2]
-  }
+  small = lambda given, times: given["video"][:, :, ::2]
+  source.task = dataclasses.replace(source.task, baselines={"small": small})
   with pytest.raises(
     ValueError, match=r"small made a clip of shape \(3, 8, 16"
   ):
@@ -164,3 +165,106 @@ def test_the_interval_covers():
   assert 0.88 < hits / 200 < 0.98
   # Clips that are not numbers are left out.
   assert restoration.interval(np.array([1, np.nan, 1]), 10, 0) == (1, 1)
+
+
+# --------------------------------------------------------- what a task asks for
+
+
+def _asking(*measures, **more):
+  source = _Source(**more)
+  source.task = dataclasses.replace(source.task, measures=measures)
+  return source
+
+
+def test_luma_and_colours_for_tasks_that_ask():
+  asked = ("psnr_y", "chroma_error", "psnr_chroma", "temporal_chroma")
+  source = _asking(*asked)
+  evaluator, values = _run(source)
+  for name in asked:
+    want = [
+      getattr(fidelity, name)(p["given"]["clean"] + 0.1, p["target"])
+      for p in source.pairs(range(len(source)))
+    ]
+    got = values[f"restoration/{name}/half"]
+    assert got == pytest.approx(np.mean(want), rel=1e-3, abs=1e-3)
+  # Another brightness has the right colours, grey has not.
+  error = "restoration/chroma_error"
+  assert values[f"{error}/half"] < 1e-3 < 10 < values[f"{error}/grey"]
+  assert values["restoration/chroma_best"] == values[f"{error}/half"]
+  gain = values["restoration/chroma_gain"]
+  assert gain == pytest.approx(values[f"{error}/half"] - values[error])
+  head, model, *_, note = evaluator.text.splitlines()
+  assert "PSNR-Y dB" in head and "chroma" in head
+  assert f"{values[error]:.2f}" in model
+  assert "chroma error below that of half: " in note and "levels [" in note
+  # Nobody else is bothered.
+  assert not [n for n in _run(_Source())[1] if "chroma" in n or "_y" in n]
+
+
+class _Future(_Model):
+  """What it makes of the frames to come depends on its noise."""
+
+  def __init__(self, errors, noise=True):
+    self._errors, self._noise = errors, noise
+    self.generator = types.SimpleNamespace(
+      base="copy", scale=1, noise_spec=lambda s: {"z": (2,)} if noise else {}
+    )
+
+  def apply(self, given, times, seed=0):
+    # Clips take turns in which sample suits them.
+    clip = np.round(abs(given["clean"][:, 0, 0, 0, 0]) * 1e4).astype(int)
+    errors = np.array(self._errors)[(clip + seed) % len(self._errors)]
+    later = np.arange(T)[:, None, None, None] / 10
+    return given["clean"] + errors[:, None, None, None, None] + later
+
+
+def _predicting(known=1):
+  """Clips whose frames are to be predicted after the first `known`."""
+  source = _asking("psnr_ahead")
+  for pair in source._pairs:
+    pair["weight"] = np.ones((T, S, S, 1), np.float32)
+    pair["weight"][:known] = 0
+  return source
+
+
+@pytest.mark.parametrize("known", [1, 2])
+def test_predictions_are_told_by_how_far_ahead_they_are(known):
+  evaluator = restoration.Evaluator(seed=7, batch=4)
+  values = dict(evaluator.run(_Future([0.1]), _predicting(known)))
+  psnr = lambda error: 10 * np.log10(4 / error**2)
+  for i in range(1, T - known + 1):
+    got = values[f"restoration/psnr_{i}"]
+    # Values beyond white are clipped, which makes them a little better.
+    assert got == pytest.approx(psnr(0.1 + (known - 1 + i) / 10), abs=0.5)
+    half = values[f"restoration/psnr_{i}/half"]
+    assert half == pytest.approx(psnr(0.1), abs=0.1)
+  assert f"restoration/psnr_{T - known + 1}" not in values
+  block = evaluator.text.splitlines()[5:10]
+  steps = [str(i) for i in range(1, T - known + 1)]
+  assert block[0].split() == ["PSNR", "dB,", "frames", "ahead", *steps]
+  assert [line.split()[0] for line in block[1:]] == [
+    *("model", "base", "half", "grey")
+  ]
+  assert f"{values['restoration/psnr_1']:.2f}" in block[1]
+
+
+def test_the_best_of_several_futures():
+  errors = [0.3, 0.05, 0.2]
+  source = _predicting()
+  evaluator = restoration.Evaluator(seed=7, batch=4, num_samples=3)
+  values = dict(evaluator.run(_Future(errors), source))
+  alone = lambda e: dict(
+    restoration.Evaluator(seed=7, batch=4).run(_Future([e]), source)
+  )
+  best = alone(0.05)
+  # All three were drawn of each clip, so the best is found whichever is first.
+  for name in ("psnr", "psnr_1", "psnr_2"):
+    got = values[f"restoration/{name}_best_of_3"]
+    assert got == pytest.approx(best[f"restoration/{name}"], abs=1e-6)
+  assert alone(0.3)["restoration/psnr"] < values["restoration/psnr"]
+  assert values["restoration/psnr"] < values["restoration/psnr_best_of_3"]
+  assert "best of 3 samples of each clip" in evaluator.text.splitlines()[-1]
+  rows = [line.split("  ")[1] for line in evaluator.text.splitlines()[6:8]]
+  assert rows == ["model", "best of 3"]
+  with pytest.raises(ValueError, match="num_samples is 3.*noise_dim"):
+    list(evaluator.run(_Future(errors, noise=False), source))

@@ -218,6 +218,83 @@ def test_the_tile_follows_from_the_memory():
   assert 32 <= small < 300 < large
 
 
+# --------------------------------------------------------------- recurrent
+
+
+@dataclasses.dataclass
+class Fading:
+  """What was seen fades, pixel by pixel: an average over all the past."""
+
+  halo: tuple = (0, 0, 0)
+  scale: int = 2
+  name = "fading"
+  rate = align = 1
+  recurrent = True
+  fail_above: int = 10**9
+  starts: int = 0
+
+  def __call__(self, video, times, mask, state=None):
+    assert len(video) == len(times)
+    if video[0, ..., 0].size > self.fail_above:
+      raise MemoryError
+    self.starts += state is None
+    out = []
+    for frame in video:
+      state = frame if state is None else 0.7 * state + 0.3 * frame
+      out.append(state)
+    return np.stack(out).repeat(self.scale, 1).repeat(self.scale, 2), state
+
+
+def remembered(frames):
+  """All at once, with NumPy alone."""
+  video = np.stack([f.image for f in frames]) / 127.5 - 1
+  out, _ = Fading()(video, np.zeros(len(video)), None)
+  return np.rint((out + 1) * 32767.5)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 50])
+@pytest.mark.parametrize("tile", [4, 64])
+def test_a_recurrent_stage_remembers_until_the_cut(chunk, tile):
+  frames = make(17, shots=(5, 6))
+  wanted = np.concatenate(
+    [remembered(frames[a:b]) for a, b in ((0, 5), (5, 6), (6, 17))]
+  )
+  stage = Fading(halo=(2, 0, 0))
+  got, runner = run(stage, frames, chunk=chunk, tile=tile)
+  assert near(got, wanted)
+  assert runner.temporal and runner.window == 1
+  window = tile + 2 * 2
+  tiles = [len(list(stream.spans(size, window, 2))) for size in (13, 17)]
+  assert stage.starts == 3 * tiles[0] * tiles[1]
+  assert not near(got, remembered(frames))
+
+
+def test_results_of_a_recurrent_stage_that_exist_are_made_again():
+  frames = make(12, shots=(4,))
+  wanted, runner = run(Fading(), frames)
+  # Its memory cannot be had otherwise, so no image may be missing.
+  assert runner.needs(9) == 0
+  got, _ = run(Fading(), frames, 9)
+  for a, b in zip(got, wanted):
+    np.testing.assert_array_equal(a.image, b.image)
+
+
+def test_tiles_that_remember_each_for_itself_are_told_of():
+  frames, lines = make(6, 90, 70), []
+  stage = Fading()
+  got, runner = run(stage, frames, tell=lines.append)
+  assert not lines and runner.tile >= 90
+  stage.fail_above = 50 * 50
+  again, runner = run(stage, frames, tell=lines.append)
+  assert len(lines) == 1 and "out of memory, tiles of 45, which" in lines[0]
+  # What a pixel remembers here is its own past, so that nothing shows.
+  assert near(again, np.stack([f.image for f in got]).astype(float))
+  lines.clear()
+  cost = 600 * 64 * 64
+  run(Fading(), make(2, 200, 150), memory=cost, tell=lines.append)
+  assert len(lines) == 1 and "do not fit into memory, tiles of 64," in lines[0]
+
+
 @pytest.mark.parametrize("size", [1, 7, 16, 50])
 @pytest.mark.parametrize("halo", [0, 2, 5])
 def test_spans_cover_everything_once(size, halo):
@@ -257,6 +334,15 @@ def test_background_keeps_order_bounds_and_errors():
   count = threading.active_count()
   ahead.close()
   assert threading.active_count() < count
+
+  dropped = []
+  hurry = stream.background(iter(range(50)), 4, drop=lambda: dropped.append(1))
+  first = next(hurry)
+  time.sleep(0.2)
+  rest = list(hurry)
+  # The newest are kept, in order, and what is missing was counted.
+  assert rest == sorted(rest) and rest[-3:] == [47, 48, 49]
+  assert 1 + len(rest) + len(dropped) == 50 and len(rest) <= 5 and first >= 0
 
   def broken():
     yield 1

@@ -22,9 +22,10 @@ OPTIONS = [
   ("super_resolve", dict(scale=4)),
   ("super_resolve", dict(scale=2, degradation="real")),
   ("denoise", dict(blind=True, poisson=0.5)),
+  ("denoise", dict(spatial=True)),
   ("deblock", dict(codec="h264", blind=False)),
   ("colorize", dict(hints=20, reference=0.5)),
-  ("enhance", dict(flicker=1.0)),
+  ("enhance", dict(flicker=(("white", 1),))),
   ("interpolate", dict(rate=4, arbitrary=True)),
 ]
 CLIPS = [(n, o) for n, o in OPTIONS if n != "generate"]
@@ -102,6 +103,8 @@ def test_prepare(name, options):
   shapes = {"video": (4, T, h, w, 3)}
   if task.vector_dim:
     shapes["vector"] = (4, T, task.vector_dim)
+  if options.get("spatial"):
+    shapes["map"] = (4, T, h, w, 1)
   if "mask" in given:
     shapes["mask"] = (4, T, h, w, 1)
     assert set(np.unique(given["mask"])) <= {0, 1}
@@ -131,6 +134,8 @@ def test_given_of_real_footage(name, options):
   video, mask, more = want["video"], want.get("mask"), {}
   if name == "denoise" and "vector" in want:
     more["sigma"] = want["vector"][0, 0] * 127.5
+  if "map" in want:
+    mask, more["sigma"] = want["map"] / 0.5, 0.5 * 127.5
   if name == "deblock" and "vector" in want:
     more["quality"] = want["vector"][0, 0] * 50
   if name == "interpolate":
@@ -204,6 +209,7 @@ def test_task_is_frozen_and_named():
   [
     ("super_resolve", dict(scale=5), "scale is 5"),
     ("super_resolve", dict(scale=1), "scale is 1"),
+    ("super_resolve", dict(damage={"h264": 1}), "degradation is 'clean'"),
     ("super_resolve", dict(degradation="reel"), "'clean', 'real'"),
     ("deblock", dict(codec="mjpeg"), "'jpeg', 'h264'"),
     ("inpaint", dict(holes={"moths": 1}), "'moths'; there are 'strokes'"),
@@ -212,6 +218,7 @@ def test_task_is_frozen_and_named():
     ("restore", dict(mixture={}), "one must be above"),
     ("interpolate", dict(rate=1), "rate is 1"),
     ("predict", dict(known=0), "known is 0"),
+    ("enhance", dict(flicker={"gray": 1}), "'none', 'white', 'smooth'"),
   ],
 )
 def test_wrong_options(name, options, text):
@@ -224,6 +231,9 @@ def test_clips_that_do_not_fit():
   pytest.importorskip("tensorflow", reason="TensorFlow not installed")
   with pytest.raises(config.ConfigError, match="multiples of 3"):
     make("super_resolve", scale=3).prepare(example(clip()), (0, 0))
+  with pytest.raises(config.ConfigError, match="damage.*nois"):
+    task = make("super_resolve", degradation="real", damage={"nois": 1})
+    task.prepare(example(clip()), (0, 0))
   with pytest.raises(config.ConfigError, match="known=6"):
     make("predict", known=6).prepare(example(clip()), None)
 
@@ -240,8 +250,37 @@ def test_denoise():
     assert 5 / 127.5 <= sigma.min() and sigma.max() <= 50 / 127.5
     residual = (batch["given"]["video"] - batch["target"]).std((1, 2, 3, 4))
     np.testing.assert_allclose(residual, sigma, rtol=0.03)
+  mixed = make("denoise", sigma=(25, 25), poisson=0.5)
+  mixed = prepare(mixed, [mid - 0.9] * 16)
+  residual = (mixed["given"]["video"] - mixed["target"]).std((1, 2, 3, 4))
+  shot = residual < 0.4 * 25 / 127.5  # There is little light.
+  assert 2 < shot.sum() < 14
   fixed = prepare(make("denoise", sigma=(25, 25)), [mid])
   np.testing.assert_allclose(fixed["given"]["vector"], 25 / 127.5, rtol=1e-6)
+
+
+def test_denoise_with_a_map():
+  mid = np.zeros((T, H, W, 3), np.float32)
+  blocks = lambda x: x.reshape(8, T, 3, H // 3, 4, W // 4, -1)
+  power = lambda x: np.sqrt((blocks(x) ** 2).mean((1, 3, 5, 6)))
+  for poisson in (0.0, 1.0):
+    task = make("denoise", sigma=(0, 50), spatial=True, poisson=poisson)
+    given = prepare(task, [mid] * 8)["given"]
+    level = given["map"]
+    assert 0 <= level.min() and level.max() <= 50 / 127.5
+    # Of one clip, levels differ, but not from a pixel to the next.
+    assert np.ptp(level, (1, 2, 3, 4)).max() > 15 / 127.5
+    for axis in (1, 2, 3):
+      assert abs(np.diff(level, axis=axis)).max() < 10 / 127.5
+    # In each block the noise is what the map says, and rounding.
+    want = np.hypot(power(level), 0.29 / 127.5)
+    np.testing.assert_allclose(power(given["video"]), want, rtol=0.1)
+  # Real footage: everywhere alike, unless a mask says how much.
+  even = task.given(mid, TIMES, None, sigma=10)["map"]
+  np.testing.assert_allclose(even, 10 / 127.5, rtol=1e-6)
+  assert even.shape == (T, H, W, 1)
+  blind = make("denoise", blind=True, spatial=True)
+  assert set(blind.given(mid, TIMES)) == {"video"}
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -306,7 +345,7 @@ def test_colorize():
 
 def test_enhance():
   still = dict(exposure=(0, 0), gamma=(1, 1), contrast=(1, 1))
-  still |= dict(saturation=(1, 1), vignette=(0, 0), flicker=0.0)
+  still |= dict(saturation=(1, 1), vignette=(0, 0), flicker={"none": 1})
   run = lambda **o: prepare(make("enhance", **still | o), [clip()])
   change = lambda **o: run(**o)["given"]["video"][0]
   light = (clip() + 1) / 2
@@ -322,10 +361,45 @@ def test_enhance():
   dark = change(vignette=(1, 1))
   assert (dark[:, 0, 0] < -0.95).all()
   near(dark[:, H // 2, W // 2], clip()[:, H // 2, W // 2])
-  # Constant or flickering light.
-  ratio = lambda x: (x + 1).mean((1, 2, 3)) / (clip() + 1).mean((1, 2, 3))
-  assert np.ptp(ratio(change(exposure=(-1, -1)))) < 0.01
-  assert np.ptp(ratio(change(exposure=(-1, -1), flicker=1.0))) > 0.05
+
+
+@pytest.mark.parametrize(
+  "name, wide",
+  [
+    ("exposure", (-1, 0)),
+    ("gamma", (1, 2)),
+    ("contrast", (0.5, 1)),
+    ("saturation", (0, 1)),
+    ("vignette", (0, 1)),
+  ],
+)
+def test_enhance_flickers(name, wide):
+  """Of a still picture all frames are alike, or no two; each of the five."""
+  tf = pytest.importorskip("tensorflow", reason="TensorFlow not installed")
+  picture = np.repeat(clip()[:1], 24, 0)
+  ranges = dict(exposure=(0, 0), gamma=(1, 1), contrast=(1, 1))
+  ranges |= dict(saturation=(1, 1), vignette=(0, 0)) | {name: wide}
+
+  def spoilt(flicker, **options):
+    task = make("enhance", flicker={flicker: 1}, **ranges | options)
+    one = {"video": tf.constant(picture), "times": None}
+    seed = tf.constant([3, 5], tf.int64)
+    return task.prepare(one, seed)["given"]["video"].numpy()
+
+  harm = lambda *args, **o: abs(spoilt(*args, **o) - picture).mean((1, 2, 3))
+  still = harm("none")
+  assert np.ptp(still) == 0 and still[0] > 0.01
+  assert np.ptp(harm("white", amount=0.0)) == 0
+  assert np.ptp(harm("white", **{name: (wide[0], wide[0])})) == 0
+  white, smooth = harm("white"), harm("smooth")
+  assert min(len(np.unique(white)), len(np.unique(smooth))) > 10
+  # A wave has small steps for its height, noise has not.
+  rough = lambda x: np.abs(np.diff(x)).mean() / x.std()
+  assert rough(smooth) < 0.8 < rough(white)
+  # However much, it keeps to the range.
+  ends = [harm("none", **{name: (end, end)})[0] for end in wide]
+  wild = harm("white", amount=9.0)
+  assert min(ends) <= wild.min() and wild.max() <= max(ends)
 
 
 def test_interpolate():

@@ -13,6 +13,7 @@ H, W, T = 16, 40, 13
 # A generator of each kind, and what its task gives.
 KINDS = {
   "denoise": dict(vector_dim=2),
+  "map": dict(),
   "stream": dict(temporal="causal", patch=1),
   "still": dict(temporal="none", patch=4, width=8),
   "super_resolve": dict(base="lanczos", scale=2, patch=1),
@@ -34,7 +35,9 @@ def _make(kind, t=T, h=H, w=W):
   mask = np.ones((2, t, h, w, 1), np.float32)
   mask[:, : 2 if kind == "predict" else None : 2] = 0
   given = {"video": uniform(2, t, h, w, 3)}
-  if kind != "super_resolve":
+  if kind == "map":
+    given["map"] = uniform(2, t, h, w, 2)
+  elif kind != "super_resolve":
     given["mask"] = mask
     hidden = kind in ("interpolate", "move", "predict")
     given["video"] *= 1 - mask if hidden else 1

@@ -5,15 +5,20 @@
   vidgan process identity a.mp4 out.mp4 --start 3 --end 9.5 --crop 640:360
   vidgan process inpaint in.mp4 out.mp4 --mask masks/ --compare split
   vidgan process runs/x2 videos/ results/
+  vidgan process denoise frames/ clean/%05d.png
+  vidgan process denoise frames/ clean.gif --fps 12
+  vidgan process denoise rtsp://camera/1 seen.mkv
   ffmpeg ... -f matroska - | vidgan process denoise - - | ffplay -
 
 SPEC is a chain of stages with commas between: a task (its shipped weights), a
 workdir, or one of those that need no network: identity, crop, resize, blend.
 Sound, subtitles, chapters and texts are copied; every frame keeps its time.
+A folder that holds images, and no videos, is one clip; so is a glob of images.
 See `vidgan_jax.video.job` for how, and `--help` for what.
 """
 
 import argparse
+from collections.abc import Callable
 import dataclasses
 import difflib
 import math
@@ -29,7 +34,9 @@ import numpy as np
 
 from vidgan_jax.video import edits
 from vidgan_jax.video import folder
+from vidgan_jax.video import images
 from vidgan_jax.video import job
+from vidgan_jax.video import phases
 from vidgan_jax.video import read
 from vidgan_jax.video import stream
 from vidgan_jax.video import transcode
@@ -115,14 +122,17 @@ class Mixed:
       return dataclasses.replace(self, stage=self.stage.look(video))
     return self
 
-  def __call__(self, video, times, mask):
+  def __call__(self, video, times, mask, *state):
     base = video
     if self.stage.rate > 1:
       base = Blend(rate=self.stage.rate)(base, times, mask)
     if self.stage.scale > 1:
       base = Resize(scale=self.stage.scale)(base, times, mask)
-    result = np.asarray(self.stage(video, times, mask), np.float32)
-    return base + self.strength * (result - base)
+    result = self.stage(video, times, mask, *state)
+    if state:  # a recurrent stage returns its next one as well
+      result, after = result
+    result = base + self.strength * (np.asarray(result, np.float32) - base)
+    return (result, after) if state else result
 
 
 BUILT_IN = {
@@ -202,7 +212,7 @@ def chain(spec: str) -> list[Any]:
       items.append(part)
   if not items:
     raise read.VideoError("SPEC is empty: name a task, as in denoise")
-  return [load(item) for item in items]
+  return [step for item in items for step in phases.around(load(item))]
 
 
 # ------------------------------------------------------------------ the verb
@@ -242,8 +252,24 @@ def _clock_text(value: float) -> str:
   )
 
 
-def probe(stages: list[Any], path: str, out: str, options: job.Options) -> str:
+_PATIENCE = 20.0  # seconds after which two windows must do for --probe
+
+
+def probe(
+  stages: list[Any],
+  path: str,
+  out: str,
+  options: job.Options,
+  progress: Callable[[int, int], None] = lambda done, total: None,
+) -> str:
   """Predicts time and memory from the first windows; writes nothing.
+
+  Args:
+    stages: see `job.process`.
+    path: what would come in.
+    out: where it would go to.
+    options: how.
+    progress: takes (frames tried, frames in all or 0).
 
   Returns:
     A line.
@@ -252,23 +278,31 @@ def probe(stages: list[Any], path: str, out: str, options: job.Options) -> str:
     read.VideoError: it could not be done.
   """
   with tempfile.TemporaryDirectory() as scratch:
-    kind = job.container(out, options.format)
+    many = not transcode.is_live(path) and images.names(path) is not None
+    kind = job.container(out, options.format, many)
     options = dataclasses.replace(options, format=kind, resume=False)
-    totals = []
-    windows = [8]
+    totals, began = [], time.perf_counter()
+    step = 8  # frames that come at a time
     for stage in stages:
       if hasattr(stage, "halo"):
-        runner = stream.Runner(stage, chunk=options.chunk)
-        windows.append(runner.window * stage.rate)
+        step = max(step, stream.Runner(stage, chunk=options.chunk).step)
+
+    def enough(frames: int) -> bool:
+      late = time.perf_counter() - began > _PATIENCE
+      return frames >= (2 if late else 4) * step
+
+    def note(done: int, total: int) -> None:
+      totals.append(total)
+      progress(done, total)
+
     summary = job.process(
-      stages, path, os.path.join(scratch, "probe"), options,
-      progress=lambda done, total: totals.append(total),
-      limit=3 * max(windows),
+      stages, path, os.path.join(scratch, "probe"), options, progress=note,
+      enough=enough,
     )  # fmt: skip
   marks = summary.marks
-  # The first window compiles, and fills the queues.
-  late = marks[len(marks) // 3 :]
-  rate = (len(late) - 1) / max(late[-1] - late[0], 1e-6) if late[1:] else 0
+  # The first window compiles, and fills the queues. Later ones are taken whole.
+  span = max(0, len(marks) // step - 1) * step or len(marks) - 1
+  rate = span / max(marks[-1] - marks[-1 - span], 1e-6)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   peak /= 2**20 if sys.platform == "darwin" else 2**10
   total = max(totals[-1], summary.frames)
@@ -288,13 +322,19 @@ def _parser() -> argparse.ArgumentParser:
   )
   add = parser.add_argument
   add("spec", metavar="SPEC", help="NAME[:KEY=VALUE,...],NAME...")
-  add("input", metavar="IN", help="a file, a folder, -, a URL or /dev/video0")
-  add("out", metavar="OUT", help="a file, a folder, - or a URL")
+  add("input", metavar="IN",
+      help="a file, a folder of videos or images, a glob or pattern of images,"
+      " -, a URL or /dev/video0")  # fmt: skip
+  add("out", metavar="OUT",
+      help="a file (also .gif .webp .apng), a folder, images as out/%%06d.png,"
+      " - or a URL")  # fmt: skip
   add("--codec", help="h264, h265, av1, vp9, ffv1, prores or any encoder")
   add("--crf", type=float, help="quality, lower is better and larger")
   add("--preset", help="speed of the encoder, in its own words")
   add("--pix-fmt", help="how pixels are stored, as yuv420p10le")
-  add("--format", help="container, when the name of OUT does not say")
+  add("--format",
+      help="container, when the name of OUT does not say, or"
+      " png")  # fmt: skip
   add("--no-audio", dest="sound", action="store_false", help="no sound")
   add("--start", type=_time, default=0.0, help="seconds or [H:]M:S")
   add("--end", type=_time, help="seconds or [H:]M:S of the input")
@@ -302,8 +342,11 @@ def _parser() -> argparse.ArgumentParser:
       help="both at once")  # fmt: skip
   add("--concat", nargs="+", default=(), metavar="FILE", help="appended to IN")
   add("--crop", metavar="W:H[:X:Y]", help="before the stages")
-  add("--fps", type=float, help="frames a second of the output")
-  add("--speed", type=float, default=1.0, help="2 is twice as fast; no sound")
+  add("--fps", type=float,
+      help="frames a second of the output, or of"
+      " images that come in (25)")  # fmt: skip
+  add("--speed", type=float, default=1.0,
+      help="2 is twice as fast; sound keeps its pitch")  # fmt: skip
   add("--mask", help="an image, video, folder, or colour: what is unknown")
   add("--strength", type=float, default=1.0, help="0 (nothing) to 1 (all)")
   add("--compare", choices=("side", "split"), help="show the input as well")
@@ -312,6 +355,9 @@ def _parser() -> argparse.ArgumentParser:
   add("--memory", type=float, default=0.0, help="GiB for a stage's window")
   add("--resume", action="store_true",
       help="work in segments (OUT.parts), and go on after a crash")  # fmt: skip
+  add("--live", action="store_true",
+      help="IN does not wait: drop frames rather than fall behind (cameras,"
+      " rtsp, udp and such: always); Ctrl-C ends it well")  # fmt: skip
   add("--probe", action="store_true", help="predict time and memory, no more")
   return parser
 
@@ -352,7 +398,8 @@ def _options(args: argparse.Namespace) -> job.Options:
 
 def _pairs(args: argparse.Namespace) -> list[tuple[str, str]]:
   """(input, output) of every file."""
-  if transcode.is_live(args.input) or not os.path.isdir(args.input):
+  live = transcode.is_live(args.input)
+  if live or not os.path.isdir(args.input) or images.names(args.input):
     return [(args.input, args.out)]
   if os.path.isfile(args.out):
     raise read.VideoError(f"{args.out}: is a file, the input is a folder")
@@ -367,7 +414,9 @@ def _pairs(args: argparse.Namespace) -> list[tuple[str, str]]:
   pairs = []
   for source in sources:
     name, suffix = os.path.splitext(source.file)
-    if args.format:
+    if args.format == "png":
+      suffix = os.sep
+    elif args.format:
       suffix = f".{args.format.lstrip('.')}"
     elif suffix.lower() not in transcode.FORMATS:
       suffix = ".mkv"
@@ -401,9 +450,9 @@ def main(argv: list[str]) -> int:
     progress = _Progress()
     try:
       if args.probe:
-        print(probe(stages, path, out, options))
+        print(probe(stages, path, out, options, progress))
         continue
-      if len(pairs) > 1 or os.path.isdir(args.input):
+      if out != args.out:  # of a folder of videos
         os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
       summary = job.process(
         stages, path, out, options, tell=progress.tell, progress=progress

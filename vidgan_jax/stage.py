@@ -1,6 +1,7 @@
 """A trained generator as a stage of `vidgan process`."""
 
 import dataclasses
+import functools
 import inspect
 import os
 from typing import Any
@@ -28,6 +29,9 @@ class Stage:
     task: the task that it was trained on.
     options: of `task.given`.
     vector: what is known of whole frames, (T, vector_dim), see `look`.
+    fps: of the result, of a task that makes frames between frames. It is then
+      shown those too, empty and masked, by `video.phases`, and each is made for
+      the time that it has. None: `rate` times those of the input.
   """
 
   name: str
@@ -35,6 +39,7 @@ class Stage:
   task: tasks.Task
   options: dict[str, Any]
   vector: np.ndarray | None = None
+  fps: float | None = None
 
   @property
   def scale(self) -> int:
@@ -44,7 +49,7 @@ class Stage:
   @property
   def rate(self) -> int:
     """Frames of the result are (T - 1) * rate + 1."""
-    return self.task.rate
+    return 1 if self.fps else self.task.rate
 
   @property
   def align(self) -> int:
@@ -54,10 +59,17 @@ class Stage:
   @property
   def halo(self) -> tuple[int, int, int]:
     """Pixels, frames before and frames after, all of the input."""
+    if self.recurrent:
+      return self.model.generator.margin, 0, 0
     pixels, before, after = self.model.generator.halo
     # The last of the frames made between two sees the furthest.
     after += self.rate - 1
     return pixels, -(-before // self.rate), -(-after // self.rate)
+
+  @property
+  def recurrent(self) -> bool:
+    """Whether it remembers: it is then called with its state, see there."""
+    return hasattr(self.model.generator, "apply_step")
 
   @property
   def cost(self) -> float:
@@ -73,7 +85,7 @@ class Stage:
       digest = zlib.crc32(np.ascontiguousarray(leaf), digest)
     return (
       f"Stage({self.name}, step {self.model.step}, {digest:08x}, "
-      f"{sorted(self.options.items())})"
+      f"{sorted(self.options.items())}, fps {self.fps})"
     )
 
   def look(self, video: np.ndarray) -> "Stage":
@@ -88,15 +100,36 @@ class Stage:
     return dataclasses.replace(self, vector=given["vector"])
 
   def __call__(
-    self, video: np.ndarray, times: np.ndarray, mask: np.ndarray | None
-  ) -> np.ndarray:
-    """(T, h, w, 3) in [-1, 1] -> (T', H, W, 3), float32."""
-    given = self.task.given(video, times, mask, **self.options)
+    self,
+    video: np.ndarray,
+    times: np.ndarray,
+    mask: np.ndarray | None,
+    state: Any = None,
+  ) -> Any:
+    """(T, h, w, 3) in [-1, 1] -> (T', H, W, 3), float32.
+
+    A recurrent one takes its state after the frames before, None if there are
+    none, and returns its state beside the result.
+    """
+    if self.fps:
+      given = tasks.hide(video, mask)
+    else:
+      given = self.task.given(video, times, mask, **self.options)
     if self.vector is not None:
       given["vector"] = self.vector
-    times = self.task.output_times(np.asarray(times, np.float32))
+    times = tasks.subdivide(np.asarray(times, np.float32), self.rate)[None]
     batch = {name: value[None] for name, value in given.items()}
-    return self.model.apply(batch, times[None])[0]
+    if not self.recurrent:
+      return self.model.apply(batch, times)[0]
+    model = self.model
+    z = model.noise(0, np.arange(1), 0.0)
+    out, state = _step(model.generator, model.params, batch, state, z, times)
+    return np.asarray(out)[0], state
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _step(generator, params, given, state, z, times):
+  return generator.apply_step(params, given, state, z, times)
 
 
 def shipped() -> list[str]:
@@ -110,8 +143,8 @@ def load(name: str, options: dict[str, Any]) -> Stage:
   Args:
     name: a workdir, a checkpoint in it, a file of weights, or the name of a
       task of which weights are shipped.
-    options: of the task (super_resolve: scale, which chooses the weights) and
-      of its `given`.
+    options: of the task (super_resolve: scale, which chooses the weights;
+      interpolate: fps, frames a second of the result) and of its `given`.
 
   Raises:
     ConfigError: no such weights, or an option that nothing takes.
@@ -133,6 +166,15 @@ def load(name: str, options: dict[str, Any]) -> Stage:
       "footage: use `vidgan generate`."
     )
   known = list(inspect.signature(task.given).parameters)[3:]
+  known += ["fps"] * (task.rate > 1)
   for option in options:
     config_lib.check_name(option, known, f"the option of {name}")
-  return Stage(name=name, model=model, task=task, options=options)
+  fps = options.pop("fps", None)
+  if fps is not None and not (
+    isinstance(fps, (int, float)) and 0 < fps <= 1000
+  ):
+    raise config_lib.ConfigError(
+      f"The option fps of {name} is {fps!r}: give frames a second, above 0 and "
+      "at most 1000."
+    )
+  return Stage(name=name, model=model, task=task, options=options, fps=fps)

@@ -27,6 +27,11 @@ Example = dict[str, Any]
 Op = tuple[str, dict[str, Any]]
 
 SELECTIONS = ("clip", "first", "middle", "sparse")
+# What a source may know of pixels beside their colours: 'flow' (T-1, H, W, 2)
+# float32, (x, y) pixels to the next frame, and 'layout' (T, H, W) uint8. They
+# go through the ops with the video, and past the task into the batch.
+MAPS = ("flow", "layout")
+FIELDS = ("video", "frames", "times", "label", *MAPS)
 # What these do to a frame does not depend on the clip that it is in.
 _AT_LOAD = ("resize", "center_crop")
 # Ops that do not look at pixels: an op of _AT_LOAD may be done before them.
@@ -123,6 +128,30 @@ def span(op: Op) -> int:
   return (kwargs["frames"] - 1) * kwargs["stride"] + 1
 
 
+def check_maps(op: Op, example: Example) -> None:
+  """Raises ConfigError if after the op a map would no longer be true."""
+  name, kwargs = op
+  steps = name in ("reverse", "fps", "sparse") or kwargs.get("stride", 1) > 1
+  broken = {"flow": steps or name == "resize", "layout": name == "resize"}
+  for field in MAPS:
+    if field in example and broken[field]:
+      raise config.ConfigError(
+        f"The op {show(op)} in config.data cannot be done to clips with the "
+        f"field {field!r}, which would no longer be true. Layouts bear no "
+        "resize, and flow, which leads from each frame to the next, no resize, "
+        "reverse, fps, sparse or stride: take the op out, or the field (of "
+        "sprites: config.data.options.supervision)."
+      )
+
+
+def prepared(prepare: Callable | None, example: Example, seed: Any) -> Any:
+  """What the task makes of an example, and the maps of the clip beside it."""
+  if prepare is None:
+    return example
+  maps = {k: example[k] for k in MAPS if k in example}
+  return maps | prepare(example, seed)
+
+
 def selection(ops: list[Op]) -> Op | None:
   """The op that chooses frames, if there is one."""
   return next((op for op in ops if op[0] in SELECTIONS), None)
@@ -206,6 +235,11 @@ def check_usable(example: Example, ops: list[Op]) -> None:
   length, times = len(example[kind]), np.asarray(example["times"])
   if length != len(times) or not length:
     raise DataError(f"it has {length} frames and {len(times)} times")
+  if "flow" in example and len(example["flow"]) != length - 1:
+    raise DataError(
+      f"it has {length} frames and {len(example['flow'])} fields of flow, not "
+      f"{length - 1}"
+    )
   size = None
   for op in ops:
     if op[0] == "fps":
@@ -273,16 +307,12 @@ def build(text: str | list[Op]) -> Callable[[Example, Any], Example]:
   The example is as a source gives it: `video` (T, H, W, C) uint8 or `frames`
   (T,) of encoded pictures, decoded as soon as pixels are needed and, after a
   choice of frames, only the chosen ones. `seed` is an int or a tuple of them.
-  Fields other than video, times and label are dropped.
+  Fields other than `FIELDS` are dropped.
   """
   ops = plan(text) if isinstance(text, str) else text
 
   def apply(example, seed):
-    example = {
-      k: example[k]
-      for k in ("video", "frames", "times", "label")
-      if k in example
-    }
+    example = {k: example[k] for k in FIELDS if k in example}
     for i, op in enumerate(ops):
       rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), i])
       draw = lambda n, rng=rng: rng.random(n, np.float32)
@@ -295,16 +325,15 @@ def build(text: str | list[Op]) -> Callable[[Example, Any], Example]:
 def _apply(xp: Any, op: Op, example: Example, draw: Callable) -> Example:
   """One op on one example, in NumPy or (a video, no `frames`) jax.numpy."""
   name, kwargs = op
+  check_maps(op, example)
   if name in SELECTIONS:
     length = example["times"].shape[0]
     if length < span(op):
       raise DataError(too_short(op, length))
     start, index = _choose(xp, op, length, draw)
     times = example["times"]
-    return {
-      k: v[index] if k in ("video", "frames", "times") else v
-      for k, v in example.items()
-    } | {"times": times[index] - times[start]}
+    times = times[index] - times[start]
+    return example | _pick(example, index) | {"times": times}
   if name == "fps":
     return _fps(example, kwargs["rate"])
   if name == "shift_time":
@@ -312,36 +341,61 @@ def _apply(xp: Any, op: Op, example: Example, draw: Callable) -> Example:
     return example | {"times": example["times"] + shift}
   example = _decoded(example)
   video = example["video"]
-  if name == "reverse":
-    times, yes = example["times"], draw(1)[0] < 0.5
-    mirrored = times[0] + times[-1] - times[::-1]
-    return example | {
-      "video": xp.where(yes, video[::-1], video),
-      "times": xp.where(yes, mirrored, times),
-    }
-  if name == "flip_lr":
-    video = xp.where(draw(1)[0] < 0.5, video[:, :, ::-1], video)
-  elif name == "value_range":
+  if name == "value_range":
     lo, hi = np.float32(kwargs["lo"]), np.float32(kwargs["hi"])
     video = video.astype(xp.float32) / np.float32(255) * (hi - lo) + lo
-  elif name == "resize":
-    video = _resize(video, kwargs["size"])
+    return example | {"video": video}
+  if name == "resize":
+    return example | {"video": _resize(video, kwargs["size"])}
+  if name in ("reverse", "flip_lr"):
+    yes = draw(1)[0] < 0.5
+    turn = {"reverse": backwards, "flip_lr": mirrored}[name](example)
+    return example | {k: xp.where(yes, v, example[k]) for k, v in turn.items()}
+  h, w = kwargs["height"], kwargs["width"]
+  if video.shape[1] < h or video.shape[2] < w:
+    raise DataError(too_small(op, video.shape[1], video.shape[2]))
+  rows, columns = video.shape[1] - h, video.shape[2] - w
+  if name == "center_crop":
+    top, left = rows // 2, columns // 2
   else:
-    h, w = kwargs["height"], kwargs["width"]
-    if video.shape[1] < h or video.shape[2] < w:
-      raise DataError(too_small(op, video.shape[1], video.shape[2]))
-    rows, columns = video.shape[1] - h, video.shape[2] - w
-    if name == "center_crop":
-      video = video[:, rows // 2 :, columns // 2 :][:, :h, :w]
-    else:
-      u = draw(2)
-      top, left = _integer(xp, u[0], rows + 1), _integer(xp, u[1], columns + 1)
-      if xp is np:
-        video = video[:, top : top + h, left : left + w]
-      else:
-        shape = (video.shape[0], h, w, video.shape[3])
-        video = jax.lax.dynamic_slice(video, (0, top, left, 0), shape)
-  return example | {"video": video}
+    u = draw(2)
+    top, left = _integer(xp, u[0], rows + 1), _integer(xp, u[1], columns + 1)
+
+  def window(v):
+    if xp is np:
+      return v[:, top : top + h, left : left + w]
+    start = (0, top, left) + (0,) * (v.ndim - 3)
+    return jax.lax.dynamic_slice(v, start, (v.shape[0], h, w, *v.shape[3:]))
+
+  return example | {k: window(example[k]) for k in _of_pixels(example)}
+
+
+def backwards(example: Example) -> Example:
+  """What changes when the clip runs backwards, of any array library."""
+  times = example["times"]
+  turned = {k: example[k][::-1] for k in _of_pixels(example)}
+  return turned | {"times": times[0] + times[-1] - times[::-1]}
+
+
+def mirrored(example: Example) -> Example:
+  """What changes when left and right change places, of any array library."""
+  turned = {k: example[k][:, :, ::-1] for k in _of_pixels(example)}
+  if "flow" in turned:
+    turned["flow"] = turned["flow"] * np.array([-1, 1], np.float32)
+  return turned
+
+
+def _of_pixels(example: Example) -> list[str]:
+  return [k for k in ("video", *MAPS) if k in example]
+
+
+def _pick(example: Example, index: Any) -> Example:
+  """Frames of these numbers, and what lies between them."""
+  out = {k: example[k][index] for k in ("video", "frames", "layout")
+         if k in example}  # fmt: skip
+  if "flow" in example:
+    out["flow"] = example["flow"][index[:-1]]
+  return out
 
 
 def _choose(
@@ -374,9 +428,7 @@ def _fps(example: Example, rate: float) -> Example:
   count = _fps_count(times, rate)
   grid = np.arange(count, dtype=np.float32) / np.float32(rate)
   index = np.searchsorted((times[1:] + times[:-1]) / 2, grid)
-  return {
-    k: v[index] if k in ("video", "frames") else v for k, v in example.items()
-  } | {"times": grid}
+  return example | _pick(example, index) | {"times": grid}
 
 
 def _fps_count(times: np.ndarray, rate: float) -> int:
@@ -534,10 +586,13 @@ class Memory:
     if "label" in clips[0]:
       data["label"] = np.array([c["label"] for c in clips], np.int32)
     shape = clips[0]["video"].shape[1:]
-    data["video"] = np.empty((total, *shape), np.uint8)
-    for i, start in enumerate(data["start"]):
-      # Clips are let go one by one, so that they are not held twice.
-      data["video"][start : start + lengths[i]] = clips[i].pop("video")
+    for field in _of_pixels(clips[0]):
+      like = clips[0][field]
+      data[field] = np.zeros((total, *like.shape[1:]), like.dtype)
+      for clip, start in zip(clips, data["start"]):
+        # Clips are let go one by one, so that they are not held twice.
+        part = clip.pop(field)
+        data[field][start : start + len(part)] = part
     try:
       _check_shapes(in_jit, shape)
     except DataError as e:
@@ -600,6 +655,7 @@ def _sample(
 ) -> dict[str, Any]:
   """(B,) clips and their (B,) positions in the stream -> a batch."""
   at = next(i for i, op in enumerate(ops) if op[0] in SELECTIONS)
+  check_maps(ops[at], data)
 
   def one(index, position):
     key = jax.random.fold_in(jax.random.key(seed), position)
@@ -608,18 +664,14 @@ def _sample(
     )
     first = data["start"][index]
     start, chosen = _choose(jnp, ops[at], data["length"][index], draw(at))
-    example = {
-      "video": data["video"][first + chosen],
-      "times": data["times"][first + chosen] - data["times"][first + start],
-    }
+    times = data["times"][first + chosen] - data["times"][first + start]
+    example = _pick(data, first + chosen) | {"times": times}
     if "label" in data:
       example["label"] = data["label"][index]
     for i, op in enumerate(ops):
       if i != at:
         example = _apply(jnp, op, example, draw(i))
-    if prepare is None:
-      return example
-    return prepare(example, jax.random.fold_in(key, len(ops)))
+    return prepared(prepare, example, jax.random.fold_in(key, len(ops)))
 
   return jax.vmap(one)(index, positions)
 
@@ -678,9 +730,7 @@ def _load(
     try:
       clip = source.read([i])[0]
       check_usable(clip, ops)
-      clip = {
-        k: clip[k] for k in ("video", "frames", "times", "label") if k in clip
-      }
+      clip = {k: clip[k] for k in FIELDS if k in clip}
       for op in ops:
         # Of clips that are too short nothing need be decoded.
         if op[0] == "fps":
@@ -693,6 +743,8 @@ def _load(
         if op[0] != "fps":
           clip = _apply(np, op, clip, None)
       clip = _decoded(clip)
+    except config.ConfigError:
+      raise
     except Exception as e:  # whatever a source may raise
       refused[i] = reason(e)
       log(f"{name}: clip {i} is left out: {refused[i]}")
@@ -709,7 +761,7 @@ def _load(
         "center_crop(64), say, at the start of config.data.ops, or set "
         "config.data.memory=False."
       )
-    used += clip["video"].nbytes
+    used += sum(clip[k].nbytes for k in _of_pixels(clip))
     clips.append(clip)
     expected = used / done * len(index)
     # A few long clips in front are not the average: doubt a first estimate.

@@ -38,6 +38,26 @@ def choose(seed: tf.Tensor, weights: list[float]) -> tf.Tensor:
   return tf.searchsorted(shares.astype(np.float32), draw, "right")[0]
 
 
+def field(
+  seed: tf.Tensor, shape: tuple[int, int, int], low: float, high: float
+) -> tf.Tensor:
+  """Random numbers that vary smoothly over the frame, and slowly in time.
+
+  Two levels of [low, high) are drawn, then what share of the way between them
+  each of 3 x 3 places has in the first and in the last frame; all else lies on
+  straight lines between these.
+
+  Returns:
+    (T, H, W, 1) for the shape (T, H, W).
+  """
+  t, h, w = shape
+  a, b = split(seed, 2)
+  start, end = tf.unstack(uniform(a, low, high, (2,)))
+  share = tf.image.resize(uniform(b, 0, 1, (2, 3, 3, 1)), (h, w))
+  clock = np.linspace(0, 1, t, dtype=np.float32)[:, None, None, None]
+  return start + (end - start) * (share[0] + clock * (share[1] - share[0]))
+
+
 def eight_bit(video: tf.Tensor) -> tf.Tensor:
   """Clips to [-1, 1] and rounds to the 256 levels that files hold."""
   return from_bytes(to_bytes(video))
@@ -65,7 +85,11 @@ def resize(
 
 
 def gaussian_kernel(
-  seed: tf.Tensor, low: float, high: float, size: int = 13
+  seed: tf.Tensor,
+  low: float,
+  high: float,
+  size: int = 13,
+  isotropic: float = 0.0,
 ) -> tf.Tensor:
   """A random, turned, elliptic Gaussian: (size, size) of sum 1.
 
@@ -74,14 +98,34 @@ def gaussian_kernel(
     low: least standard deviation of each of its axes, pixels.
     high: greatest.
     size: odd.
+    isotropic: the probability that its axes are equal: a round one.
   """
-  a, b = split(seed, 2)
+  a, b, c = split(seed, 3)
   sigma = uniform(a, low, high, (2,))
+  sigma = tf.where(uniform(c, 0, 1) < isotropic, sigma[0], sigma)
   angle = uniform(b, 0, np.pi)
   x = np.arange(size, dtype=np.float32) - size // 2
   u = tf.cos(angle) * x + tf.sin(angle) * x[:, None]
   v = tf.cos(angle) * x[:, None] - tf.sin(angle) * x
   weight = tf.exp(-((u / sigma[0]) ** 2 + (v / sigma[1]) ** 2) / 2)
+  return weight / tf.reduce_sum(weight)
+
+
+def sinc_kernel(cutoff: tf.Tensor, size: int = 13) -> tf.Tensor:
+  """A round low-pass filter, which rings and overshoots: (size, size), sum 1.
+
+    k(x, y) = c J1(c r) / (2 pi r),   r^2 = x^2 + y^2
+
+  (Wang et al. 2021, eq. 4), J1 being Bessel's function of the first kind.
+
+  Args:
+    cutoff: c, radians a pixel; pi is the finest grating.
+    size: odd.
+  """
+  x = np.arange(size, dtype=np.float32) - size // 2
+  # Small beside a pixel: J1(c r) / r is c / 2 in the middle.
+  r = np.maximum(np.hypot(x, x[:, None]), 1e-3).astype(np.float32)
+  weight = tf.math.special.bessel_j1(cutoff * r) / r
   return weight / tf.reduce_sum(weight)
 
 
@@ -118,14 +162,36 @@ def poisson_noise(
   Args:
     video: to damage.
     seed: (2,).
-    sigma: standard deviation at mid-grey, in the units of the video.
+    sigma: standard deviation at mid-grey, in the units of the video; it may
+      be a map.
   """
-  # x = counts / peak has the variance x / peak, at mid-grey 1 / (2 peak).
-  peak = 2 / sigma**2
+  # x = counts / peak has the variance x / peak, at mid-grey 1 / (2 peak). No
+  # noise at all would be light without end.
+  peak = 2 / tf.maximum(sigma, 1e-4) ** 2
   light = tf.maximum((video + 1) / 2, 0) * peak
   shape = tf.shape(video)
   counts = tf.random.stateless_poisson(shape, seed, light, tf.float32)
   return counts / peak * 2 - 1
+
+
+def noise(
+  video: tf.Tensor, seed: tf.Tensor, sigma: tf.Tensor, poisson: float = 0.0
+) -> tf.Tensor:
+  """Shot noise with the probability `poisson`, else Gaussian noise.
+
+  Args:
+    video: to damage.
+    seed: (2,).
+    sigma: standard deviation, of shot noise at mid-grey, in the units of the
+      video: a number or a map.
+    poisson: 0 to 1.
+  """
+  a, b = split(seed, 2)
+  return tf.cond(
+    uniform(a, 0, 1) < poisson,
+    lambda: poisson_noise(video, b, sigma),
+    lambda: gaussian_noise(video, b, sigma),
+  )
 
 
 # --------------------------------------------------------------------- codecs
@@ -216,51 +282,85 @@ def transcode(video: np.ndarray, crf: int, name: str) -> np.ndarray:
 
 
 def real(
-  video: tf.Tensor, seed: tf.Tensor, height: int, width: int
+  video: tf.Tensor,
+  seed: tf.Tensor,
+  height: int,
+  width: int,
+  *,
+  isotropic: float = 0.5,
+  poisson: float = 0.5,
+  sinc: float = 0.3,
+  h264: float = 0.5,
 ) -> tf.Tensor:
   """What footage goes through before it reaches anyone, at a smaller size.
 
-  Twice blur, resizing, noise and compression, of random strengths (the
-  "second-order" degradation of Wang et al. 2021, section 3), the last one by
-  H.264 in half of the clips (Chan et al. 2022).
+  Twice blur, resizing, noise and compression, of random strengths: the
+  "second-order" degradation of Wang et al. 2021 (Real-ESRGAN, section 3). The
+  second compression is a real pass through H.264 in some clips, as footage has
+  it (Chan et al. 2022), and before it some are sharpened until they ring.
+
+    1. Gaussian blur; any size from 0.7 to 1.2 times the result's, by bicubic,
+       bilinear or area means; noise of 0 to 20 of 255; JPEG, quality 40 to 96.
+    2. Gaussian blur, up to 0.7 pixels; the result's size; noise of 0 to 8; the
+       sinc filter; H.264, crf 18 to 36, or JPEG again.
+
+  All frames of a clip have the same strengths, and each its own noise.
 
   Args:
     video: (T, H, W, 3).
     seed: (2,).
     height: of the result.
     width: of the result.
+    isotropic: probability that a blur is round; the others are ellipses.
+    poisson: probability that noise is shot noise; the other is Gaussian.
+    sinc: share of clips that go through the sinc filter.
+    h264: share of clips whose second compression is H.264.
 
   Returns:
     (T, height, width, 3), 8 bits.
   """
   t, h, w, c = video.shape
-  seeds = split(seed, 9)
+  a, b, *seeds = split(seed, 8)
   # Blurs are in pixels of the frame, so they go with the shrinking.
   shrink = max(h / height, 1.0)
-  x = blur(video, gaussian_kernel(seeds[0], 0.2, 0.4 + 0.5 * shrink))
-  # Some size between a little less and a little more than the last.
-  share = uniform(seeds[1], 0.7, 1.2)
-  middle = lambda n: tf.cast(tf.round(share * n), tf.int32)
-  sizes = middle(height), middle(width)
-  x = tf.switch_case(
-    choose(seeds[2], [1, 1, 1]),
-    [
-      lambda m=m: tf.image.resize(x, sizes, m, antialias=True)
-      for m in ("bicubic", "bilinear", "area")
-    ],
-  )
-  x.set_shape([t, None, None, c])
-  x = gaussian_noise(x, seeds[3], uniform(seeds[4], 0, 20) / 127.5)
-  x = jpeg(x, uniform(seeds[5], 40, 96))
-  x = resize(x, height, width)
-  x = blur(x, gaussian_kernel(seeds[6], 0.1, 0.7, 7))
-  last = lambda low, high: uniform(seeds[7], low, high)
+  share = uniform(seeds[0], 0.7, 1.2)
+  middle = [tf.cast(tf.round(share * n), tf.int32) for n in (height, width)]
+  x = _worn(video, a, (0.2, 0.4 + 0.5 * shrink), middle, 20, isotropic, poisson)
+  x = jpeg(x, uniform(seeds[1], 40, 96))
+  x = _worn(x, b, (0.1, 0.7), (height, width), 8, isotropic, poisson)
+  kernel = sinc_kernel(uniform(seeds[2], np.pi / 3, np.pi))
   x = tf.cond(
-    tf.random.stateless_uniform([], seeds[8]) < 0.5,
+    uniform(seeds[3], 0, 1) < sinc, lambda: blur(x, kernel), lambda: x
+  )
+  last = lambda low, high: uniform(seeds[4], low, high)
+  x = tf.cond(
+    uniform(seeds[5], 0, 1) < h264,
     lambda: codec(x, last(18, 36), "h264"),
     lambda: jpeg(x, last(40, 96)),
   )
   return tf.ensure_shape(x, [t, height, width, c])
+
+
+def _worn(video, seed, sigma, size, level, isotropic, poisson):
+  """One round of `real` but its compression: blur, resizing, noise.
+
+  Args:
+    video: (T, H, W, C), T and C known.
+    seed: (2,).
+    sigma: range of the blur's standard deviations, pixels of the video.
+    size: (height, width) of the result, numbers or tensors.
+    level: greatest standard deviation of the noise, of 255.
+    isotropic: see `real`.
+    poisson: see `real`.
+  """
+  a, b, c, d = split(seed, 4)
+  x = blur(video, gaussian_kernel(a, *sigma, isotropic=isotropic))
+  x = tf.switch_case(
+    choose(b, [1, 1, 1]),
+    [lambda m=m: resize(x, *size, m) for m in ("bicubic", "bilinear", "area")],
+  )
+  x.set_shape([video.shape[0], None, None, video.shape[-1]])
+  return noise(x, c, uniform(d, 0, level) / 127.5, poisson)
 
 
 # ---------------------------------------------------------------------- holes

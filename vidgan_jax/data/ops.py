@@ -5,7 +5,8 @@ without the first two: 'clip(16, stride=2) | resize(64) | flip_lr'. Adding an
 op is adding a function here and its NumPy form in data/arrays.py.
 
 An example is {'video': (T, H, W, C) uint8 or 'frames': (T,) encoded pictures,
-'times': (T,) float32 seconds, 'label'?: int32 ()}. Encoded pictures are decoded
+'times': (T,) float32 seconds, 'label'?: int32 ()} and perhaps `arrays.MAPS`,
+which move with the pixels. Encoded pictures are decoded
 by the first op that looks at pixels, so a choice of frames (clip, first,
 middle, sparse) belongs in front of resize and crop: only the chosen frames are
 decoded.
@@ -28,6 +29,7 @@ def build(text: str) -> Callable[[Example, tf.Tensor], Example]:
 
   def apply(example, seed):
     for i, (name, kwargs) in enumerate(plan):
+      arrays.check_maps((name, kwargs), example)
       fold = tf.random.experimental.stateless_fold_in(seed, i)
       example = globals()[name](example, fold, **kwargs)
     return _decoded(example)
@@ -82,12 +84,7 @@ def sparse(
 def reverse(example: Example, seed: tf.Tensor) -> Example:
   """Backwards in half of the cases; times still increase."""
   example = _decoded(example)
-  yes, times = _coin(seed), example["times"]
-  mirrored = times[0] + times[-1] - times[::-1]
-  return example | {
-    "video": tf.where(yes, example["video"][::-1], example["video"]),
-    "times": tf.where(yes, mirrored, times),
-  }
+  return _perhaps(example, seed, arrays.backwards(example))
 
 
 def fps(example: Example, seed: tf.Tensor, rate: float) -> Example:
@@ -150,8 +147,7 @@ def center_crop(
 def flip_lr(example: Example, seed: tf.Tensor) -> Example:
   """Mirrors the whole clip in half of the cases."""
   example = _decoded(example)
-  video = example["video"]
-  return example | {"video": tf.where(_coin(seed), video[:, :, ::-1], video)}
+  return _perhaps(example, seed, arrays.mirrored(example))
 
 
 def value_range(
@@ -187,24 +183,31 @@ def _start(example, seed, span):
 
 def _take(example, start, index):
   times = example["times"]
-  out = {
-    k: tf.gather(v, index) if k in ("video", "frames") else v
-    for k, v in example.items()
-  }
-  return out | {"times": tf.gather(times, index) - times[start]}
+  pick = {"flow": index[:-1]} | dict.fromkeys(
+    ("video", "frames", "layout"), index
+  )
+  out = {k: tf.gather(example[k], i) for k, i in pick.items() if k in example}
+  return example | out | {"times": tf.gather(times, index) - times[start]}
 
 
 def _window(example, top, left, height, width):
-  video = example["video"]
   # That the frame is large enough, `arrays.check_usable` has seen to.
-  video = tf.slice(
-    video, [0, top, left, 0], [video.shape[0] or -1, height, width, -1]
-  )
-  return example | {"video": video}
+  out = {}
+  for k in ("video", *arrays.MAPS):
+    if k in example:
+      v, rest = example[k], example[k].shape.rank - 3
+      out[k] = tf.slice(
+        v,
+        [0, top, left] + [0] * rest,
+        [v.shape[0] or -1, height, width] + [-1] * rest,
+      )
+  return example | out
 
 
-def _coin(seed):
-  return tf.random.stateless_uniform([], seed) < 0.5
+def _perhaps(example, seed, turned):
+  """`turned` in place of the example's own fields in half of the cases."""
+  yes = tf.random.stateless_uniform([], seed) < 0.5
+  return example | {k: tf.where(yes, v, example[k]) for k, v in turned.items()}
 
 
 def _decoded(example):

@@ -34,7 +34,12 @@ from vidgan_jax import config
 from vidgan_jax.data import arrays
 
 _TRIES = 8
-_DTYPES = {"frames": object, "times": np.float32, "label": np.int32}
+_DTYPES = {
+  "frames": object,
+  "times": np.float32,
+  "label": np.int32,
+  "flow": np.float32,
+}
 _LOG = logging.getLogger(__name__)
 # Iterators that are still reading ahead. Python must not exit before they are
 # closed: their threads would wait for it, and it for them.
@@ -175,9 +180,7 @@ class Pipeline:
     self.refused: dict[int, str] = {}
     self.num_classes = getattr(source, "num_classes", 0)
     self.class_names = tuple(getattr(source, "class_names", ()))
-    self._fields = [
-      k for k in ("video", "frames", "times", "label") if k in source.spec
-    ]
+    self._fields = [k for k in arrays.FIELDS if k in source.spec]
     self.seconds = arrays.seconds(self._plan, self._some_times())
     if self.dropped:
       log(arrays.say_dropped(name, self.dropped, len(source), chosen))
@@ -229,12 +232,8 @@ class Pipeline:
         ]
 
     def read(position):
-      kinds = {"video": tf.uint8, "frames": tf.string, "times": tf.float32}
-      values = tf.numpy_function(
-        fields,
-        [position],
-        [kinds.get(k, tf.int32) for k in self._fields],
-      )
+      kinds = [tf.as_dtype(_DTYPES.get(k, np.uint8)) for k in self._fields]
+      values = tf.numpy_function(fields, [position], kinds)
       for field, value in zip(self._fields, values):
         value.set_shape(self._source.spec[field][0])
       return position, dict(zip(self._fields, values))
@@ -257,10 +256,8 @@ class Pipeline:
     tf = self._tf
     seed = tf.stack([tf.cast(self._seed, tf.int64), position])
     example = self._ops(example, seed)
-    if self._prepare is None:
-      return example
     fold = tf.random.experimental.stateless_fold_in(seed, len(self._plan))
-    return self._prepare(example, fold)
+    return arrays.prepared(self._prepare, example, fold)
 
   def _read(self, position: int, offset: int = 0) -> tuple[list, int, int]:
     """Reads the first good clip from `offset` places after the position's.
@@ -439,7 +436,7 @@ class EvalClips:
 
     Returns:
       Dicts of `video` (T, H, W, C) uint8, `times` (T,) float32 seconds and, if
-      the source has it, `label` int32 ().
+      the source has them, `label` int32 () and `arrays.MAPS`.
 
     Raises:
       IndexError: there is no such clip.

@@ -222,14 +222,16 @@ def nlmeans(
 def noise_level(given: Given) -> np.ndarray:
   """Standard deviation of the noise of each clip, of 255: (B,).
 
-  What given['vector'] says or, where a task is blind, the estimate of
-  Immerkaer 1996: sqrt(pi / 2) / 6 times the mean of |n * luma|, n the
-  difference of two Laplacians, at the half of the places where it is smallest
-  (there are the fewest edges); the mean of the smaller half of |N(0, 1)| is
-  0.3248 against the whole one's 0.7979.
+  What given['vector'] says, or the mean of given['map'], or, where a task is
+  blind, the estimate of Immerkaer 1996: sqrt(pi / 2) / 6 times the mean of
+  |n * luma|, n the difference of two Laplacians, at the half of the places
+  where it is smallest (there are the fewest edges); the mean of the smaller
+  half of |N(0, 1)| is 0.3248 against the whole one's 0.7979.
   """
   if "vector" in given:
     return given["vector"][:, 0, 0] * 127.5
+  if "map" in given:
+    return given["map"].mean((1, 2, 3, 4)) * 127.5
   x = given["video"].mean(-1) * 127.5
   n = x[..., :-2] - 2 * x[..., 1:-1] + x[..., 2:]
   n = abs(n[..., :-2, :] - 2 * n[..., 1:-1, :] + n[..., 2:, :]) / 6

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vidgan_jax import config
 from vidgan_jax.models import layers
 
 LOSSES = (
@@ -140,10 +141,11 @@ def flow_warp(
   """
   del extras
   if "flow" not in batch:
-    raise ValueError(
-      "The loss 'flow_warp' needs batch['flow'], the optical flow of the "
-      "target, which these data do not have: use a source that gives it "
-      "(sprites) or the loss 'temporal_difference'."
+    raise config.ConfigError(
+      "config.reconstruction.flow_warp needs the field 'flow' of the data set, "
+      "its optical flow, which these data do not give: with sprites set "
+      "config.data.options.supervision='flow'; with others use "
+      "config.reconstruction.temporal_difference in its place."
     )
   flow = batch["flow"]
   fold = lambda x: x.reshape(-1, *x.shape[2:]).astype(jnp.float32)

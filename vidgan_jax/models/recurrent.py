@@ -8,9 +8,10 @@ flickers by itself. For super-resolution and denoising.
 
 The price: an output depends on the whole past and, through it, on the whole
 picture. So the halo is unbounded, clips go through in order, as a whole or as a
-stream (`advance`), and are not cut into tiles.
+stream (`apply_step`), and are not cut into tiles without loss.
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -70,6 +71,16 @@ class Generator(trunk.Base):
   def halo(self) -> tuple[int, int, int]:
     """All pixels and all frames before (`bases.FOREVER`), none after."""
     return bases.FOREVER, bases.FOREVER, 0
+
+  @property
+  def margin(self) -> int:
+    """Pixels of the given clip that one frame's step looks at.
+
+    What lies further off comes in through the output before alone.
+    """
+    body = trunk.Body(self.width, self.blocks, 1, parent=None).halo[0]
+    # The flow network's four convolutions, and what is warped.
+    return self._halo(body + 4 + math.ceil(self.flow_reach) + 1, 0, 0)[0]
 
   def apply_step(
     self,

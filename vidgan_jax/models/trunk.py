@@ -174,8 +174,7 @@ class Base(nn.Module):
     """The base, and the network's input, both (B, T, H, W, C) float32."""
     base = bases.BASES[self.base](given, times, self.scale)
     inputs = [base if self.scale == 1 else given["video"]]
-    if "mask" in given:
-      inputs.append(given["mask"])
+    inputs += [given[name] for name in ("mask", "map") if name in given]
     context = bases.context(self.base, given, times)
     if context is not None:
       inputs.append(context)

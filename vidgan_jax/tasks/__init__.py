@@ -35,6 +35,7 @@ class Task:
         'video': (T, H / scale, W / scale, C) in [-1, 1], as many frames as
           the target has; what is missing is zero;
         'mask': (T, h, w, 1), 1 where the clip is unknown;
+        'map': (T, h, w, n), n numbers of each pixel, such as how noisy it is;
         'vector': (T, vector_dim), numbers of each frame;
       and 'weight' (T, H, W, 1) is 1 where the answer counts.
     given: (video, times, mask, **options) -> `given` of real footage, NumPy,
@@ -49,6 +50,8 @@ class Task:
     scale: side of the target over side of the given video.
     rate: of real footage, frames out for each step from frame to frame.
     vector_dim: of given['vector']; 0: there is none.
+    measures: what evaluation tells beside what it tells of every task; names
+      out of `MEASURES` of evals/restoration.py, or 'psnr_ahead'.
     tf: `prepare` is TensorFlow code, so config.data.memory must be False.
   """
 
@@ -59,6 +62,7 @@ class Task:
   scale: int = 1
   rate: int = 1
   vector_dim: int = 0
+  measures: tuple[str, ...] = ()
   tf: bool = False
 
   def output_times(self, times: np.ndarray) -> np.ndarray:

@@ -55,6 +55,7 @@ def make(hints: int = 0, reference: float = 0.0) -> tasks.Task:
     baselines={"gray": classical.copy()},
     preview=tasks.preview,
     vector_dim=tasks.STATISTICS,
+    measures=("chroma_error", "psnr_chroma", "temporal_chroma"),
     tf=True,
   )
 

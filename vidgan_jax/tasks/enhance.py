@@ -12,6 +12,9 @@ import numpy as np
 from vidgan_jax import tasks
 from vidgan_jax.evals import classical
 
+# How an attribute changes from frame to frame -> how often.
+FLICKER = {"none": 6.0, "white": 1.0, "smooth": 1.0}
+
 
 def make(
   exposure: tuple[float, float] = (-1.0, 0.4),
@@ -19,11 +22,12 @@ def make(
   contrast: tuple[float, float] = (0.5, 1.1),
   saturation: tuple[float, float] = (0.4, 1.2),
   vignette: tuple[float, float] = (0.0, 0.5),
-  flicker: float = 0.25,
+  flicker: Mapping[str, float] | None = None,
+  amount: float = 0.1,
 ) -> tasks.Task:
   """Builds the task.
 
-  With x in [0, 1], p of each range a random number and r the distance from the
+  With x in [0, 1], of each range a random number and r the distance from the
   middle, 1 in the corners:
 
     x <- (2^exposure x (1 - vignette r^2))^gamma
@@ -35,9 +39,17 @@ def make(
     contrast: range.
     saturation: range; 0 is grey.
     vignette: range; 1 is black corners.
-    flicker: share of clips whose light changes from frame to frame; the others
-      are spoilt alike in all frames.
+    flicker: kind -> how often. Clips of 'none' are spoilt alike in all frames;
+      in the others all five change from frame to frame, each by itself and
+      within its range: 'white', at random, or 'smooth', in slow waves of 10 to
+      50 frames. Default: `FLICKER`.
+    amount: standard deviation of the change, in shares of each range's width;
+      what has twice the same number as its range never changes.
+
+  Raises:
+    config.ConfigError: an unknown kind.
   """
+  weights = tasks.weights("flicker", flicker, FLICKER)
   ranges = (exposure, gamma, contrast, saturation, vignette)
 
   def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
@@ -47,15 +59,28 @@ def make(
 
     video = example["video"]
     t, h, w = video.shape[:3]
-    *seeds, a, b = degrade.split(seed, len(ranges) + 2)
+    kind, *seeds = degrade.split(seed, len(ranges) + 1)
+    kind = degrade.choose(kind, [*weights.values()])
+
+    def values(seed, low, high):  # (T, 1, 1, 1)
+      a, b, c, d = degrade.split(seed, 4)
+      turns = degrade.uniform(b, 0.02, 0.1) * np.arange(t, dtype=np.float32)
+      waves = tf.sin(2 * np.pi * (turns + degrade.uniform(c, 0, 1)))
+      change = {
+        "none": 0 * waves,
+        "white": tf.random.stateless_normal([t], d),
+        "smooth": np.float32(np.sqrt(2)) * waves,
+      }
+      change = tf.stack([change[name] for name in weights])[kind]
+      value = degrade.uniform(a, low, high) + amount * (high - low) * change
+      return tf.clip_by_value(value, low, high)[:, None, None, None]
+
     stops, power, spread, colour, corner = (
-      degrade.uniform(s, *r) for s, r in zip(seeds, ranges)
+      values(s, *r) for s, r in zip(seeds, ranges)
     )
-    strength = tf.where(degrade.uniform(a, 0, 1) < flicker, 0.15, 0.0)
-    waver = tf.random.stateless_normal([t, 1, 1, 1], b) * strength
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in (h, w))
     radius = ((y[:, None] ** 2 + x**2) / 2)[..., None]
-    light = (video + 1) / 2 * 2 ** (stops + waver) * (1 - corner * radius)
+    light = (video + 1) / 2 * 2**stops * (1 - corner * radius)
     light = tf.clip_by_value(light, 0, 1) ** power
     light = 0.5 + spread * (light - 0.5)
     luma = tasks.gray(light)

@@ -2,7 +2,8 @@
 
 given: video, zero where a frame is to be made; mask, 1 there. target: all
 frames; weight: the mask. base: 'temporal'; set config.model.generator.compose.
-When a frame is to be shown is in `times` alone.
+When a frame is to be shown is in `times` alone. Real footage gets `rate` frames
+for one or, by `vidgan process interpolate:fps=60`, any number a second.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ def make(rate: int = 2, arbitrary: bool = False) -> tasks.Task:
     rate: of the clip's frames each rate-th is given, and the last; of real
       footage, frames out for each step from frame to frame.
     arbitrary: the steps between given frames are random, 1 to `rate`, so that
-      the model learns frames at any phase between two.
+      the model learns frames at any phase between two, as fps=60 of 24 needs.
 
   Raises:
     config.ConfigError: rate is less than 2.

@@ -58,4 +58,5 @@ def make(known: int = 4) -> tasks.Task:
       "extrapolation": classical.extrapolation(),
     },
     preview=tasks.preview,
+    measures=("psnr_ahead",),
   )

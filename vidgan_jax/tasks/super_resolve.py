@@ -12,19 +12,32 @@ from vidgan_jax import tasks
 from vidgan_jax.evals import classical
 
 
-def make(scale: int = 2, degradation: str = "clean") -> tasks.Task:
+def make(
+  scale: int = 2,
+  degradation: str = "clean",
+  damage: Mapping[str, float] | None = None,
+) -> tasks.Task:
   """Builds the task.
 
   Args:
     scale: 2, 3 or 4; 1 with 'real' alone: restored at the same size.
     degradation: 'clean', shrunk by the antialiased bicubic filter and nothing
-      else, or 'real', what footage goes through: `degrade.real`.
+      else, or 'real', what footage goes through: blur, resizing, noise, JPEG,
+      and once more, with H.264, see `degrade.real`.
+    damage: options of `degrade.real`, shares of clips: how often blurs are
+      round ('isotropic'), noise is shot noise ('poisson'), clips ring ('sinc')
+      and go through H.264 ('h264'). For 'real' alone.
 
   Raises:
     config.ConfigError: another option.
   """
   tasks.check("degradation", degradation, ("clean", "real"))
-  real = degradation == "real"
+  real, damage = degradation == "real", dict(damage or {})
+  if damage and not real:
+    raise config.ConfigError(
+      "config.task.options.damage says how clips are spoilt, but degradation "
+      f"is {degradation!r}: set it to 'real', or leave damage out."
+    )
   tasks.check("scale", scale, (1, 2, 3, 4) if real else (2, 3, 4))
 
   def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
@@ -39,7 +52,10 @@ def make(scale: int = 2, degradation: str = "clean") -> tasks.Task:
       )
     size = h // scale, w // scale
     if real:
-      low = degrade.real(video, seed, *size)
+      own = ("video", "seed", "height", "width")
+      where = "config.task.options.damage"
+      config.check_kwargs(degrade.real, damage, where, own)
+      low = degrade.real(video, seed, *size, **damage)
     else:
       low = degrade.eight_bit(degrade.resize(video, *size))
     clip = {"video": low}
@@ -62,5 +78,6 @@ def make(scale: int = 2, degradation: str = "clean") -> tasks.Task:
     baselines=classical.Available(baselines),
     preview=tasks.preview,
     scale=scale,
+    measures=("psnr_y",),
     tf=True,
   )

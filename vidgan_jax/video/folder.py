@@ -123,7 +123,7 @@ def scan(
       rows = [r for r in rows if _suffix(r[0]) in (*IMAGES, ".gif")]
       if rows:
         names, sizes, times = zip(*rows)
-        names = tuple(sorted(names, key=_natural))
+        names = tuple(natural(names))
         files.append((here[:-1] or ".", sum(sizes), max(times), names))
   else:
     raise FolderError(f"layout '{layout}' is not one of auto, {LAYOUTS}")
@@ -173,10 +173,14 @@ def _suffix(name: str) -> str:
   return os.path.splitext(name)[1].lower()
 
 
-def _natural(name: str) -> tuple[Any, ...]:
-  """Sort key under which frame2 comes before frame10."""
-  parts = re.split(r"([0-9]+)", name)
-  return [(int(p), "") if i % 2 else (-1, p) for i, p in enumerate(parts)]
+def natural(names: Iterable[str]) -> list[str]:
+  """Sorts names so that frame2 comes before frame10."""
+
+  def key(name):
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(p), "") if i % 2 else (-1, p) for i, p in enumerate(parts)]
+
+  return sorted(names, key=key)
 
 
 def _are_strips(paths: Sequence[pathlib.Path]) -> bool:

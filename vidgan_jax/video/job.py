@@ -24,8 +24,10 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import struct
 import sys
+import threading
 import time
 from typing import Any
 
@@ -33,11 +35,18 @@ import av
 import numpy as np
 
 from vidgan_jax.video import edits
+from vidgan_jax.video import folder
+from vidgan_jax.video import images
 from vidgan_jax.video import read
 from vidgan_jax.video import stream
 from vidgan_jax.video import transcode
 from vidgan_jax.video import write
 
+_SUFFIXES = {
+  **transcode.FORMATS, ".gif": "gif", ".webp": "webp", ".apng": "apng",
+  ".png": "image2",
+}  # fmt: skip
+_GIF_RATE = 50  # frames/s; players show faster ones at 10
 SEGMENT = 240  # frames between two points where a crashed run can go on
 _QUEUE_BYTES = 2**26  # of frames that wait for the encoder, and the stages
 _PACKET = struct.Struct("<qqq?q")  # pts, dts, duration, key frame?, bytes
@@ -49,18 +58,22 @@ class Options:
 
   Attributes:
     codec: see `transcode.Encoding`; so crf, preset and pix_fmt.
-    format: the container, where the output's name does not say.
+    format: the container, where the output's name does not say; png: a folder
+      of images.
     sound: copy it.
     start: seconds of the input from its first frame.
     end: seconds; None: all.
     concat: more inputs, one after the other.
-    fps: frames a second of the output; None: as they come.
-    speed: 2 is twice as fast; leaves the sound out.
+    fps: frames a second of the output, or of images that come in; None: as they
+      come, or 25.
+    speed: 2 is twice as fast; the sound keeps its pitch.
     mask: see `edits.masked`.
     compare: 'side' or 'split', see `edits.compared`.
     tile: see `stream.Runner`; so chunk.
     memory: bytes for a stage's window, 0: a quarter of what is free.
     resume: work in segments, and go on where an earlier run stopped.
+    live: the input does not wait: drop frames rather than fall behind. So it is
+      for cameras and rtsp, rtp, udp, srt and rtmp in any case.
   """
 
   codec: str | None = None
@@ -80,6 +93,7 @@ class Options:
   chunk: int = 0
   memory: int = 0
   resume: bool = False
+  live: bool = False
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -88,11 +102,13 @@ class Summary:
 
   Attributes:
     frames: written.
+    dropped: of a live input, since the stages or the encoder are slower.
     seconds: that it took.
     marks: seconds after which the frames of --probe were written.
   """
 
   frames: int = 0
+  dropped: int = 0
   seconds: float = 0.0
   marks: list[float] = dataclasses.field(default_factory=list)
 
@@ -105,7 +121,7 @@ def process(
   *,
   tell: Callable[[str], None] = lambda text: None,
   progress: Callable[[int, int], None] = lambda done, total: None,
-  limit: int | None = None,
+  enough: Callable[[int], bool] = lambda frames: False,
 ) -> Summary:
   """Processes one file, pipe, URL or camera.
 
@@ -116,7 +132,7 @@ def process(
     options: how.
     tell: takes lines for the user.
     progress: takes (frames written, frames in all or 0).
-    limit: stop after so many frames.
+    enough: takes the frames written; True ends the output here.
 
   Returns:
     The numbers.
@@ -127,13 +143,23 @@ def process(
   began = time.perf_counter()
   with contextlib.ExitStack() as stack:
     job = _Job(stages, path, out, options or Options(), tell, progress, stack)
-    job.limit = limit
+    job.enough = enough
     if job.options.resume:
       job.in_segments()
     else:
       job.at_once()
     job.summary.seconds = time.perf_counter() - began
+    if job.summary.dropped:
+      tell(
+        f"{path}: {job.summary.dropped} frames dropped, to keep up with the"
+        " input"
+      )
     for source in job.sources:
+      if source.resized:
+        tell(
+          f"{source.path}: {source.resized} frames of another size were scaled"
+          f" to the {source.picture.width}x{source.picture.height} of the first"
+        )
       if source.reader.damaged or source.reader.ended:
         why = source.reader.ended or "they do not decode"
         tell(
@@ -149,10 +175,13 @@ class _Job:
   def __init__(self, stages, path, out, options, tell, progress, stack):
     """Opens and checks everything that can be before the work starts."""
     self.options, self.out, self._stack = options, out, stack
-    self._tell, self._progress, self.limit = tell, progress, None
+    self._tell, self._progress = tell, progress
+    self.enough = lambda frames: False
     self.summary = Summary()
+    live = transcode.is_live(path)
+    many = not live and images.names(path) is not None
     self.encoding = transcode.Encoding(
-      container=container(out, options.format),
+      container=container(out, options.format, many),
       codec=options.codec,
       crf=options.crf,
       preset=options.preset,
@@ -160,22 +189,21 @@ class _Job:
       exact=options.resume,
     )
     self.encoding.encoder()
+    self._hurry = options.live or transcode.hurries(path)
     self._check(path)
     self.sources = []
     for name in (path, *options.concat):
-      self.sources.append(transcode.Source(name))
+      self.sources.append(transcode.Source(name, options.fps))
       stack.callback(self.sources[-1].close)
     source = self.source = self.sources[0]
     if not source.live:
       source.look()
+    self._overwrites()
     self._plan(stages)
-    copy = []
-    if options.speed == 1:
-      copy = transcode.copyable(
-        source, self.encoding.container, options.sound, tell
-      )
-    elif any(s.type == "audio" for s in source.others):
-      tell("--speed: the sound is left out")
+    copy = transcode.copyable(
+      source, self.encoding.container, audio=options.sound, speed=options.speed,
+      tell=tell,
+    )  # fmt: skip
     self._copies = [copy]  # streams to copy, of every input
     for other in self.sources[1:]:
       self._copies.append(_same(source, other, copy))
@@ -186,25 +214,52 @@ class _Job:
   def _check(self, path: str) -> None:
     """Refuses what cannot work."""
     options, out = self.options, self.out
-    for name in (path, *options.concat):
-      live = transcode.is_live(name) or transcode.is_live(out)
-      if not live and os.path.exists(out) and os.path.samefile(name, out):
-        raise read.VideoError(
-          f"{out}: is the input; give the output another name"
-        )
-      if options.resume and live:
-        raise read.VideoError("--resume: needs files on both sides")
-      if options.concat and live:
-        raise read.VideoError("--concat: needs files on both sides")
+    live = transcode.is_live(path) or transcode.is_live(out)
+    kind = self.encoding.container
+    mask = options.mask or ""
+    suffix = os.path.splitext(mask)[1].lower()
+    many = os.path.exists(mask) and suffix not in folder.IMAGES
+    chosen = options.codec or options.pix_fmt or options.preset
+    for wrong, text in (
+      (options.resume and live, "--resume: needs files on both sides"),
+      (options.concat and live, "--concat: needs files on both sides"),
+      (options.live and not transcode.is_live(path),
+       f"--live: {path} waits; it is for pipes, URLs and cameras"),
+      (many and self._hurry,
+       f"--mask {mask}: has frames, but those of a live input may be dropped;"
+       " give an image or a colour"),
+      (kind == "gif" and (chosen or options.crf is not None),
+       f"{out}: a GIF has no --codec, --crf, --preset or --pix-fmt"),
+      (kind in ("gif", "image2") and transcode.is_live(out),
+       f"{out}: {kind} needs a file or folder, not a pipe or URL"),
+    ):  # fmt: skip
+      if wrong:
+        raise read.VideoError(text)
     if transcode.is_live(out):
       return
-    parent = os.path.dirname(out) or "."
+    target = images.place(out)[0] if kind == "image2" else out
+    parent = os.path.dirname(os.path.abspath(target))
     if not os.path.isdir(parent):
       raise read.VideoError(f"{out}: the folder {parent} does not exist")
     if not os.access(parent, os.W_OK):
       raise read.VideoError(f"{out}: the folder {parent} cannot be written to")
-    if os.path.isdir(out):
+    if kind == "image2" and os.path.isfile(target):
+      raise read.VideoError(f"{target}: is a file; images go into a folder")
+    if kind != "image2" and os.path.isdir(out):
       raise read.VideoError(f"{out}: is a folder, the input is a file")
+
+  def _overwrites(self) -> None:
+    """Refuses an output that is an input, or a folder that is not empty."""
+    if transcode.is_live(self.out):
+      return
+    if self.encoding.container == "image2":
+      images.check(images.place(self.out)[0])
+    for source in self.sources:
+      for file in source.files if os.path.exists(self.out) else ():
+        if not source.live and os.path.samefile(file, self.out):
+          raise read.VideoError(
+            f"{self.out}: is the input; give the output another name"
+          )
 
   def _plan(self, stages: list[Any]) -> None:
     """Makes runners of stages."""
@@ -225,6 +280,8 @@ class _Job:
       self._steps.append(stage)
     self.runners = [s for s in self._steps if isinstance(s, stream.Runner)]
     self._pixels = bool(stages or options.mask or options.compare)
+    # Images are upright RGB.
+    self._pixels |= self.encoding.container in transcode.PICTURES
     if source.picture is not None and not transcode.turns(
       self.encoding.container
     ):
@@ -240,17 +297,27 @@ class _Job:
     )
     if len({(b.numerator, b.denominator) for b in bases}) == 1:
       base *= bases[0].numerator
-    if options.speed != 1:
-      speed = fractions.Fraction(options.speed).limit_denominator(1000)
-      self._speed, base, fps = speed, base / speed, fps * speed
-    if options.fps:
-      fps = fractions.Fraction(options.fps).limit_denominator(1001)
+    speed = fractions.Fraction(options.speed).limit_denominator(1000)
+    self._speed, base, fps = speed, base / speed, fps * speed
+    grid, kind = options.fps, self.encoding.container
+    if all(s.images for s in self.sources):
+      grid = None  # it is the rate that they have already
+    asked = [s.fps for s in stages if getattr(s, "fps", None)]
+    if asked and not grid:  # see `phases`
+      grid = fractions.Fraction(asked[-1]) * speed
+    if kind == "gif" and (grid or fps) > _GIF_RATE:
+      grid = _GIF_RATE
+      self._tell(f"{self.out}: players of GIF show at most {grid} frames/s")
+    if grid:
+      fps = fractions.Fraction(grid).limit_denominator(1001)
       base = 1 / fps
-    if self.encoding.container == "avi":
+    if kind == "gif":
+      base = fractions.Fraction(1, 100)
+    if kind == "avi":
       base = 1 / fps  # it knows no times, only a rate
     if base.denominator > 2**31 - 1:
       base = fractions.Fraction(1, 10**6)
-    self._fps, self.time_base = fps, base
+    self._fps, self._grid, self.time_base = fps, grid, base
     self._size = 8
     if source.picture is not None:
       area = source.picture.height * source.picture.width
@@ -264,14 +331,15 @@ class _Job:
   def _frames(self, skip: int = 0) -> Iterator[stream.Frame]:
     """The frames to be written; of the first `skip` images may be missing."""
     options, first = self.options, skip
-    if options.fps:
+    if self._grid:
       first = 0  # which frames these were is not known before
     needs = []
     for runner in reversed(self.runners):
       needs.append(first)
       first = runner.needs(first)
-    frames = stream.background(self._decoded(first), self._size)
-    self._stack.callback(frames.close)  # before the inputs are
+    drop = self._dropped if self._hurry else None
+    frames = stream.background(self._decoded(first), self._size, drop=drop)
+    self._stack.callback(_close, frames)  # before the inputs are
     if options.mask:
       frames = edits.masked(frames, options.mask)
     for step in self._steps:
@@ -281,7 +349,7 @@ class _Job:
         frames = step.frames(frames)
     if options.speed != 1:
       frames = edits.faster(frames, self._speed)
-    if options.fps:
+    if self._grid:
       frames = edits.at_rate(frames, self._fps)
     if options.compare:
       frames = edits.compared(frames, options.compare)
@@ -312,6 +380,9 @@ class _Job:
       shift = self._shifts[self.sources.index(source)]
     return source.clock(self.options.start, self.options.end, shift)
 
+  def _dropped(self) -> None:
+    self.summary.dropped += 1
+
   def _take(self, index: int, packet: Any) -> None:
     """In the decoder's thread: keeps a packet for the writer's."""
     self._packets.append((index, packet))
@@ -326,9 +397,14 @@ class _Job:
       self._sink.append(packet, index)
 
   def _open(self, path, frame, copy=()) -> transcode.Sink:
+    encoding = self.encoding
+    if encoding.container == "gif":  # a film to choose the palette from
+      encoding = transcode.Encoding(
+        container="matroska", codec="ffv1", pix_fmt="bgra"
+      )
     return transcode.Sink(
       path,
-      self.encoding,
+      encoding,
       self.source,
       frame,
       name=self.out,
@@ -336,6 +412,7 @@ class _Job:
       rate=self._fps,
       copy=copy,
       shift=-fractions.Fraction(self.options.start).limit_denominator(10**6),
+      speed=self._speed,
       tell=self._tell,
     )
 
@@ -347,11 +424,8 @@ class _Job:
 
   def at_once(self) -> None:
     """Writes the output in one go."""
-    live = {"-": "pipe:1"}.get(self.out, self.out)
-    place = contextlib.nullcontext(live)
-    if not transcode.is_live(self.out):
-      place = write.Replacing(self.out)
-    with place as path, contextlib.closing(self._frames()) as frames:
+    frames = contextlib.closing(self._frames())
+    with self._place() as path, frames as frames, self._until_ctrl_c():
       try:
         try:
           for frame in frames:
@@ -360,7 +434,7 @@ class _Job:
             self._drain()
             self._sink.write(frame)
             self._wrote()
-            if self.summary.frames == self.limit:
+            if self.enough(self.summary.frames):
               break
         except KeyboardInterrupt:
           if not self.source.live or self._sink is None:
@@ -374,11 +448,54 @@ class _Job:
       finally:
         self._sink = None
 
+  @contextlib.contextmanager
+  def _place(self) -> Iterator[str]:
+    """Where to write to; on success it gets the output's name."""
+    kind = self.encoding.container
+    if transcode.is_live(self.out):
+      yield {"-": "pipe:1"}.get(self.out, self.out)
+    elif kind == "image2":
+      target, pattern = images.place(self.out)
+      with images.filling(target) as temporary:
+        yield os.path.join(temporary, pattern)
+    else:
+      with write.Replacing(self.out) as temporary:
+        if kind != "gif":
+          yield temporary
+          return
+        film = f"{temporary}.film"
+        try:
+          yield film
+          images.gif(film, temporary)
+        finally:
+          pathlib.Path(film).unlink(missing_ok=True)
+
+  @contextlib.contextmanager
+  def _until_ctrl_c(self) -> Iterator[None]:
+    """Lets Ctrl-C end a live input as its own end would, the next one abort."""
+    mine = threading.current_thread() is threading.main_thread()
+    if not self.source.live or not mine:
+      yield
+      return
+
+    def stop(*_):
+      self.source.stopped = True
+      signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+      yield
+    finally:
+      signal.signal(signal.SIGINT, before)
+
   # ---- in segments
 
   def in_segments(self) -> None:
     """Writes closed segments, then joins them; goes on where it stopped."""
-    parts = pathlib.Path(f"{self.out}.parts")
+    out = self.out
+    if self.encoding.container == "image2":
+      out, _ = images.place(out)
+    parts = pathlib.Path(f"{out}.parts")
     parts.mkdir(exist_ok=True)
     state = self._state(parts)
     if self.source.alpha and self.encoding.encoder().startswith("libvpx"):
@@ -394,7 +511,7 @@ class _Job:
   def _state(self, parts: pathlib.Path) -> dict[str, Any]:
     """What exists already."""
     options = dataclasses.asdict(self.options) | {"resume": True, "memory": 0}
-    files = [os.path.abspath(s.path) for s in self.sources]
+    files = [os.path.abspath(f) for s in self.sources for f in s.files]
     stats = [os.stat(file) for file in files]
     stages = re.sub(" at 0x[0-9a-f]+", "", repr(
       [getattr(s, "stage", s) for s in self._steps]))  # fmt: skip
@@ -474,15 +591,16 @@ class _Job:
 
     def others():
       for name, streams in zip(self.sources, self._copies):
-        source = transcode.Source(name.path)
-        with contextlib.closing(source):
+        if streams:
+          source = transcode.Source(name.path)
+          self._stack.callback(source.close)  # not before the sink is closed
           same = [source.reader.container.streams[s.index] for s in streams]
           index = {s.index: c.index for s, c in zip(streams, self._copies[0])}
           for packet in source.packets(self._clock(name), same):
             time = transcode.seconds(packet.dts, packet.time_base)
             yield time, index[packet.stream.index], packet
 
-    with write.Replacing(self.out) as path:
+    with self._place() as path:
       sink = self._open(path, frame, self._copies[0])
       try:
         both = heapq.merge(pictures(), others(), key=lambda item: item[0])
@@ -492,6 +610,11 @@ class _Job:
       except BaseException:
         sink.abandon()
         raise
+
+
+def _close(frames: Any) -> None:
+  with contextlib.suppress(ValueError):  # a thread still waits for a camera
+    frames.close()
 
 
 @contextlib.contextmanager
@@ -527,25 +650,41 @@ def _load(path: pathlib.Path, base: fractions.Fraction) -> Iterator[Any]:
       yield packet
 
 
-def container(out: str, wanted: str | None = None) -> str:
+def container(
+  out: str, wanted: str | None = None, images_in: bool = False
+) -> str:
   """The muxer of an output, by option or by its name.
+
+  Args:
+    out: the name.
+    wanted: the option.
+    images_in: a name without suffix, or of a folder, is one of images.
 
   Raises:
     read.VideoError: neither says.
   """
   if wanted:
-    return transcode.FORMATS.get(f".{wanted.lower()}", wanted)
+    return _SUFFIXES.get(f".{wanted.lower()}", wanted)
   if out == "-":
     return "matroska"
   if "://" in out:
     return {"rtmp": "flv"}.get(out.split(":")[0], "mpegts")
   suffix = os.path.splitext(out)[1].lower()
-  if suffix not in transcode.FORMATS:
+  if images_in and (not suffix or os.path.isdir(out)):
+    return "image2"
+  if os.path.isdir(out) or out.endswith(os.sep):
+    raise read.VideoError(
+      f"{out}: is a folder, the input is a file; name a file in it, or images,"
+      f" as {os.path.join(out, images.PATTERN)}"
+    )
+  if suffix in folder.IMAGES and suffix not in _SUFFIXES:
+    images.place(out)
+  if suffix not in _SUFFIXES:
     raise read.VideoError(
       f"{out}: the suffix {suffix!r} is none of"
-      f" {', '.join(transcode.FORMATS)}; name the output so, or give --format"
+      f" {', '.join(_SUFFIXES)}; name the output so, or give --format"
     )
-  return transcode.FORMATS[suffix]
+  return _SUFFIXES[suffix]
 
 
 def _same(first, other, copy) -> list[Any]:

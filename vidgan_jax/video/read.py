@@ -331,6 +331,10 @@ class Reader:
       height = max(1, round(height / self._aspect))
     return fit(height, width, self._size, self._upscale)
 
+  def aim(self, picture: av.VideoFrame) -> None:
+    """Gives all pictures the size that this one gets, unless one was before."""
+    self._target = self._target or self._fit(picture.height, picture.width)
+
   def convert(
     self, picture: av.VideoFrame, pixels: str = "rgb24"
   ) -> np.ndarray:
@@ -346,7 +350,7 @@ class Reader:
     height, width = picture.height, picture.width
     if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
       raise VideoError(f"{self.path}: a frame of {width}x{height} is too large")
-    self._target = self._target or self._fit(height, width)
+    self.aim(picture)
     new_height, new_width = self._target
     if new_height < height or new_width < width:
       method = reformatter.Interpolation.AREA

@@ -15,12 +15,18 @@ the result is that of the whole video at once, by construction:
   * frames whose sides are no multiples of `align` are padded by repetition.
 
 A chain of stages needs no halo of its own: each stage has its own windows.
+
+A *recurrent* stage sees one frame at a time and what it remembers of those
+before, which begins anew with each shot. It remembers whole frames; only where
+these do not fit into memory, each tile has a memory of its own, and its borders
+may show.
 """
 
 import collections
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+import contextlib
 import dataclasses
 import fractions
 import itertools
@@ -76,6 +82,9 @@ class Stage(Protocol):
     look: optional: (T, h, w, 3) whole frames -> the stage to use for windows
       of these frames, which knows what no window shows.
     cost: optional: bytes of working memory an input pixel and frame.
+    recurrent: optional: True if it is called, frame after frame, with one
+      argument more, its state, None at the start of a shot, and returns the
+      result and the next state. Its halo is that of one frame.
   """
 
   name: str
@@ -100,7 +109,10 @@ class Stage(Protocol):
 
 
 def background(
-  items: Iterable[Any], size: int, idle: Callable[[], None] = lambda: None
+  items: Iterable[Any],
+  size: int,
+  idle: Callable[[], None] = lambda: None,
+  drop: Callable[[], None] | None = None,
 ) -> Iterator[Any]:
   """Runs an iterator in a thread of its own, at most `size` items ahead.
 
@@ -108,16 +120,22 @@ def background(
     items: what to iterate over; an exception of it is raised here.
     size: of the queue.
     idle: is called now and then while there is nothing.
+    drop: when given, the iterator is never kept waiting: where the queue is
+      full the oldest item is dropped, and this called.
   """
   box, stop = queue.Queue(size), threading.Event()
 
-  def put(*item) -> bool:
+  def put(item, error, end) -> bool:
+    hurry = drop is not None and not end
     while not stop.is_set():
       try:
-        box.put(item, timeout=0.1)
+        box.put((item, error, end), timeout=0 if hurry else 0.1)
         return True
       except queue.Full:
-        pass
+        if hurry:
+          with contextlib.suppress(queue.Empty):
+            box.get_nowait()
+            drop()
     return False
 
   def work():
@@ -149,7 +167,7 @@ def background(
       yield item
   finally:
     stop.set()
-    thread.join(timeout=15)  # a camera may never answer
+    thread.join(timeout=5)  # a camera may never answer
 
 
 # ------------------------------------------------------------------ windows
@@ -205,23 +223,36 @@ class Runner:
     if stage.rate > 1:
       self._after = max(self._after, 1)
     around = self._before + self._after
+    self._recurrent = getattr(stage, "recurrent", False)
+    self._states = {}  # of a recurrent stage: corner of the tile -> state
     self.window = (chunk or max(8, 2 * around)) + around
+    if self._recurrent:
+      self.window = 1
     self._halo = -(-pixels // stage.align) * stage.align
     self._deep = deep
     self._tell = tell
 
   @property
+  def step(self) -> int:
+    """Frames of the result that come with each window."""
+    return (self.window - self._before - self._after) * self.stage.rate
+
+  @property
   def temporal(self) -> bool:
     """Whether scene cuts matter."""
-    return self._before + self._after > 0
+    return self._recurrent or self._before + self._after > 0
 
   def needs(self, skip: int) -> int:
     """Input frames that may be missing when the first `skip` results are."""
+    if self._recurrent:
+      return 0  # it remembers all
     return max(0, skip // self.stage.rate - self.window)
 
   def __call__(self, frames: Iterable[Frame], skip: int = 0) -> Iterator[Frame]:
     """Yields the results; of the first `skip` the image may be None."""
     rate, count, last = self.stage.rate, 0, None
+    if self._recurrent:
+      skip = 0
     # Those held across the cut before may not be counted yet.
     done = lambda ahead: count + ahead + rate - 1 <= skip
     for _, shot in itertools.groupby(frames, key=lambda frame: frame.shot):
@@ -241,6 +272,7 @@ class Runner:
     """Results of one shot, window by window."""
     buffer, first = collections.deque(maxlen=self.window), None
     seen = kept = 0
+    self._states.clear()
     for frame in frames:
       first = frame.time if first is None else first
       buffer.append(frame)
@@ -281,6 +313,8 @@ class Runner:
       cost = getattr(self.stage, "cost", _BYTES) * self.window
       side = int((self._memory / cost) ** 0.5) - 2 * self._halo
       self.tile = max(64, side // 32 * 32)
+      if self._recurrent and self.tile + 2 * self._halo < max(height, width):
+        self._tell_tiles("whole frames do not fit into memory")
     while True:
       try:
         return self._tiles(frames, start, count, first, height, width)
@@ -295,7 +329,14 @@ class Runner:
             f" pixels and {self.window} frames; give --chunk 1"
           ) from error
       # Outside the handler, which keeps the failed arrays alive.
-      self._tell(f"{self.stage.name}: out of memory, tiles of {self.tile}")
+      self._states.clear()
+      self._tell_tiles("out of memory")
+
+  def _tell_tiles(self, why: str) -> None:
+    text = f"{self.stage.name}: {why}, tiles of {self.tile}"
+    if self._recurrent:
+      text += ", which remember each for itself: their borders may show"
+    self._tell(text)
 
   def _tiles(self, frames, start, count, first, height, width) -> np.ndarray:
     stage, halo, align = self.stage, self._halo, self.stage.align
@@ -317,7 +358,12 @@ class Runner:
         if frames[0].mask is not None:
           mask = np.stack([cut(f.mask) for f in frames])[..., None]
           mask = mask.astype(np.float32)
-        got = np.asarray(stage(video, times, mask), np.float32)
+        if self._recurrent:
+          state = self._states.get((y, x))
+          got, self._states[y, x] = stage(video, times, mask, state)
+        else:
+          got = stage(video, times, mask)
+        got = np.asarray(got, np.float32)
         got = got[start : start + count]
         y1, x1 = min(y1, height), min(x1, width)
         out[:, y0 * s : y1 * s, x0 * s : x1 * s] = to_integer(

@@ -26,13 +26,19 @@ from av.video import reformatter
 import numpy as np
 
 from vidgan_jax.video import clips
+from vidgan_jax.video import images
 from vidgan_jax.video import read
+from vidgan_jax.video import sound
 from vidgan_jax.video import stream
+from vidgan_jax.video import write
 
 FORMATS = {
   ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska",
   ".webm": "webm", ".ts": "mpegts", ".m2ts": "mpegts", ".mts": "mpegts",
   ".flv": "flv", ".nut": "nut", ".avi": "avi", ".3gp": "3gp",
+}  # fmt: skip
+PICTURES = {  # containers of pictures alone, and what encodes them
+  "image2": "png", "apng": "apng", "webp": "libwebp_anim", "gif": "gif",
 }  # fmt: skip
 CODECS = {  # what people call an encoder -> its name
   "h264": "libx264", "avc": "libx264", "x264": "libx264", "h265": "libx265",
@@ -42,7 +48,8 @@ CODECS = {  # what people call an encoder -> its name
 # Good, not lossless: what a generator drew shall not be lost again.
 _CRF = {"libx264": 17, "libx265": 17, "libsvtav1": 18, "libvpx-vp9": 18,
         "libvpx": 8}  # fmt: skip
-_ANY_SIZE = ("libvpx", "libvpx-vp9", "ffv1", "prores_ks")
+_RGB = (*PICTURES.values(), "ffv1")  # encoders to be given what it is
+_ANY_SIZE = ("libvpx", "libvpx-vp9", "prores_ks", *_RGB)
 _SMOOTH = (
   reformatter.Interpolation.FULL_CHR_H_INT
   | reformatter.Interpolation.FULL_CHR_H_INP
@@ -62,6 +69,12 @@ def seconds(ticks: int, base: Any) -> fractions.Fraction:
 def is_live(path: str) -> bool:
   """Whether a name means a pipe, a URL or a camera, not a file."""
   return path == "-" or "://" in path or path.startswith("/dev/video")
+
+
+def hurries(path: str) -> bool:
+  """Whether a name means something that does not wait for its reader."""
+  url = path.split("://")[0] in ("rtsp", "rtsps", "rtp", "udp", "srt", "rtmp")
+  return url or path.startswith("/dev/video")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -107,25 +120,38 @@ class _Seen(NamedTuple):
 
 
 class Source:
-  """An open file, pipe ('-'), URL or camera.
+  """An open file, clip of images, pipe ('-'), URL or camera.
 
   Attributes:
     reader: see `read.Reader`.
     live: it cannot be read twice.
+    files: what is read, when it is not live.
+    images: whether these are images, see `images`.
+    stopped: set it, and the frames end here.
+    resized: frames so far that had another size than the first.
     others: streams besides the picture; their packets can be copied.
     picture: the first one, once `frames` has yielded.
     alpha: whether that is transparent somewhere.
     end: seconds where the last frame or packet so far ends, on the new clock.
   """
 
-  def __init__(self, path: str):
+  def __init__(self, path: str, fps: float | None = None):
     """Opens it.
+
+    Args:
+      path: of the input.
+      fps: frames a second of images.
 
     Raises:
       read.VideoError: it has no pictures.
     """
     self.path, self.live = path, is_live(path)
-    self.reader = read.Reader(path, container=self._connect())
+    files = None if self.live else images.names(path)
+    self._clip = images.Clip(files, fps) if files else None
+    self.files, self.images = files or [path], files is not None
+    self.stopped = self._busy = False
+    self.resized = 0
+    self.reader = self._open()
     self.others = [
       s
       for s in self.reader.container.streams
@@ -134,10 +160,15 @@ class Source:
     self.picture, self.alpha = None, False
     self.end = fractions.Fraction(0)
 
+  def _open(self, threads: int = 0) -> read.Reader:
+    """Opens it, once more if it is not live."""
+    container = self._connect() if self.live else None
+    if self._clip:
+      container = self._clip.open()
+    return read.Reader(self.path, container=container, threads=threads)
+
   def _connect(self) -> Any:
-    """An open container of a live input, None for a file."""
-    if not self.live:
-      return None
+    """An open container of a live input."""
     name, kind = self.path, None
     if name == "-":
       name = "pipe:0"
@@ -152,7 +183,10 @@ class Source:
 
   def close(self) -> None:
     """Closes it."""
-    self.reader.close()
+    if not self._busy:  # else a thread waits inside for a camera: never mind
+      self.reader.close()
+    if self._clip:
+      self._clip.close()
 
   def clock(
     self,
@@ -180,7 +214,7 @@ class Source:
 
   def _origin(self, start: fractions.Fraction) -> fractions.Fraction:
     """Time of the first picture; moves on to shortly before `start`."""
-    with read.Reader(self.path, threads=1) as look:
+    with self._open(threads=1) as look:
       _, first = next(look.pictures())
       if start > 5:
         to = int((first + start - 1) * av.time_base)
@@ -233,11 +267,13 @@ class Source:
     """Frames without shots."""
     count = 0
     pass_on = lambda packet: self._pass(packet, clock, take)
-    for picture, time in self.reader.pictures(others, pass_on):
+    for picture, time in self._pictures(others, pass_on):
       if clock.begin is None:
         clock.begin = time + clock.start
       if self.picture is None:
         self.look(picture)
+      size = self.picture.height, self.picture.width
+      self.resized += (picture.height, picture.width) != size
       if clock.length is not None and time > clock.begin + clock.length + 1:
         break  # not before: the sound may come later than the picture
       if clock.outside(time):
@@ -254,9 +290,21 @@ class Source:
       self.end = max(self.end, frame.time + frame.duration)
       yield frame
     if not count:
-      raise read.VideoError(
-        f"{self.path}: no frame lies within --start and --end"
-      )
+      why = "no frame lies within --start and --end"
+      if self.stopped:
+        why = "was stopped before the first frame"
+      raise read.VideoError(f"{self.path}: {why}")
+
+  def _pictures(self, others, take):
+    """Pictures until it is stopped; knows when a thread waits for one."""
+    pictures = self.reader.pictures(others, take)
+    while not self.stopped:
+      self._busy = True
+      item = next(pictures, None)
+      self._busy = False
+      if item is None:
+        break
+      yield item
 
   def packets(self, clock: "Clock", others: Iterable[Any]) -> Iterator[Any]:
     """Yields the packets of other streams alone, on the new clock."""
@@ -289,8 +337,9 @@ class Source:
   def look(self, picture: Any = None) -> None:
     """Notes what the first picture is like; finds it itself if not given."""
     if picture is None:
-      with read.Reader(self.path, threads=1) as reader:
+      with self._open(threads=1) as reader:
         picture, _ = next(reader.pictures())
+    self.reader.aim(picture)
     self.picture, self.alpha = picture, self._transparent(picture)
 
   def _transparent(self, picture: Any) -> bool:
@@ -351,7 +400,7 @@ class Encoding:
     Raises:
       read.VideoError: there is none of that name.
     """
-    usual = "libvpx-vp9" if self.container == "webm" else "libx264"
+    usual = {"webm": "libvpx-vp9", **PICTURES}.get(self.container, "libx264")
     name = CODECS.get((self.codec or usual).lower(), self.codec or usual)
     try:
       if codecs.Codec(name, "w").type == "video":
@@ -373,6 +422,10 @@ class Encoding:
     out = {"crf": _CRF.get(encoder), "preset": None}
     if encoder == "libsvtav1":
       out["preset"] = 8
+    if encoder == "libwebp_anim":
+      out["quality"] = 92
+    if encoder == "libx265":
+      out["x265-params"] = "log-level=error"
     for name, value in (("crf", self.crf), ("preset", self.preset)):
       if value is not None:
         if name not in known:
@@ -402,6 +455,7 @@ class Sink:
     rate: fractions.Fraction,
     copy: Iterable[Any] = (),
     shift: fractions.Fraction = fractions.Fraction(0),
+    speed: fractions.Fraction = fractions.Fraction(1),
     tell: Callable[[str], None] = lambda text: None,
   ):
     """Opens the file and writes its head.
@@ -416,6 +470,7 @@ class Sink:
       rate: frames a second, for the encoder's planning.
       copy: streams of the source, from `copyable`.
       shift: seconds that chapters are moved by.
+      speed: by which all but the frames is made faster here.
       tell: takes lines for the user.
 
     Raises:
@@ -424,8 +479,8 @@ class Sink:
     self.name, self._time_base = name, time_base
     self._convert = source.reader.convert
     self._pts, self._durations = None, {}
-    self._dts = {}
-    self._reformatter = reformatter.VideoReformatter()
+    self._dts, self._speed = {}, speed
+    self._reformatter, self._converter = reformatter.VideoReformatter(), None
     encoder = encoding.encoder()
     try:
       self._container = av.open(
@@ -442,16 +497,22 @@ class Sink:
         encoder, rate=rate.limit_denominator(65_535)
       )
       self._describe(encoding, encoder, source, frame, tell)
-      self._copies = {
-        s.index: self._container.add_stream_from_template(s) for s in copy
-      }
-      for index, new in self._copies.items():
-        old = source.reader.container.streams[index]
+      self._copies, self._voices = {}, {}
+      for old in copy:
+        if old.type == "audio" and (
+          speed != 1 or not sound.holds(encoding.container, old)
+        ):
+          voice = sound.Voice(self._container, encoding.container, old, speed)
+          self._voices[old.index] = voice
+          new = voice.stream
+        else:
+          new = self._container.add_stream_from_template(old)
+        self._copies[old.index] = new
         new.metadata.update(_texts(old.metadata))
         new.disposition = old.disposition
       self._container.metadata.update(_texts(source.reader.container.metadata))
       self._container.set_chapters(
-        _moved(source.reader.container.chapters(), shift)
+        _moved(source.reader.container.chapters(), shift, speed)
       )
       self._container.start_encoding()
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -467,7 +528,7 @@ class Sink:
     shape = _shape(frame, picture)
     alpha = source.alpha and (frame.alpha is not None or frame.image is None)
     self._pix_fmt = encoding.pix_fmt or _pixels(
-      encoder, picture.format.name, alpha, shape
+      encoder, picture.format, alpha, shape
     )
     known = [f.name for f in codecs.Codec(encoder, "w").video_formats or ()]
     if known and self._pix_fmt not in known:
@@ -491,6 +552,10 @@ class Sink:
       tell(
         f"{self.name}: {picture.format.name} becomes {self._pix_fmt}, 8 bits"
       )
+    if encoder in ("libx264", "libx265") and not encoding.pix_fmt:
+      if form.chroma_width(16) == 16:
+        tell(f"{self.name}: few players show {self._pix_fmt}, which keeps all"
+             " samples of colour; --pix-fmt yuv420p is for all")  # fmt: skip
     across = form.chroma_width(16) < 16 and encoder not in _ANY_SIZE
     down = form.chroma_height(16) < 16 and encoder not in _ANY_SIZE
     self._shape = shape
@@ -509,6 +574,7 @@ class Sink:
     if not picture.format.is_rgb:
       matrix, full = read.colour(picture)
     self._colours = (None, None) if form.is_rgb else (matrix, full)
+    self._halved = form.chroma_width(16) < 16
     tag = int(picture.colorspace)
     codec.colorspace = 0 if form.is_rgb else matrix if tag in (0, 2, 3) else tag
     codec.color_range = 2 if form.is_rgb else full
@@ -616,6 +682,13 @@ class Sink:
 
   def _reformat(self, picture, size, method, options) -> Any:
     matrix, full = self._colours
+    if self._halved and picture.format.chroma_width(16) == 16:
+      if self._converter is None:
+        self._converter = write.Converter(
+          *size, self._pix_fmt, matrix=matrix, full=full,
+          read_as=tuple(options.values()) or (0, 0),
+        )  # fmt: skip
+      return self._converter(picture)
     if matrix is not None:
       options |= {"dst_colorspace": matrix, "dst_color_range": full}
     return self._reformatter.reformat(
@@ -638,15 +711,28 @@ class Sink:
     Raises:
       read.VideoError: the file cannot be written.
     """
-    new = self._stream
+    if copied_from in self._voices:
+      for new in self._voices[copied_from](packet):
+        self._mux(new)
+      return
     if copied_from is not None:
-      new = self._copies[copied_from]
+      packet.stream = self._copies[copied_from]
+      if self._speed != 1:
+        packet.pts = round(packet.pts / self._speed)
+        packet.dts = round(packet.dts / self._speed)
+        packet.duration = round((packet.duration or 0) / self._speed)
+    else:
+      packet.stream = self._stream
+    self._mux(packet)
+
+  def _mux(self, packet: Any) -> None:
+    """Writes a packet whose stream is one of the output."""
+    new = packet.stream
     last = self._dts.get(new.index)
     if last is not None and packet.dts <= last:  # muxers refuse these
       packet.dts = last + 1
       packet.pts = max(packet.pts, packet.dts)
     self._dts[new.index] = packet.dts
-    packet.stream = new
     try:
       self._container.mux(packet)
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -661,6 +747,9 @@ class Sink:
     if self._pts is not None:
       for packet in self.encode(None):
         self.append(packet)
+    for voice in self._voices.values():
+      for packet in voice.finish():
+        self._mux(packet)
     try:
       self._container.close()
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -691,8 +780,16 @@ def _shape(frame: stream.Frame, picture: Any) -> tuple[int, int]:
   return picture.height, picture.width
 
 
-def _pixels(encoder: str, source: str, alpha: bool, shape: Any) -> str:
+def _pixels(encoder: str, form: Any, alpha: bool, shape: Any) -> str:
   """The encoder's pixel format that is nearest to the source's."""
+  source = form.name
+  if encoder in PICTURES.values():
+    deep = max(c.bits for c in form.components) > 8 and encoder.endswith("png")
+    if encoder == "libwebp_anim":
+      return "bgra"  # the library's own, better, way to 4:2:0
+    return ("rgba" if alpha else "rgb24", "rgba64be" if alpha else "rgb48be")[
+      deep
+    ]
   known = codecs.Codec(encoder, "w").video_formats
   if not known:
     return source
@@ -706,7 +803,7 @@ def _pixels(encoder: str, source: str, alpha: bool, shape: Any) -> str:
       or (encoder.startswith("libvpx") and form.name != "yuva420p")
     )
     # Players know little of H.264 and the like but YUV.
-    strange = encoder != "ffv1" and (
+    strange = encoder not in _RGB and (
       form.is_rgb or form.name.startswith(("gray", "nv"))
     )
     halved = form.chroma_width(16) < 16 or form.chroma_height(16) < 16
@@ -723,39 +820,51 @@ def _pixels(encoder: str, source: str, alpha: bool, shape: Any) -> str:
 def copyable(
   source: Source,
   container: str,
-  sound: bool = True,
+  *,
+  audio: bool = True,
+  speed: float = 1.0,
   tell: Callable[[str], None] = lambda text: None,
 ) -> list[Any]:
   """The source's other streams that a container can hold.
 
+  Args:
+    source: of the streams.
+    container: name of a muxer.
+    audio: those of sound as well.
+    speed: other than 1 the sound is encoded anew; so it is when no container
+      of films can hold it as it is.
+    tell: takes lines for the user.
+
   Raises:
-    read.VideoError: it cannot hold the sound.
+    read.VideoError: it cannot hold the sound, but another can.
   """
-
-  def holds(container, s):
-    try:
-      with av.open(io.BytesIO(), "w", format=container) as trial:
-        trial.add_stream_from_template(s)
-        trial.start_encoding()
-      return True
-    except (av.error.FFmpegError, OSError, ValueError):
-      return False
-
   kept, left = [], []
   for s in source.others:
-    if s.type == "audio" and not sound:
+    if s.type == "audio" and not audio:
+      continue
+    if container in PICTURES:
+      left.append(s.type)
       continue
     if source.reader.container.chapters() and s.type == "data":
       continue  # the chapters' titles, which are written anew
-    if holds(container, s):
+    name = getattr(s.codec_context, "name", None) or "unknown"
+    fits = sound.holds(container, s)
+    if fits and (s.type != "audio" or speed == 1):
       kept.append(s)
       continue
-    name = getattr(s.codec_context, "name", None) or "unknown"
-    if s.type == "audio" and holds("matroska", s):
-      raise read.VideoError(
-        f"{source.path}: its sound ({name}) cannot be put into {container};"
-        " name the output .mkv, or leave the sound out with --no-audio"
-      )
+    if s.type == "audio":
+      if speed == 1 and sound.holds("matroska", s):
+        raise read.VideoError(
+          f"{source.path}: its sound ({name}) cannot be put into {container};"
+          " name the output .mkv, or leave the sound out with --no-audio"
+        )
+      encoder = sound.encoder(container, s)
+      if encoder:
+        kept.append(s)
+        if not fits:
+          tell(f"{source.path}: {container} cannot hold sound of {name}, which"
+               f" is encoded anew ({encoder})")  # fmt: skip
+        continue
     left.append(f"{s.type} ({name})")
   if left:
     tell(f"{source.path}: {container} cannot hold {', '.join(left)}: left out")
@@ -764,7 +873,8 @@ def copyable(
 
 def _container_options(encoding: Encoding, source: Source) -> dict[str, str]:
   if encoding.container not in ("mp4", "mov", "3gp"):
-    return {}
+    forever = {"webp": {"loop": "0"}, "apng": {"plays": "0"}}
+    return forever.get(encoding.container, {})
   flags = "+faststart"
   keys = source.reader.container.metadata.keys() - {*_MADE}
   if any("." in key for key in keys):  # com.apple.quicktime.location and such
@@ -780,12 +890,12 @@ def _texts(metadata: dict[str, str]) -> dict[str, str]:
   }
 
 
-def _moved(chapters: list[Any], shift: fractions.Fraction) -> list[Any]:
+def _moved(chapters: list[Any], shift: Any, speed: Any) -> list[Any]:
   """Chapters on another clock; those that end before it begins are left out."""
   out = []
   for chapter in chapters:
-    ticks = round(shift / seconds(1, chapter["time_base"]))
-    start, end = chapter["start"] + ticks, chapter["end"] + ticks
+    ticks = shift / seconds(1, chapter["time_base"])
+    start, end = (round((chapter[k] + ticks) / speed) for k in ("start", "end"))
     if end > 0:
       out.append({**chapter, "start": max(start, 0), "end": end})
   return out

@@ -20,7 +20,7 @@ import struct
 from typing import Any
 
 import av
-from av.video import reformatter
+from av.filter import graph
 import numpy as np
 from PIL import Image
 
@@ -155,6 +155,62 @@ class Writer:
     self._place.__exit__(kind, error, trace)
 
 
+class Converter:
+  """To YUV whose samples of colour lie where decoders look for them.
+
+  With half as many samples of colour as of brightness across, those of H.264
+  and its kin lie on the left one of each two pixels. Left to itself the library
+  puts them in the middle, and all colours come back half a pixel to the left.
+  """
+
+  def __init__(
+    self,
+    height: int,
+    width: int,
+    pix_fmt: str,
+    *,
+    matrix: int = _BT709,
+    full: int = _LIMITED,
+    read_as: tuple[int, int] = (0, 0),
+  ):
+    """Says what to make.
+
+    Args:
+      height: of the result.
+      width: of the result.
+      pix_fmt: a YUV format.
+      matrix: of the result, a number of AVColorSpace.
+      full: its range, 1 limited or 2 full.
+      read_as: (matrix, range) of what is given, when it is YUV; 0: as it says.
+    """
+    self._scale = (
+      f"w={width}:h={height}:flags=area+accurate_rnd+full_chroma_inp"
+      f":in_color_matrix={read_as[0] or -1}:in_range={read_as[1]}"
+      f":out_color_matrix={matrix}:out_range={full}:out_chroma_loc=left"
+    )
+    self._pix_fmt = pix_fmt
+    self._from, self._graph = None, None
+
+  def __call__(self, picture: av.VideoFrame) -> av.VideoFrame:
+    """The picture in the new format."""
+    kind = picture.format.name, picture.height, picture.width
+    if kind != self._from:
+      self._from, self._graph = kind, graph.Graph()
+      source = self._graph.add_buffer(
+        format=kind[0], height=kind[1], width=kind[2],
+        time_base=fractions.Fraction(1, 1000),
+      )  # fmt: skip
+      self._graph.link_nodes(
+        source,
+        self._graph.add("scale", self._scale),
+        self._graph.add("format", self._pix_fmt),
+        self._graph.add("buffersink"),
+      ).configure()
+    picture.pts = 0
+    self._graph.push(picture)
+    return self._graph.pull()
+
+
 class _Encoder:
   """MP4 and WebP by PyAV."""
 
@@ -162,7 +218,6 @@ class _Encoder:
     height, width, _ = shape
     self._rate = fractions.Fraction(fps).limit_denominator(65_535)
     self._mp4 = kind == ".mp4"
-    self._reformatter = reformatter.VideoReformatter()
     self._count = 0
     if self._mp4:
       self._container = av.open(
@@ -175,6 +230,8 @@ class _Encoder:
       codec = stream.codec_context
       codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
       codec.color_range = _LIMITED
+      codec.thread_type = "AUTO"  # whole frames, and not only slices
+      self._convert = Converter(height, width, "yuv420p")
     else:
       self._container = av.open(path, "w", format="webp", options={"loop": "0"})
       stream = self._container.add_stream("libwebp_anim", rate=self._rate)
@@ -189,20 +246,7 @@ class _Encoder:
       rows, columns = image.shape[0] % 2, image.shape[1] % 2
       image = np.pad(image, ((0, rows), (0, columns), (0, 0)), "edge")
     frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-    if self._mp4:
-      # Left to itself the library converts by BT.601.
-      frame = self._reformatter.reformat(
-        frame,
-        format="yuv420p",
-        dst_colorspace=_BT709,
-        dst_color_range=_LIMITED,
-        interpolation=int(
-          reformatter.Interpolation.AREA
-          | reformatter.Interpolation.ACCURATE_RND
-        ),
-      )
-    else:
-      frame = frame.reformat(format="bgra")
+    frame = self._convert(frame) if self._mp4 else frame.reformat(format="bgra")
     frame.pts, frame.time_base = self._count, 1 / self._rate
     self._count += 1
     self._container.mux(self._stream.encode(frame))

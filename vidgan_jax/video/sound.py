@@ -1,0 +1,198 @@
+"""Sound that cannot be copied: decoded, at another speed, encoded anew.
+
+The pitch stays: libav's `atempo` cuts the wave into short pieces and lays them
+over one another where they fit best (WSOLA: Verhelst and Roelands, 1993, "An
+overlap-add technique based on waveform similarity", section 3).
+"""
+
+from collections.abc import Iterator
+import fractions
+import io
+from typing import Any
+
+import av
+from av.codec import codec as codecs
+from av.filter import graph
+
+_ENCODERS = {"mp3": "libmp3lame", "opus": "libopus"}
+_USUAL = ("aac", "libopus")
+_FASTEST = 2.0  # of one filter; beyond, it skips pieces of the wave
+_ERRORS = (av.error.FFmpegError, OSError, ValueError)
+
+
+def holds(container: str, stream: Any) -> bool:
+  """Whether a container can hold a stream's packets as they are."""
+  try:
+    with av.open(io.BytesIO(), "w", format=container) as trial:
+      trial.add_stream_from_template(stream)
+      trial.start_encoding()
+    return True
+  except _ERRORS:
+    return False
+
+
+def encoder(container: str, stream: Any) -> str | None:
+  """The encoder for a stream's sound: of its own codec, or AAC, or Opus.
+
+  Args:
+    container: name of a muxer.
+    stream: of an input.
+
+  Returns:
+    Its name; None when the sound cannot be decoded, or not be put in there.
+  """
+  if stream.codec_context is None:
+    return None
+  own = stream.codec_context.codec.canonical_name
+  for name in (_ENCODERS.get(own, own), *_USUAL):
+    try:
+      if codecs.Codec(name, "w").experimental:
+        continue
+      with av.open(io.BytesIO(), "w", format=container) as trial:
+        _add(trial, name, stream)
+        trial.start_encoding()
+      return name
+    except _ERRORS:
+      pass
+  return None
+
+
+def _add(container: Any, name: str, old: Any) -> Any:
+  """Adds a stream like the old one, as near as the encoder can."""
+  codec, was = codecs.Codec(name, "w"), old.codec_context
+  rates = sorted(codec.audio_rates or [was.rate])
+  rate = next((r for r in rates if r >= was.rate), rates[-1])
+  # Some files count channels and do not name them.
+  layout = {"1 channels": "mono", "2 channels": "stereo"}.get(
+    was.layout.name, was.layout.name
+  )
+  new = container.add_stream(name, rate=rate, layout=layout)
+  if was.bit_rate:
+    new.bit_rate = was.bit_rate
+  return new
+
+
+class Voice:
+  """One stream of sound on its way.
+
+  Attributes:
+    stream: of the output.
+  """
+
+  def __init__(
+    self, out: Any, container: str, old: Any, speed: fractions.Fraction
+  ):
+    """Adds a stream to the output.
+
+    Args:
+      out: an `av` container that is written.
+      container: name of its muxer.
+      old: the stream of the input, or of the first of several.
+      speed: 2 is twice as fast.
+    """
+    self.stream = _add(out, encoder(container, old), old)
+    self._speed, self._old, self._graph = speed, None, None
+    self._heard = 0  # samples of the input so far
+    # Samples of the output: place of the next one, and where they are to end.
+    self._next, self._end = None, 0
+
+  def __call__(self, packet: Any) -> Iterator[Any]:
+    """Packets of the output for one of the input."""
+    if packet.stream is not self._old:
+      yield from self._decoded(None)
+      self._old = packet.stream
+    yield from self._decoded(packet)
+
+  def finish(self) -> Iterator[Any]:
+    """The last packets."""
+    yield from self._decoded(None)
+    if self._graph is not None:
+      self._graph.push(None)
+      yield from self._encoded()
+    if self._next is not None:
+      yield from self.stream.encode(None)
+
+  def _decoded(self, packet: Any) -> Iterator[Any]:
+    """Decodes a packet, or what the decoder still holds."""
+    if self._old is None:
+      return
+    try:
+      frames = self._old.decode(packet)
+    except (av.error.FFmpegError, OSError, EOFError):
+      return  # a damaged packet is silence: the filter fills it in
+    for frame in frames:
+      self._time(frame)
+      if self._graph is None:
+        self._plan(frame)
+      self._graph.push(frame)
+      yield from self._encoded()
+
+  def _time(self, frame: Any) -> None:
+    """Lets a frame count time in its own samples, and notes its end."""
+    rate, base = frame.sample_rate, frame.time_base
+    if frame.pts is None or base is None:  # what the decoder still held
+      frame.pts = self._heard
+    else:
+      seconds = fractions.Fraction(frame.pts * base.numerator, base.denominator)
+      frame.pts = round(seconds * rate)
+    frame.time_base = fractions.Fraction(1, rate)
+    self._heard = frame.pts + frame.samples
+    self._end = self._place(self._heard, rate)
+
+  def _place(self, samples: int, rate: int) -> int:
+    """From a number of samples of the input to that of the output."""
+    ours = self.stream.codec_context.rate
+    return round(fractions.Fraction(samples * ours, rate) / self._speed)
+
+  def _plan(self, frame: Any) -> None:
+    """Builds the filters for frames like this."""
+    self._graph = graph.Graph()
+    rate, layout = frame.sample_rate, frame.layout.name
+    ours = self.stream.codec_context.rate
+    shape = f"sample_rates={ours}:channel_layouts={layout}"
+    nodes = [
+      self._graph.add_abuffer(
+        format=frame.format.name, sample_rate=rate, layout=layout,
+        time_base=frame.time_base,
+      ),
+      self._graph.add("aresample", "async=1"),  # gaps stay gaps
+      self._graph.add("aformat", shape),
+      self._graph.add("apad", "pad_dur=1"),  # `atempo` swallows the end
+    ]  # fmt: skip
+    left = float(self._speed)
+    while left != 1:
+      step = min(max(left, 0.5), _FASTEST)
+      nodes.append(self._graph.add("atempo", repr(step)))
+      left /= step
+    self._graph.link_nodes(*nodes, self._graph.add("abuffersink")).configure()
+    self._next = self._place(frame.pts, rate)
+
+  def _encoded(self) -> Iterator[Any]:
+    """Encodes what the filters have ready."""
+    while True:
+      try:
+        frame = self._graph.pull()
+      except (BlockingIOError, EOFError):
+        return
+      if frame.samples > self._end - self._next:
+        frame = _shorter(frame, self._end - self._next)
+        if frame is None:
+          continue
+      frame.pts = self._next
+      frame.time_base = fractions.Fraction(1, frame.sample_rate)
+      self._next += frame.samples
+      yield from self.stream.encode(frame)
+
+
+def _shorter(frame: Any, samples: int) -> Any:
+  """The first samples of a frame; None when there are none."""
+  if samples <= 0:
+    return None
+  wave = frame.to_ndarray()
+  if not frame.format.is_planar:
+    samples *= frame.layout.nb_channels
+  new = av.AudioFrame.from_ndarray(
+    wave[:, :samples], frame.format.name, frame.layout.name
+  )
+  new.sample_rate = frame.sample_rate
+  return new
