@@ -2,7 +2,8 @@
 
 NAME.safetensors holds the averaged generator in bfloat16, and as its metadata
 what `vidgan train` wrote beside it: config, classes, times. NAME.md, the model
-card, says what it was trained on, for how long, its figures and its limits.
+card, says how it was trained and for how long, its figures and its limits; the
+footage is in DATA.md.
 
   python -m vidgan_jax.zoo WORKDIR NAME     makes NAME.safetensors of a run
 """
