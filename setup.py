@@ -30,7 +30,10 @@ setuptools.setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11",
-  package_data={"vidgan_jax.zoo": ["*.safetensors", "*.md"]},
+  package_data={
+    "vidgan_jax.study": ["page.html"],
+    "vidgan_jax.zoo": ["*.safetensors", "*.md"],
+  },
   packages=setuptools.find_packages(include=["vidgan_jax", "vidgan_jax.*"]),
   install_requires=[
     "absl-py",
@@ -48,6 +51,7 @@ setuptools.setup(
     "orbax-checkpoint>=0.12,<1",
     "pillow",
     "safetensors",
+    "scipy",
     "tensorboard",
     "tensorflow-datasets>=4.9.9",
   ],
@@ -57,6 +61,9 @@ setuptools.setup(
     "tpu": ["jax[tpu]"],
     # Classical answers that evaluation measures beside a model.
     "baselines": _BASELINES,
+    # Another implementation that tests of networks compare with. Without it
+    # they skip; pip's newest brings gigabytes of CUDA along on Linux.
+    "parity": ["torch==2.13.0; python_version < '3.12'"],
     # `tfds build` needs mlcroissant; Beam is for clusters.
     "beam": ["apache-beam", "mlcroissant"],
     "test": [
@@ -66,6 +73,7 @@ setuptools.setup(
       "nbformat",
       "pytest",
       "ruff",
+      "scikit-image",
     ],
   },
   entry_points={"console_scripts": ["vidgan = vidgan_jax.cli:main"]},

@@ -3,10 +3,13 @@
 #
 #   bash launch/test.sh -m 'not slow' tests/test_step.py
 #
-# Tests on real video need VIDGAN_REAL_DATA, a folder; without it they skip.
+# VIDGAN_EXTRAS=tf,test,parity adds PyTorch 2.13 (Python 3.11), which tests of the
+# networks for metrics compare with; without it they skip, as do those of the page
+# of `vidgan study` where there is no Chromium. Tests on real video need
+# VIDGAN_REAL_DATA, a folder; without it they skip.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-VIDGAN_EXTRAS="tf,test" . launch/env.sh
+VIDGAN_EXTRAS="${VIDGAN_EXTRAS:-tf,test}" . launch/env.sh
 
 ruff check .
 exec python -m pytest -q --durations=15 "$@"

@@ -20,7 +20,11 @@ OPTIONS = {
     "--metadata --test --test-match --workers --overwrite"
   ),
   "train": "--config --workdir --config.optim.g.lr",
-  "evaluate": "workdir --step --all --weights --evals",
+  "evaluate": (
+    "workdir --step --all --follow --weights --metrics --generated --reference "
+    "--train --paired --frames --stride --size --num --fit-features --out "
+    "--report"
+  ),
   "generate": (
     "workdir --out --step --weights --seed --num --frames --fps --start "
     "--speed --label --truncation --vary --interpolate --grid --strip --scale "
@@ -31,6 +35,8 @@ OPTIONS = {
     "--end --trim --concat --crop --fps --speed --mask --strength --compare "
     "--tile --chunk --memory --resume --probe"
   ),
+  "weights": "convert NAME FILE",
+  "study": "make serve report --a --b DIR",
 }
 
 
@@ -118,6 +124,8 @@ def test_unknown_options(verb, tmp_path, capsys):
     "evaluate": ["w"],
     "generate": ["w", "--out", "a.mp4"],
     "process": ["identity", "a.mp4", "b.mp4"],
+    "weights": [],
+    "study": ["serve", "s"],
   }[verb]
   with pytest.raises(SystemExit) as stop:
     cli.main([verb, *required, "--nonsense=3"])

@@ -16,9 +16,13 @@ import pytest
 
 from vidgan_jax import cli
 from vidgan_jax import config as config_lib
+from vidgan_jax import evals
 from vidgan_jax import evaluate
 from vidgan_jax import train
+from vidgan_jax.data import pipeline
 from vidgan_jax.data import sprites
+from vidgan_jax.evals import distribution
+from vidgan_jax.evals import fd_self
 from vidgan_jax.evals import frd_random
 from vidgan_jax.evals import speed
 
@@ -89,50 +93,66 @@ def test_the_newest_checkpoint(workdir, capsys):
   text = capsys.readouterr().out
   assert "Step 4" in text and "frd_random" in text
   assert str(workdir / "eval" / "4.json") in text
-  assert [p.name for p in (workdir / "eval").iterdir()] == ["4.json"]
+  names = {p.name for p in (workdir / "eval").iterdir()}
+  assert names == {"4.json", "report.html", "cache"}
   values = read(workdir / "eval" / "4.json")
+  records = values.pop("records")
   assert list(values) == [
     "step",
-    "frd_random",
-    "frd_random/num_real",
-    "frd_random/num_generated",
+    *frd_random.NAMES.values(),
     "speed/clips_per_second",
+    "speed/ms_per_frame",
     "speed/ms_per_single_clip",
+    "speed/parameters",
+    "speed/gflop_per_clip",
+    "speed/peak_mib",
   ]
-  assert values["step"] == 4
-  assert values["frd_random/num_real"] == 4
-  assert values["frd_random/num_generated"] == 4
-  assert all(v > 0 for v in values.values())
+  assert values.pop("step") == 4
+  assert list(records) == list(values)
+  for name, record in records.items():
+    assert record["value"] == values[name]
+    assert set(record) == {
+      *("value", "interval", "num", "hash", "protocol", "note")
+    }
+  record = records["frd_random"]
+  assert record["num"] == {"real": 4, "generated": 4}
+  assert record["protocol"]["generated"] == {"checkpoint": 4, "weights": "ema"}
+  assert record["protocol"]["real"]["data"] == "sprites"
+  assert "fewer clips than features" in record["note"]
+  low, high = record["interval"]
+  assert low <= record["value"] <= high
 
 
 def test_results_add_up(workdir):
   path = workdir / "eval" / "4.json"
-  assert run(workdir, "--evals", "frd_random") == 0
+  assert run(workdir, "--metrics", "frd_random") == 0
   first = read(path)
   assert not any(name.startswith("speed") for name in first)
-  assert run(workdir, "--evals", "frd_random", "--weights", "raw") == 0
+  first.pop("records")
+  assert run(workdir, "--metrics", "frd_random", "--weights", "raw") == 0
   both = read(path)
+  assert set(both.pop("records")) == set(both) - {"step"}
   assert first.items() < both.items()
   raw = {name for name in both if name.endswith("/raw")}
   assert {n.removesuffix("/raw") for n in raw} == set(first) - {"step"}
   assert both["frd_random/raw"] != both["frd_random"]
-  assert run(workdir, "--evals", "speed") == 0
+  assert run(workdir, "--metrics", "speed") == 0
   assert both.items() < read(path).items()
   # The same again changes no number but the speed.
-  assert run(workdir, "--evals", "frd_random") == 0
+  assert run(workdir, "--metrics", "frd_random") == 0
   assert both.items() < read(path).items()
 
 
 def test_all_checkpoints_and_one(workdir):
-  assert run(workdir, "--all", "--evals", "frd_random") == 0
+  assert run(workdir, "--all", "--metrics", "frd_random") == 0
   folder = workdir / "eval"
-  assert {p.name for p in folder.iterdir()} == {"2.json", "4.json"}
+  assert {p.name for p in folder.glob("*.json")} == {"2.json", "4.json"}
   two, four = (read(folder / f"{step}.json") for step in (2, 4))
   assert (two["step"], four["step"]) == (2, 4)
   assert two["frd_random"] != four["frd_random"]
   shutil.rmtree(folder)
-  assert run(workdir, "--step", 2, "--evals", "frd_random") == 0
-  assert {p.name for p in folder.iterdir()} == {"2.json"}
+  assert run(workdir, "--step", 2, "--metrics", "frd_random") == 0
+  assert {p.name for p in folder.glob("*.json")} == {"2.json"}
   assert read(folder / "2.json") == two
 
 
@@ -150,20 +170,20 @@ def test_what_is_not_finite_is_still_json(tmp_path):
 
 
 def test_mistakes(workdir, tmp_path, capsys):
-  assert run(workdir, "--evals", "frd_randm") == 1
+  assert run(workdir, "--metrics", "frd_randm") == 1
   error(capsys, "'frd_randm'", "Did you mean 'frd_random'?")
   assert run(tmp_path / "nothing") == 1
   error(capsys, "does not exist", "workdir")
   assert run(workdir, "--step", 3) == 1
   error(capsys, "no checkpoint", "there is 2, 4")
-  assert run(workdir, "--evals", "oracle,frd_random,") == 1
+  assert run(workdir, "--metrics", "oracle,frd_random,") == 1
   error(capsys, "oracle")
-  assert not (workdir / "eval").exists()
+  assert not list(workdir.glob("eval/*.json"))
   config = config_lib.from_json((workdir / "config.json").read_text())
   config.evals = {}
   (workdir / "config.json").write_text(config_lib.to_json(config))
   assert run(workdir) == 1
-  error(capsys, "names no evaluators", "--evals", "frd_random", "speed")
+  error(capsys, "names no evaluators", "--metrics", "frd_random", "speed")
 
 
 def test_options_are_checked():
@@ -180,8 +200,126 @@ def test_values_are_plain_numbers():
 
   evaluators = {"some": types.SimpleNamespace(run=yields)}
   values = evaluate.run(evaluators, None, None)
-  assert values == {"a": 0.5, "b": 3.0}
-  assert {type(v) for v in values.values()} == {float}
+  assert values == {"a": evals.Value(0.5), "b": evals.Value(3.0)}
+  assert evaluate.numbers(values) == {"a": 0.5, "b": 3.0}
+
+
+def test_what_could_not_be_computed_is_told_once(tmp_path):
+  def yields(model, source):
+    yield "a", evals.missing("not computed: put X at Y")
+    yield "b", evals.missing("not computed: put X at Y")
+    yield "c", evals.Value(1.0, 0.5, 2.0, 7, {"frames": 16}, "asked 9")
+
+  lines = []
+  some = {"some": types.SimpleNamespace(run=yields)}
+  values = evaluate.run(some, None, None, lines.append)
+  assert lines == ["some: not computed: put X at Y"]
+  assert evaluate.numbers(values) == {"c": 1.0}
+  row = read(pathlib.Path(evaluate.write(tmp_path, 5, values)))
+  assert row["a"] == "NaN" and row["c"] == 1.0
+  assert row["records"]["a"]["note"] == "not computed: put X at Y"
+  assert row["records"]["c"] == {
+    "value": 1.0,
+    "interval": [0.5, 2.0],
+    "num": 7,
+    "hash": evals.Value(9.0, protocol={"frames": 16}).hash,
+    "protocol": {"frames": 16},
+    "note": "asked 9",
+  }
+  assert evals.Value(1.0, protocol={"frames": 8}).hash != values["c"].hash
+  text = evaluate.table(values | {"c/raw": evals.Value(3.0)})
+  assert "not computed" in text and "[0.5, 2]" in text
+  assert text.splitlines()[0].split() == ["ema", "raw"]
+  assert text.splitlines()[-1].split() == ["c", "1", "[0.5,", "2]", "3"]
+
+
+def test_both_weights_side_by_side(workdir, capsys):
+  assert run(workdir, "--metrics", "frd_random", "--weights", "both") == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert ["ema", "raw"] in [line.split() for line in lines]
+  values = read(workdir / "eval" / "4.json")
+  assert values["frd_random"] != values["frd_random/raw"]
+  for name, side in (("frd_random", "ema"), ("frd_random/raw", "raw")):
+    protocol = values["records"][name]["protocol"]
+    assert protocol["generated"]["weights"] == side
+
+
+def test_a_running_job_is_followed(trained, workdir, capsys, monkeypatch):
+  """Checkpoint 4 appears while 2 is looked at; the run ends with it."""
+  late = workdir / "checkpoints" / "4"
+  shutil.rmtree(late)
+
+  def sleep(seconds):
+    assert not late.exists()
+    shutil.copytree(trained / "checkpoints" / "4", late)
+
+  monkeypatch.setattr(time, "sleep", sleep)
+  assert run(workdir, "--metrics", "frd_random", "--follow") == 0
+  text = capsys.readouterr().out
+  assert text.index("until step 4") < text.index("Step 2:")
+  assert text.index("Step 2:") < text.index("Step 4:")
+  names = {p.name for p in (workdir / "eval").glob("*.json")}
+  assert names == {"2.json", "4.json"}
+
+
+def test_real_features_are_kept(workdir, monkeypatch):
+  """They are read once; other data or another damage makes them anew."""
+  path = workdir / "eval" / "4.json"
+  assert run(workdir, "--metrics", "frd_random") == 0
+  first = read(path)
+  (kept,) = (workdir / "eval" / "cache").glob("*.npz")
+
+  def fail(*args):
+    raise AssertionError("read again")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(distribution, "real_clips", fail)
+    patch.setattr(evaluate, "_report_of_run", lambda *args: None)
+    assert run(workdir, "--metrics", "frd_random") == 0
+  assert read(path) == first
+  kept.write_bytes(kept.read_bytes()[:100])
+  assert run(workdir, "--metrics", "frd_random") == 0
+  assert read(path) == first
+  config = config_lib.from_json((workdir / "config.json").read_text())
+  config.data.options["size"] = 5
+  (workdir / "config.json").write_text(config_lib.to_json(config))
+  assert run(workdir, "--metrics", "frd_random") == 0
+  assert len(list((workdir / "eval" / "cache").glob("*.npz"))) == 2
+
+
+def test_features_are_learnt_from_the_training_clips(workdir, monkeypatch):
+  asked = []
+
+  def fit(path, source, *, log):
+    asked.append((path, source.read([0])[0]["video"]))
+
+  monkeypatch.setattr(fd_self, "fit_features", fit)
+  assert run(workdir, "--metrics", "frd_random", "--fit-features") == 0
+  [(path, clip)] = asked
+  assert path.parent == workdir / "eval" / "cache"
+  config = config_lib.from_json((workdir / "config.json").read_text())
+  train = pipeline.EvalClips(
+    pipeline.make_source(config.data, "train"), config.data.eval_ops
+  )
+  np.testing.assert_array_equal(clip, train.read([0])[0]["video"])
+  note = read(workdir / "eval" / "4.json")["records"]["fd_self"]["note"]
+  assert note.startswith("not computed") and "--fit-features" in note
+
+
+def test_options_that_do_not_belong_together(workdir, tmp_path, capsys):
+  for options, words in (
+    ((workdir, "--size", 64), ("--size", "WORKDIR")),
+    (("--generated", "a"), ("belong together",)),
+    (("--generated", "a", "--reference", "b", "--all"), ("--all",)),
+    (("--generated", "a", "--reference", "b", "--num", 1), ("--num 1",)),
+    (("--paired", "a", "b", "--frames", 8), ("--frames", "--paired")),
+    ((workdir, "--all", "--step", 2), ("one of",)),
+    (("--generated", "a", "--reference", "b"), ("a does not exist",)),
+  ):
+    assert run(*options) == 1
+    error(capsys, *words)
+  with pytest.raises(SystemExit):
+    run(workdir, "--paired", "a", "b")
 
 
 def test_an_error_names_its_evaluator(workdir, capsys):
@@ -214,6 +352,10 @@ class Clips:
   def read(self, indices):
     return [{"video": self.video[i]} for i in indices]
 
+  def stream(self, seed, num, batch=32, *, frames=None):
+    for start in range(0, min(num, len(self.video)), batch):
+      yield self.video[start : min(start + batch, num)]
+
   def clips(self, seed, num, labels=None, *, batch=32, times=None):
     self.asked.append((num, batch))
     time.sleep(self.seconds * num)
@@ -229,8 +371,12 @@ def world():
 def frd(real, fake, **options):
   options = {"num": 24, "batch": 8} | options
   values = dict(frd_random.Evaluator(**options).run(Clips(fake), Clips(real)))
-  assert values["frd_random/num_generated"] == min(len(fake), options["num"])
-  return values["frd_random"]
+  found = values["frd_random"]
+  assert found.num == {
+    "generated": min(len(fake), options["num"]),
+    "real": min(len(real), options["num"]),
+  }
+  return float(found)
 
 
 def test_distance_of_the_same_clips_is_zero(world):
@@ -292,7 +438,7 @@ model = generate.Model(
   generator=g, params=jax.device_put(params, place), step=0, num_classes=0,
   class_names=(), times=tuple(times), resolution=16)
 values = dict(frd_random.Evaluator(num=16, batch=8).run(model, source))
-print(jax.device_count(), values["frd_random"])
+print(jax.device_count(), float(values["frd_random"]))
 """
 
 
@@ -321,10 +467,14 @@ def test_distance_does_not_depend_on_the_devices():
 
 def test_speed_is_that_of_the_model(world):
   model = Clips(world, seconds=0.004)
+  model.params = {"a": np.zeros((3, 4)), "b": np.zeros(5)}
   values = dict(speed.Evaluator(num=8, repeats=3).run(model, None))
-  assert set(values) == {"speed/clips_per_second", "speed/ms_per_single_clip"}
+  values = {name: float(value) for name, value in values.items()}
   # Sleeping takes at least as long as asked, more on a busy machine.
   assert 25 < values["speed/clips_per_second"] <= 250
   assert 4 <= values["speed/ms_per_single_clip"] < 40
+  assert 1 <= values["speed/ms_per_frame"] < 10
+  assert values["speed/parameters"] == 17
+  assert values["speed/peak_mib"] > 10
   # One that may compile, and three that count.
   assert model.asked == [(8, 8)] * 4 + [(1, 1)] * 4

@@ -1,63 +1,25 @@
-"""Features, their moments and distances, beside NumPy and SciPy in float64."""
+"""Features without weights, and clips streamed through a network."""
 
 import itertools
+import os
+import subprocess
+import sys
+import textwrap
 
 import jax
 import numpy as np
 import pytest
-from scipy import linalg
 
+from vidgan_jax import sharding
 from vidgan_jax.evals import features
 from vidgan_jax.evals.nets import random3d
 
-
-def gaussian(mean, cov, num=100):
-  return features.Moments(
-    num=num, mean=np.asarray(mean, float), cov=np.asarray(cov, float)
-  )
+# --------------------------------------------------------------------- stream
 
 
-def random_gaussian(seed, size=12):
-  rng = np.random.default_rng(seed)
-  root = rng.standard_normal((size, size))
-  return gaussian(rng.standard_normal(size), root @ root.T / size)
-
-
-# ------------------------------------------------------------------ distance
-
-
-def test_distance_of_gaussians_with_common_axes():
-  """|m_a - m_b|^2 + sum (sqrt(a_i) - sqrt(b_i))^2, in any basis."""
-  rng = np.random.default_rng(0)
-  basis, _ = np.linalg.qr(rng.standard_normal((6, 6)))
-  a, b = rng.uniform(0, 4, (2, 6))
-  a[0] = b[1] = 0  # Directions without any spread.
-  m, n = rng.standard_normal((2, 6))
-  turned = lambda mean, var: gaussian(mean, basis * var @ basis.T)
-  want = ((m - n) ** 2).sum() + ((np.sqrt(a) - np.sqrt(b)) ** 2).sum()
-  got = features.frechet(turned(m, a), turned(n, b))
-  np.testing.assert_allclose(got, want, rtol=1e-6)
-
-
-def test_distance_is_that_of_the_matrix_root():
-  for seed in range(4):
-    a, b = random_gaussian(seed), random_gaussian(seed + 10)
-    root = linalg.sqrtm(a.cov @ b.cov)
-    want = ((a.mean - b.mean) ** 2).sum()
-    want += np.trace(a.cov + b.cov - 2 * root.real)
-    np.testing.assert_allclose(features.frechet(a, b), want, rtol=1e-9)
-    np.testing.assert_allclose(
-      features.frechet(b, a), features.frechet(a, b), rtol=1e-9
-    )
-    assert 0 <= features.frechet(a, a) < 1e-9 * np.trace(a.cov)
-
-
-# ------------------------------------------------------------------- moments
-
-
-def first_values(video):
-  """(B, T, H, W, 3) -> (B, 5), far from zero, as a network's may be."""
-  return 100 + video.reshape(len(video), -1)[:, :5]
+def first_values(params, video):
+  """(B, T, H, W, 3) uint8 -> (B, 5)."""
+  return params["scale"] * video.reshape(len(video), -1)[:, :5]
 
 
 def clips(num, seed=0, shape=(2, 8, 8, 3)):
@@ -65,31 +27,64 @@ def clips(num, seed=0, shape=(2, 8, 8, 3)):
   return rng.integers(0, 256, (num, *shape)).astype(np.uint8)
 
 
-def test_moments_are_numpys():
-  video = clips(50)
-  x = 100 + video.reshape(50, -1)[:, :5] / np.float32(127.5) - 1
-  got = features.moments(first_values, [video])
-  assert got.num == 50
-  np.testing.assert_allclose(got.mean, x.mean(0), rtol=1e-6)
-  np.testing.assert_allclose(got.cov, np.cov(x.T), rtol=1e-3, atol=1e-5)
-  assert got.cov.dtype == got.mean.dtype == np.float64
-
-
-def test_a_stream_is_as_good_as_the_whole():
+@pytest.mark.parametrize("mesh", [False, True])
+def test_a_stream_has_every_clip_once(mesh):
   video = clips(23)
-  whole = features.moments(first_values, [video], 23)
-  cuts = ((0, 1), (1, 1), (1, 9), (9, 23))
-  for batch in (1, 4, 32):
-    part = features.moments(first_values, (video[a:b] for a, b in cuts), batch)
-    assert part.num == 23
-    np.testing.assert_allclose(part.mean, whole.mean, rtol=1e-12)
-    np.testing.assert_allclose(part.cov, whole.cov, rtol=1e-9, atol=1e-12)
+  want = 0.5 * video.reshape(23, -1)[:, :5]
+  mesh = sharding.make_mesh() if mesh else None
+  for batch in (8, 32):
+    cuts = ((0, 1), (1, 1), (1, 9), (9, 23))
+    videos = (video[a:b] for a, b in cuts)
+    params = {"scale": np.float32(0.5)}
+    found = list(features.stream(first_values, params, videos, batch, mesh))
+    assert all(isinstance(block, np.ndarray) for block in found)
+    np.testing.assert_array_equal(np.concatenate(found), want)
 
 
-@pytest.mark.parametrize("videos", [[], [clips(1)]])
-def test_moments_of_too_few(videos):
-  with pytest.raises(ValueError, match="at least 2 clips"):
-    features.moments(first_values, videos)
+def test_the_same_on_eight_devices(tmp_path):
+  """And with batches of another size."""
+  code = """
+    import sys
+    import jax, numpy as np
+    from vidgan_jax import sharding
+    from vidgan_jax.evals import features
+    from vidgan_jax.evals.nets import random3d
+    rng = np.random.default_rng(0)
+    video = rng.integers(0, 256, (19, 2, 8, 8, 3)).astype(np.uint8)
+    count = jax.device_count()
+    found = features.stream(
+      lambda params, x: random3d.apply(params, x.astype(np.float32) / 255),
+      random3d.params(), [video], 4 * count, sharding.make_mesh())
+    np.save(sys.argv[1], np.concatenate(list(found)))
+    print(count)
+  """
+  out = []
+  for count in (1, 8):
+    flags = f"--xla_force_host_platform_device_count={count}"
+    done = subprocess.run(
+      [sys.executable, "-c", textwrap.dedent(code), tmp_path / f"{count}.npy"],
+      env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+      capture_output=True,
+      text=True,
+    )
+    assert done.stdout.strip() == str(count), done.stderr
+    out.append(np.load(tmp_path / f"{count}.npy"))
+  assert out[0].shape == (19, random3d.SIZE)
+  np.testing.assert_allclose(*out, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "video",
+  [
+    clips(2).astype(np.float32),
+    clips(2)[0],
+    clips(2)[..., :1],
+    clips(2).tolist(),
+  ],
+)
+def test_what_is_no_clip(video):
+  with pytest.raises(ValueError, match="uint8, not"):
+    next(features.stream(first_values, {}, [video]))
 
 
 # -------------------------------------------------------------------- network

@@ -43,7 +43,7 @@ def test_check_finds_mistakes():
     documents.check(shlex.split(right))
   for wrong in (
     "trian",
-    "evaluate",
+    "generate w",
     "evaluate w --stap 3",
     "generate w --out x --vary colour",
     "prepare a b --siez 3",

@@ -12,6 +12,8 @@ _VERBS = {
   "evaluate": "checkpoints -> numbers",
   "generate": "a checkpoint -> new clips",
   "process": "real footage -> better footage",
+  "weights": "public files of networks -> what the metrics need",
+  "study": "pairs of clips -> what people prefer",
 }
 
 

@@ -1,21 +1,36 @@
-"""`vidgan evaluate WORKDIR`: numbers for checkpoints.
+"""`vidgan evaluate`: numbers for checkpoints, and for clips of any system.
 
-The evaluators of `config.evals` (files of `vidgan_jax/evals`), or those named
-with --evals, run on one checkpoint or on all. Results go to
-WORKDIR/eval/STEP.json and to the terminal.
+  vidgan evaluate WORKDIR
+  vidgan evaluate --generated DIR_OR_FILE --reference DIR_OR_DATASET
+  vidgan evaluate --paired OUT REF
+
+The first runs the evaluators of `config.evals`, or those of --metrics, on the
+newest checkpoint, on one (--step), on all (--all), or on each new one of a
+running job (--follow); results go to WORKDIR/eval/STEP.json and report.html.
+The second compares two sets of clips, folders of videos or others; the third
+aligned videos of the same names.
 """
 
 import argparse
 from collections.abc import Callable
 from collections.abc import Mapping
 import importlib
+import inspect
 import json
+import math
 import os
 import pathlib
 import sys
+import time
 from typing import Any
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import evals
+
+# What needs no weights, and FVD, which says how to get its own.
+DEFAULT = ("frd_random", "swd", "motion", "memory", "fvd")
+LEAST = 8  # clips of a set that a distance between sets can be told of
+POLL = 10.0  # seconds between looks at a running job
 
 
 def make_evaluators(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,14 +50,15 @@ def run(
   model: Any,
   source: Any,
   log: Callable[[str], None] = print,
-) -> dict[str, float]:
+) -> dict[str, evals.Value]:
   """Runs evaluators on one model.
 
   Args:
     evaluators: from `make_evaluators`.
-    model: a `generate.Model`.
-    source: a `data.pipeline.EvalClips`.
-    log: gets the table of an evaluator that has one (`text`).
+    model: a `generate.Model`, or clips of files.
+    source: a `data.pipeline.EvalClips`, or clips of files.
+    log: gets the table of an evaluator that has one (`text`), and a line for
+      each reason why values are missing.
 
   Returns:
     name -> value, in the order of the evaluators.
@@ -52,94 +68,487 @@ def run(
   """
   values = {}
   for name, evaluator in evaluators.items():
+    found = {}
     try:
       for key, value in evaluator.run(model, source):
-        values[key] = float(value)
+        if not isinstance(value, evals.Value):
+          value = evals.Value(float(value))
+        found[key] = value
     except Exception as e:
       raise RuntimeError(f"Evaluator {name!r}: {e}") from e
+    for note in dict.fromkeys(
+      value.note for value in found.values() if math.isnan(float(value))
+    ):
+      if note:
+        log(f"{name}: {note}")
+    values |= found
     if getattr(evaluator, "text", ""):
       log(f"{name}, step {model.step}:\n{evaluator.text}")
   return values
 
 
-def write(workdir: str | os.PathLike, step: int, values: Mapping) -> str:
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+  """What a curve can show: without the values that could not be computed."""
+  found = {name: float(value) for name, value in values.items()}
+  return {name: x for name, x in found.items() if not math.isnan(x)}
+
+
+def write(
+  workdir: str | os.PathLike, step: int, values: Mapping[str, Any]
+) -> str:
   """Adds values to WORKDIR/eval/STEP.json and returns its path.
 
-  What is there under other names stays. Numbers that are not finite are texts,
-  as in metrics.jsonl.
+  The file holds name -> number, and the same names with all that is known of
+  them under 'records'. What is there under other names stays. Numbers that are
+  not finite are texts, as in metrics.jsonl.
   """
-  from vidgan_jax import metrics
-
-  folder = pathlib.Path(workdir) / "eval"
-  folder.mkdir(parents=True, exist_ok=True)
-  path = folder / f"{step}.json"
-  part = folder / f".{step}.json.part"
+  path = pathlib.Path(workdir) / "eval" / f"{step}.json"
   row = {"step": step}
   if path.exists():
     try:
       row |= json.loads(path.read_text())
     except ValueError:  # Cut short by a crash: nothing to keep.
       pass
-  row |= {name: metrics.json_number(v) for name, v in values.items()}
-  part.write_text(json.dumps(row, indent=2, allow_nan=False) + "\n")
-  part.replace(path)
+  records = row.pop("records", {})
+  row |= {name: float(value) for name, value in values.items()}
+  records |= {
+    name: value.record()
+    for name, value in values.items()
+    if isinstance(value, evals.Value)
+  }
+  _write_json(path, row | ({"records": records} if records else {}))
   return str(path)
 
 
-def table(values: Mapping[str, float]) -> str:
-  """The values as an aligned table."""
-  width = max(map(len, values), default=0)
-  return "\n".join(
-    f"  {name:<{width}}  {v:10.4g}" for name, v in values.items()
-  )
+def _write_json(path: pathlib.Path, row: Any) -> None:
+  from vidgan_jax import metrics
+
+  def plain(value):
+    if isinstance(value, Mapping):
+      return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+      return [plain(item) for item in value]
+    return metrics.json_number(value) if isinstance(value, float) else value
+
+  path.parent.mkdir(parents=True, exist_ok=True)
+  part = path.with_name(f".{path.name}.part")
+  part.write_text(json.dumps(plain(row), indent=2, allow_nan=False) + "\n")
+  part.replace(path)
+
+
+def table(values: Mapping[str, Any]) -> str:
+  """The values with their intervals, and the raw weights' beside them."""
+  names = [n for n in values if not n.endswith("/raw")]
+  names += [
+    n for n in values if n.endswith("/raw") and n[: -len("/raw")] not in values
+  ]
+  raw = any(f"{name}/raw" in values for name in names)
+  width = max(map(len, names), default=0)
+  lines = [f"  {'':<{width}}  {'ema':>31}  {'raw':>31}"] if raw else []
+  for name in names:
+    cells = [_cell(values[name])]
+    if raw:
+      cells.append(_cell(values.get(f"{name}/raw")))
+    lines.append(f"  {name:<{width}}  " + "  ".join(cells).rstrip())
+  return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+  if value is None:
+    return " " * 31
+  if math.isnan(float(value)):
+    return (
+      f"{'not computed':>31}" if getattr(value, "note", "") else f"{'nan':>10}"
+    )
+  text = f"{float(value):10.4g}"
+  if getattr(value, "low", None) is not None:
+    text += f" [{value.low:.4g}, {value.high:.4g}]"
+  return f"{text:<31}"
+
+
+# --------------------------------------------------------------------- the verb
 
 
 def main(argv: list[str]) -> int:
   """The verb."""
   parser = argparse.ArgumentParser(
-    prog="vidgan evaluate", description=__doc__.split("\n\n")[1]
+    prog="vidgan evaluate",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("workdir", help="of a training run")
-  parser.add_argument("--step", type=int, help="checkpoint; default: newest")
-  parser.add_argument("--all", action="store_true", help="every checkpoint")
-  parser.add_argument(
-    "--weights", choices=("ema", "raw"), default="ema", help="default: ema"
+  add = parser.add_argument
+  add("workdir", nargs="?", help="of a training run")
+  add("--step", type=int, help="checkpoint; default: newest")
+  add("--all", action="store_true", help="every checkpoint")
+  add(
+    "--follow",
+    action="store_true",
+    help="each new checkpoint of a running job, until its last one",
   )
-  parser.add_argument(
-    "--evals", help="names, comma separated, instead of the config's"
+  add(
+    "--weights",
+    choices=("ema", "raw", "both"),
+    default="ema",
+    help="default: ema",
   )
+  add("--metrics", help="names, comma separated, instead of the config's")
+  add(
+    "--generated",
+    metavar="DIR_OR_FILE",
+    help="clips of any system: videos, GIFs, image folders, .npy, .npz",
+  )
+  add(
+    "--reference",
+    metavar="DIR_OR_DATASET",
+    help="real clips: the same, or a prepared data set",
+  )
+  add("--train", metavar="DIR_OR_DATASET", help="clips of its training")
+  add("--paired", nargs=2, metavar=("OUT", "REF"), help="aligned videos")
+  add("--frames", type=int, help="of a clip in files; default: 16")
+  add("--stride", type=int, help="between these frames; default: 1")
+  add("--size", type=int, help="bring clips in files to this many pixels")
+  add("--num", type=int, help="clips that each metric is to use")
+  add(
+    "--fit-features",
+    action="store_true",
+    help="learn the features of fd_self from the data set first",
+  )
+  add("--out", metavar="FILE.json", help="where the values go")
+  add("--report", metavar="FILE.html", help="a page to look at")
   args = parser.parse_args(argv)
-
-  from vidgan_jax import checkpoint
-  from vidgan_jax import generate
-  from vidgan_jax import tasks
-  from vidgan_jax.data import pipeline
-
-  try:
-    config = checkpoint.read_config(args.workdir)
-    evals = config.evals
-    if args.evals:
-      evals = {name: evals.get(name, {}) for name in args.evals.split(",")}
-    if not evals:
-      raise config_lib.ConfigError(
-        f"The config of {args.workdir!r} names no evaluators; name some: "
-        f"--evals {','.join(config_lib.names('evals'))}."
-      )
-    evaluators = make_evaluators(evals)
-    source = pipeline.EvalClips(
-      pipeline.make_source(config.data, "test"),
-      config.data.eval_ops,
-      task=tasks.create(config.task),
+  modes = (args.workdir, args.generated or args.reference, args.paired)
+  if sum(mode is not None for mode in modes) != 1:
+    parser.error(
+      "give one of WORKDIR, --generated with --reference, and --paired"
     )
-    steps = checkpoint.steps(args.workdir) if args.all else [args.step]
-    for step in steps:
-      model = generate.load(args.workdir, step=step, weights=args.weights)
-      values = run(evaluators, model, source)
-      if args.weights == "raw":
-        values = {f"{name}/raw": value for name, value in values.items()}
-      path = write(args.workdir, model.step, values)
-      print(f"Step {model.step}:\n{table(values)}\n  -> {path}")
+  try:
+    _check(args)
+    from vidgan_jax import sharding
+
+    sharding.use_cache()
+    if args.paired:
+      _paired(args)
+    elif args.workdir:
+      _workdir(args)
+    else:
+      _files(args)
   except (ValueError, OSError, RuntimeError) as e:
     print(f"vidgan evaluate: {e}", file=sys.stderr)
     return 1
   return 0
+
+
+def _check(args) -> None:
+  """Refuses options that do not belong together."""
+  files = ("generated", "reference", "train", "frames", "stride", "size")
+  wrong = {
+    "workdir": (*files, "out"),
+    "paired": ("step", "all", "follow", "num", "fit_features", *files),
+    "files": ("step", "all", "follow"),
+  }
+  mode = "workdir" if args.workdir else "paired" if args.paired else "files"
+  for name in wrong[mode]:
+    if getattr(args, name):
+      what = {
+        "workdir": "a WORKDIR",
+        "paired": "--paired",
+        "files": "--generated",
+      }
+      raise config_lib.ConfigError(
+        f"--{name.replace('_', '-')} says nothing of {what[mode]}: leave it "
+        "out."
+      )
+  if mode == "files" and not (args.generated and args.reference):
+    raise config_lib.ConfigError(
+      "--generated and --reference belong together: the clips to judge, and "
+      "the real ones."
+    )
+  if mode == "files" and args.weights != "ema":
+    raise config_lib.ConfigError("--weights is for a WORKDIR alone.")
+  if args.num is not None and args.num < 2:
+    raise config_lib.ConfigError(f"--num {args.num}: give at least 2.")
+  if sum([args.step is not None, args.all, args.follow]) > 1:
+    raise config_lib.ConfigError("Give one of --step, --all and --follow.")
+
+
+def _options(fields: Mapping[str, Any], num: int | None) -> dict[str, dict]:
+  """Options of evaluators, with --num where they know it."""
+  found = {}
+  for name, options in fields.items():
+    config_lib.check_name(name, config_lib.names("evals"), "--metrics")
+    module = importlib.import_module(f"vidgan_jax.evals.{name}")
+    knows = "num" in inspect.signature(module.Evaluator).parameters
+    more = {"num": num} if num is not None and knows else {}
+    found[name] = dict(options) | more
+  return found
+
+
+def _say(text: str) -> None:
+  print(text, flush=True)
+
+
+# ----------------------------------------------------------------- a workdir
+
+
+def _workdir(args) -> None:
+  from vidgan_jax import checkpoint
+  from vidgan_jax import tasks
+  from vidgan_jax.data import pipeline
+
+  config = checkpoint.read_config(args.workdir)
+  chosen = config.evals
+  if args.metrics:
+    chosen = {name: chosen.get(name, {}) for name in args.metrics.split(",")}
+  if args.fit_features:
+    chosen = {**chosen, "fd_self": chosen.get("fd_self", {})}
+  if not chosen:
+    raise config_lib.ConfigError(
+      f"The config of {args.workdir!r} names no evaluators; name some: "
+      f"--metrics {','.join(config_lib.names('evals'))}."
+    )
+  evaluators = make_evaluators(_options(chosen, args.num))
+  clips = lambda split: pipeline.EvalClips(
+    pipeline.make_source(config.data, split),
+    config.data.eval_ops,
+    task=tasks.create(config.task),
+  )
+  source = clips("test")
+  _describe(source, config, "test", pathlib.Path(args.workdir) / "eval/cache")
+  if "memory" in evaluators or args.fit_features:
+    source.train = clips("train")
+  _fit(args, source)
+  judge = lambda step: _judge(args, evaluators, source, config, step)
+  if args.follow:
+    _follow(args.workdir, config, judge)
+    return
+  for step in checkpoint.steps(args.workdir) if args.all else [args.step]:
+    judge(step)
+
+
+def _fit(args, source) -> None:
+  """Learns the features of `fd_self`, of the training clips if they are told.
+
+  They are kept beside what else is computed of the real clips.
+  """
+  from vidgan_jax.evals import fd_self
+
+  if args.fit_features:
+    train = getattr(source, "train", source)
+    ops = (getattr(source, "card", None) or {}).get("ops", "")
+    fd_self.fit_features(fd_self.where(source), train, ops=ops, log=_say)
+
+
+def _describe(source, config, split, cache) -> None:
+  """Says what the clips are, for protocols and for what is kept of them."""
+  import numpy as np
+
+  from vidgan_jax.evals import files
+  from vidgan_jax.evals import statistics
+
+  some = np.unique(np.linspace(0, len(source) - 1, 8).astype(int))
+  folder = config.data.options.get("directory")
+  data = json.loads(config_lib.to_json(config))["data"]
+  source.fingerprint = repr(
+    [
+      data,
+      split,
+      len(source),
+      statistics.digest([c["video"] for c in source.read(some)]),
+      files.stamp(pathlib.Path(folder)) if folder else None,
+    ]
+  )
+  source.cache = cache
+  source.card = {
+    "data": config.data.name,
+    "options": data["options"],
+    "split": data[split],
+    "ops": config.data.eval_ops,
+    "clips": len(source),
+  }
+
+
+def _judge(args, evaluators, source, config, step) -> int:
+  """Evaluates one checkpoint and returns its step."""
+  from vidgan_jax import generate
+
+  values = {}
+  sides = ("ema", "raw") if args.weights == "both" else (args.weights,)
+  for side in sides:
+    model = generate.load(args.workdir, step=step, weights=side)
+    found = run(evaluators, model, source, _say)
+    if side == "raw":
+      found = {f"{name}/raw": value for name, value in found.items()}
+    values |= found
+  path = write(args.workdir, model.step, values)
+  _say(f"Step {model.step}:\n{table(values)}\n  -> {path}")
+  _report_of_run(args, evaluators, model, source, config)
+  return model.step
+
+
+def _follow(workdir, config, judge) -> None:
+  """Evaluates each checkpoint as it appears, until the run's last."""
+  from vidgan_jax import checkpoint
+
+  last, done = _last_step(config), set()
+  _say(f"Following {workdir} until step {last}; Ctrl-C ends it.")
+  while last not in done:
+    try:
+      steps = checkpoint.steps(workdir)
+    except checkpoint.CheckpointError:
+      steps = []  # None yet.
+    for step in steps:
+      if step in done:
+        continue
+      try:
+        judge(step)
+      except checkpoint.CheckpointError as e:
+        # The job keeps only some; this one may be gone meanwhile.
+        if step in checkpoint.steps(workdir):
+          raise
+        _say(f"Step {step} is gone: {e}")
+      done.add(step)
+    if last not in done:
+      time.sleep(POLL)
+
+
+def _last_step(config) -> int:
+  from vidgan_jax.data import arrays
+  from vidgan_jax.data import pipeline
+
+  size = None
+  if "epoch" in str(config.total):
+    source = pipeline.make_source(config.data, "train")
+    ops = arrays.plan(config.data.ops)
+    size = len(arrays.usable(source, ops, config.data.name)[0])
+  return config_lib.steps(config.total, config.batch, size)
+
+
+def _report_of_run(args, evaluators, model, source, config) -> None:
+  folder = pathlib.Path(args.workdir) / "eval"
+  records = {}
+  for path in folder.glob("*.json"):
+    try:
+      row = json.loads(path.read_text())
+      step = row.pop("step")
+    except (ValueError, KeyError):
+      continue
+    known = row.pop("records", {})
+    records[step] = {
+      name: known.get(name, float(value)) for name, value in row.items()
+    }
+  settings = {
+    "title": str(args.workdir),
+    "config": json.loads(config_lib.to_json(config)),
+  }
+  path = args.report or folder / "report.html"
+  _report(records, model, source, evaluators, settings, path)
+
+
+def _report(records, model, source, evaluators, settings, path) -> None:
+  from vidgan_jax.evals import distribution
+  from vidgan_jax.evals import report
+
+  first = lambda clips: next(iter(clips))
+  num = min(8, len(source))
+  judge = evaluators.get("frd_random")
+  nearest = getattr(judge, "nearest", None)
+  if nearest is None:
+    clips = first(distribution.generated_clips(model, 1, 8, 8))
+  else:
+    most = min(64, len(nearest))
+    clips = report.Samples(
+      clips=first(distribution.generated_clips(model, judge.seed, most, most)),
+      scores=nearest[:most],
+      score="distance to the nearest real clip",
+    )
+  samples = {
+    "Generated": clips,
+    "Real": first(distribution.real_clips(source, num, 8)),
+  }
+  pairs = {
+    f"{name}: nearest training clips": evaluator.closest
+    for name, evaluator in evaluators.items()
+    if getattr(evaluator, "closest", None) is not None
+  }
+  _say(f"  -> {report.render(records, samples, settings, path, pairs=pairs)}")
+
+
+# -------------------------------------------------------------- clips in files
+
+
+def _files(args) -> None:
+  from vidgan_jax.evals import files
+
+  options = dict(
+    frames=16 if args.frames is None else args.frames,
+    stride=1 if args.stride is None else args.stride,
+    size=args.size,
+  )
+  model = files.open_clips(args.generated, **options)
+  source = files.open_clips(args.reference, **options)
+  for path, clips in ((args.generated, model), (args.reference, source)):
+    if len(clips) < LEAST:
+      raise ValueError(
+        f"{path} has {len(clips)} clips; two sets cannot be told apart by less "
+        f"than {LEAST}. For aligned videos there is --paired."
+      )
+  remarks = files.check(model, source)
+  for remark in remarks:
+    print(f"vidgan evaluate: warning: {remark}", file=sys.stderr)
+  source.cache = pathlib.Path("~/.cache/vidgan_jax/eval").expanduser()
+  if args.train:
+    source.train = files.open_clips(args.train, **options, split="train")
+  names = args.metrics.split(",") if args.metrics else list(DEFAULT)
+  if not args.metrics and options["frames"] < 9:
+    names.remove("fvd")  # Its network wants more.
+  if args.fit_features and "fd_self" not in names:
+    names.append("fd_self")
+  _fit(args, source)
+  fields = _options(dict.fromkeys(names, {}), args.num)
+  for name, given in fields.items():
+    known = inspect.signature(
+      importlib.import_module(f"vidgan_jax.evals.{name}").Evaluator
+    ).parameters
+    if args.num is None and "num" in known:
+      given["num"] = min(known["num"].default, len(model))
+    if "frames" in known and name not in ("swd",) and args.frames is not None:
+      given["frames"] = args.frames
+  evaluators = make_evaluators(fields)
+  values = run(evaluators, model, source, _say)
+  _say(table(values))
+  settings = {
+    "generated": str(args.generated),
+    "reference": str(args.reference),
+    "metrics": {name: dict(given) for name, given in fields.items()},
+    **options,
+  }
+  _put(args, values, settings, {"warnings": remarks} if remarks else {})
+  if args.report:
+    _report({0: values}, model, source, evaluators, settings, args.report)
+
+
+def _put(args, values, settings, more) -> None:
+  """Writes --out."""
+  if not args.out:
+    return
+  row = {name: float(value) for name, value in values.items()}
+  row["records"] = {name: value.record() for name, value in values.items()}
+  _write_json(pathlib.Path(args.out), row | {"settings": settings} | more)
+  _say(f"  -> {args.out}")
+
+
+def _paired(args) -> None:
+  from vidgan_jax.evals import pairs
+  from vidgan_jax.evals import report
+
+  names = args.metrics.split(",") if args.metrics else ()
+  values, rows = pairs.run(*args.paired, names)
+  for note in dict.fromkeys(v.note for v in values.values() if v.note):
+    _say(note)
+  _say(table(values))
+  out, reference = map(str, args.paired)
+  settings = {"out": out, "reference": reference, "metrics": list(values)}
+  _put(args, values, settings, {"videos": rows})
+  if args.report:
+    path = report.render({0: values}, {}, settings, args.report)
+    _say(f"  -> {path}")

@@ -6,6 +6,7 @@ film strip a clip; a name without a suffix is a folder that gets one mp4 a clip.
 """
 
 import argparse
+from collections.abc import Iterator
 import contextlib
 import dataclasses
 import functools
@@ -36,6 +37,7 @@ class Model:
     times: (T,) seconds of the frames of a clip as it is evaluated.
     resolution: height and width of a frame, pixels.
     task: `config.task` of the run, name and options.
+    weights: 'ema' or 'raw'.
   """
 
   generator: Any
@@ -46,6 +48,12 @@ class Model:
   times: tuple[float, ...]
   resolution: int
   task: Any = None
+  weights: str = "ema"
+
+  @property
+  def card(self) -> dict[str, Any]:
+    """What it is, for the protocol of a figure."""
+    return {"checkpoint": self.step, "weights": self.weights}
 
   def with_params(self, params: Any, step: int) -> "Model":
     """The same generator with other weights."""
@@ -72,24 +80,49 @@ class Model:
     Returns:
       uint8 (num, T, H, W, C), and the labels, int32 (num,) or None.
     """
-    times = np.asarray(self.times if times is None else times, np.float32)
     if self.num_classes and labels is None:
       labels = np.arange(num) % self.num_classes
     if labels is not None:
       labels = np.asarray(labels, np.int32)
-    z = self.noise(seed, np.arange(num), float(times.max()))
+    times = np.asarray(self.times if times is None else times, np.float32)
+    parts = list(self._parts(seed, num, labels, batch, times))
+    return np.concatenate(parts), labels
+
+  def stream(
+    self, seed: int, num: int, batch: int = 32, *, frames: int | None = None
+  ) -> Iterator[np.ndarray]:
+    """Draws the clips of `clips` a few at a time: evaluators look at many.
+
+    Args:
+      seed: of the noise.
+      num: number of clips; classes are taken in turn.
+      batch: clips drawn at a time, at most.
+      frames: of a clip; None: those of a training clip. More go on at the same
+        rate, which a generator of a fixed length refuses.
+
+    Yields:
+      uint8 (n, T, H, W, C), n at most `batch`.
+    """
+    times = np.asarray(self.times, np.float32)
+    if frames is not None and frames > len(times):
+      gap = times[1] - times[0] if len(times) > 1 else np.float32(1)
+      times = np.arange(frames, dtype=np.float32) * gap
+    labels = None
+    if self.num_classes:
+      labels = np.arange(num, dtype=np.int32) % self.num_classes
+    yield from self._parts(seed, num, labels, batch, times)
+
+  def _parts(self, seed, num, labels, batch, times):
     batch = min(batch, num)
-    parts = []
     for start in range(0, num, batch):
+      # The last part is filled up, so that the generator compiles once.
       index = np.minimum(np.arange(start, start + batch), num - 1)
-      parts.append(
-        self.draw(
-          jax.tree.map(lambda x, i=index: x[i], z),
-          None if labels is None else labels[index],
-          times,
-        )
+      drawn = self.draw(
+        self.noise(seed, index, float(times.max())),
+        None if labels is None else labels[index],
+        times,
       )
-    return np.concatenate([np.asarray(p) for p in parts])[:num], labels
+      yield np.asarray(drawn)[: num - start]
 
   def apply(self, given: dict, times: np.ndarray, seed: int = 0) -> np.ndarray:
     """What the generator makes of given clips.
@@ -131,6 +164,14 @@ class Model:
     given = {"label": jnp.asarray(labels)} if self.num_classes else {}
     times = jnp.tile(jnp.asarray(times, jnp.float32), (num, 1))
     return _draw(self.generator, self.params, given, z, times)
+
+  def flops(self) -> float | None:
+    """Operations that one clip costs, as XLA counts them; None: unknown."""
+    times = np.asarray(self.times, np.float32)
+    z = self.noise(0, np.arange(1), float(times.max()))
+    given = {"label": jnp.zeros(1, jnp.int32)} if self.num_classes else {}
+    lowered = _draw.lower(self.generator, self.params, given, z, times[None])
+    return (lowered.cost_analysis() or {}).get("flops")
 
   def truncate(self, z: dict, labels: np.ndarray | None, scale: float) -> dict:
     """Draws the content nearer to its mean: quality for diversity.
@@ -193,7 +234,8 @@ def load(workdir: str, step: int | None = None, weights: str = "ema") -> Model:
   if step is not None:
     path = path / "checkpoints" / str(step)
   saved = checkpoint.restore_params(path, {"ema": "ema", "raw": "g"}[weights])
-  return build(saved.params, saved.metadata | {"step": saved.step})
+  model = build(saved.params, saved.metadata | {"step": saved.step})
+  return dataclasses.replace(model, weights=weights)
 
 
 def build(params: Any, facts: dict) -> Model:

@@ -294,7 +294,7 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
           writer.videos(step, _samples(now, task, real), fps)
         if judge:
           values = evaluate.run(evaluators, now, real, log)
-          writer.scalars(step, values)
+          writer.scalars(step, evaluate.numbers(values))
           evaluate.write(workdir, step, values)
       multihost_utils.sync_global_devices("looked")
       writer.pause_ended()

@@ -7,11 +7,23 @@ not FVD and must not be put beside one.
 
 from collections.abc import Iterator
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from vidgan_jax.evals import features
+from vidgan_jax import evals
+from vidgan_jax.evals import distribution
+from vidgan_jax.evals import statistics
 from vidgan_jax.evals.nets import random3d
+
+NAMES = {
+  "frechet": "frd_random",
+  "kernel": "krd_random",
+  "precision": "precision_random",
+  "recall": "recall_random",
+  "density": "density_random",
+  "coverage": "coverage_random",
+}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -22,32 +34,43 @@ class Evaluator:
     num: generated clips, and at most as many real ones. The distance of two
       samples of one distribution is about C / num, so hold it fixed.
     seed: seed of the generated clips.
-    batch: clips at a time.
+    batch: clips at a time; it changes no value.
+    nearest: after `run`, how far each generated clip is from the nearest real
+      one, (N,).
   """
 
   num: int = 512
   seed: int = 1
   batch: int = 32
+  nearest: Any = dataclasses.field(default=None, init=False, repr=False)
 
   def __post_init__(self):
     self._real = None
 
-  def run(self, model, source) -> Iterator[tuple[str, float]]:
-    """Yields `frd_random` and the numbers of clips that it rests on."""
-    apply = random3d.network()
+  def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
+    """Yields `frd_random`, its kernel distance, and shares of neighbours."""
+    net = network()
     if self._real is None:  # Real clips do not change from step to step.
-      self._real = features.moments(
-        apply, _real(source, min(self.num, len(source)), self.batch), self.batch
-      )
-    fake = features.moments(
-      apply, [model.clips(self.seed, self.num)[0]], self.batch
+      self._real = distribution.real(source, net, self.num, self.batch)
+    fake = distribution.generated(model, net, self.num, self.seed, self.batch)
+    self.nearest, _ = statistics.nearest(fake.rows, self._real.rows)
+    yield from distribution.figures(
+      fake,
+      self._real,
+      NAMES,
+      distribution.card(source, model, **net.card, seed=self.seed),
+      distribution.short(self.num, fake.num, self._real.num),
     )
-    yield "frd_random", features.frechet(self._real, fake)
-    yield "frd_random/num_real", self._real.num
-    yield "frd_random/num_generated", fake.num
 
 
-def _real(source, num, batch):
-  for start in range(0, num, batch):
-    examples = source.read(range(start, min(start + batch, num)))
-    yield np.stack([example["video"] for example in examples])
+def network() -> distribution.Network:
+  """The random network for clips of uint8."""
+  return distribution.Network(
+    apply=_features,
+    params=random3d.params(),
+    card={"network": random3d.VERSION, "input": "[-1, 1], as they are"},
+  )
+
+
+def _features(params, video):
+  return random3d.apply(params, video.astype(np.float32) / 127.5 - 1)

@@ -1,10 +1,15 @@
-"""Speed of sampling on this machine."""
+"""`speed`: what sampling costs on this machine."""
 
 from collections.abc import Iterator
 import dataclasses
+import resource
+import sys
 import time
 
+import jax
 import numpy as np
+
+from vidgan_jax import evals
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,17 +24,63 @@ class Evaluator:
   num: int = 64
   repeats: int = 5
 
-  def run(self, model, source) -> Iterator[tuple[str, float]]:
-    """Yields clips/s, and the latency of a single clip in milliseconds."""
+  def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
+    """Yields clips/s, latency, time a frame, parameters, FLOPs and memory."""
     del source
-    rate = self.num / self._seconds(model, self.num)
-    yield "speed/clips_per_second", rate
-    yield "speed/ms_per_single_clip", 1e3 * self._seconds(model, 1)
+    if not hasattr(model, "params"):
+      yield (
+        "speed/clips_per_second",
+        evals.missing("not computed: files have no speed, a checkpoint has"),
+      )
+      return
+    device = jax.devices()[0]
+    facts = {
+      "device": f"{device.device_kind} x {jax.device_count()}",
+      "repeats": self.repeats,
+      "num": self.num,
+    }
+    value = lambda number, **more: evals.Value(
+      float(number), protocol={**facts, **more}
+    )
+    seconds, shape = self._seconds(model, self.num)
+    yield "speed/clips_per_second", value(self.num / seconds)
+    yield (
+      "speed/ms_per_frame",
+      value(1e3 * seconds / (self.num * shape[1]), size=list(shape[1:4])),
+    )
+    # All frames of a clip are drawn at once: the first comes with the last.
+    single, _ = self._seconds(model, 1)
+    yield "speed/ms_per_single_clip", value(1e3 * single)
+    yield (
+      "speed/parameters",
+      value(sum(np.size(leaf) for leaf in jax.tree.leaves(model.params))),
+    )
+    flops = model.flops() if hasattr(model, "flops") else None
+    yield (
+      "speed/gflop_per_clip",
+      (
+        evals.missing("not computed: XLA does not say")
+        if flops is None
+        else value(flops / 1e9, estimator="XLA's cost analysis of one clip")
+      ),
+    )
+    memory, where = _memory(device)
+    yield "speed/peak_mib", value(memory / 2**20, estimator=where)
 
   def _seconds(self, model, num):
     times = []
     for i in range(self.repeats + 1):  # The first one may compile.
       start = time.perf_counter()
-      model.clips(i, num, batch=num)
+      video, _ = model.clips(i, num, batch=num)
       times.append(time.perf_counter() - start)
-    return float(np.median(times[1:]))
+    return float(np.median(times[1:])), video.shape
+
+
+def _memory(device) -> tuple[float, str]:
+  """Bytes, and whose."""
+  stats = device.memory_stats() or {}
+  if "peak_bytes_in_use" in stats:
+    return stats["peak_bytes_in_use"], "peak of the device since the start"
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  unit = 1 if sys.platform == "darwin" else 1024
+  return peak * unit, "peak of the process since the start"

@@ -19,6 +19,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors
+from safetensors import numpy as safetensors_numpy
 
 from vidgan_jax import config
 from vidgan_jax.models import layers
@@ -190,7 +192,8 @@ def perceptual(
     fake: generated clips.
     batch: of the step; pixels that do not count are the target's in both.
     extras: not used.
-    weights: path of an .npz file, which you must provide: for every layer
+    weights: path of lpips_vgg.safetensors, which `vidgan weights convert` makes
+      of public files, or of an .npz file of your own: for every layer
       'convI_J' (Simonyan and Zisserman 2015, table 1) from conv1_1 to the last
       tap the arrays 'convI_J/kernel' (3, 3, in, out) and 'convI_J/bias'
       (out,), for RGB in [0, 1] less the mean and over the deviation of
@@ -241,14 +244,21 @@ def _vgg(path: str, taps: tuple[str, ...]) -> dict[str, tuple]:
   how = (
     "give the loss 'perceptual' the option `weights`, the path of an .npz file "
     "with arrays 'conv1_1/kernel' (3, 3, 3, 64), 'conv1_1/bias' (64,) and so "
-    f"on up to {max(taps)!r} of a trained VGG network; this package has none"
+    f"on up to {max(taps)!r} of a trained VGG network, or of the file "
+    "lpips_vgg.safetensors that `vidgan weights convert` makes of public ones"
   )
   if not path:
     raise ValueError(f"No weights: {how}.")
   try:
-    with np.load(path) as file:
-      arrays = {k: np.asarray(file[k], np.float32) for k in file.files}
-  except (OSError, ValueError) as e:
+    if path.endswith(".safetensors"):
+      arrays = {
+        name.removeprefix("trunk/"): array
+        for name, array in safetensors_numpy.load_file(path).items()
+      }
+    else:
+      with np.load(path) as file:
+        arrays = {k: np.asarray(file[k], np.float32) for k in file.files}
+  except (OSError, ValueError, safetensors.SafetensorError) as e:
     raise ValueError(f"{path}: cannot be read ({e}); {how}.") from e
   names = sorted({k.split("/")[0] for k in arrays if k.startswith("conv")})
   names = [n for n in names if n <= max(taps)]

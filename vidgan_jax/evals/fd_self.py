@@ -1,0 +1,247 @@
+"""`fd_self`: Frechet distance on features learnt from the data set itself.
+
+A small network (`nets/selfnet.py`) learns order, speed and likeness on the
+clips of the data set, once: `vidgan evaluate WORKDIR --fit-features`. It needs
+no weights from elsewhere and sees motion that random features hardly see. The
+figures are in standard deviations of the data set's own features: comparable
+for the same features, whose digest is in the protocol, and for nothing else.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+from flax import traverse_util
+import numpy as np
+import safetensors
+from safetensors import numpy as safetensors_numpy
+
+from vidgan_jax import evals
+from vidgan_jax.evals import distribution
+from vidgan_jax.evals import statistics
+from vidgan_jax.evals import weights
+from vidgan_jax.evals.nets import selfnet
+
+NAMES = {
+  "frechet": "fd_self",
+  "kernel": "kd_self",
+  "precision": "precision_self",
+  "recall": "recall_self",
+  "density": "density_self",
+  "coverage": "coverage_self",
+}
+
+
+@dataclasses.dataclass(kw_only=True)
+class Evaluator:
+  """Compares generated clips with the real ones of the evaluation split.
+
+  Attributes:
+    num: generated clips, and at most as many real ones. The distance of two
+      samples of one distribution is about C / num, so hold it fixed.
+    seed: seed of the generated clips.
+    batch: clips at a time; it changes no value.
+    features: file from `fit_features`; "" takes the one that `vidgan evaluate
+      --fit-features` makes, at `where(source)`.
+  """
+
+  num: int = 512
+  seed: int = 1
+  batch: int = 32
+  features: str = ""
+
+  def __post_init__(self):
+    self._real = self._net = None
+
+  def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
+    """Yields `fd_self`, its kernel distance, and shares of neighbours."""
+    if self._net is None:
+      try:
+        self._net = network(self.features or where(source))
+      except weights.Missing as error:
+        yield NAMES["frechet"], evals.missing(error)
+        return
+    net = self._net
+    if self._real is None:  # Real clips do not change from step to step.
+      self._real = distribution.real(source, net, self.num, self.batch)
+    fake = distribution.generated(model, net, self.num, self.seed, self.batch)
+    if fake.shape != tuple(net.card["fitted"]["shape"]):
+      raise ValueError(
+        f"The features were learnt from clips of (T, H, W) = "
+        f"{net.card['fitted']['shape']}, these are {list(fake.shape)}: learn "
+        "them from clips of this size, with --fit-features."
+      )
+    yield from distribution.figures(
+      fake,
+      self._real,
+      NAMES,
+      distribution.card(source, model, **net.card, seed=self.seed),
+      distribution.short(self.num, fake.num, self._real.num),
+    )
+
+
+def network(path: str | os.PathLike) -> distribution.Network:
+  """The network of a file from `fit_features`.
+
+  Raises:
+    weights.Missing: there is none.
+    ValueError: it is damaged or of another version.
+  """
+  params, record = load(path)
+  facts = ("data", "shape", "steps", "batch", "seed")
+  return distribution.Network(
+    apply=selfnet.apply,
+    params=params,
+    card={
+      "network": selfnet.VERSION,
+      "weights": record["digest"],
+      "input": "[-1, 1], as they are",
+      "fitted": {key: record[key] for key in facts},
+    },
+  )
+
+
+# -------------------------------------------------------------------- features
+
+
+def where(source: Any) -> pathlib.Path:
+  """Where the features for a source, the one that is evaluated, belong.
+
+  Raises:
+    weights.Missing: the source has no folder for such things.
+  """
+  if getattr(source, "cache", None) is None:
+    raise weights.Missing(
+      "not computed: name a file of learnt features, in the option `features` "
+      "(see docs/metrics.md)"
+    )
+  name = f"fd_self-{fingerprint(source)[:16]}.safetensors"
+  return pathlib.Path(source.cache) / name
+
+
+def fit_features(
+  path: str | os.PathLike,
+  source: Any,
+  *,
+  ops: str = "",
+  steps: int = 500,
+  batch: int = 32,
+  seed: int = 0,
+  log: Callable[[str], None] = print,
+) -> pathlib.Path:
+  """Learns features of a data set, unless they are there already.
+
+  Args:
+    path: of the file; the evaluator looks at `where` of its source.
+    source: clips to learn from, best those of the training split, cut by the
+      ops of evaluation; see `selfnet.fit`.
+    ops: the clip ops that cut them, for the record.
+    steps: of training; 500 take about five minutes on two CPU cores.
+    batch: clips a step.
+    seed: of everything random.
+    log: gets what happens.
+
+  Returns:
+    The path of the file.
+  """
+  path = pathlib.Path(path)
+  wanted = {
+    "network": selfnet.VERSION,
+    "data": fingerprint(source),
+    "ops": ops,
+    "clips": len(source),
+    "shape": list(selfnet.read(source, [0]).shape[1:4]),
+    "steps": steps,
+    "batch": batch,
+    "seed": seed,
+  }
+  try:
+    _, record = load(path)
+  except weights.Missing:
+    pass
+  except ValueError as error:
+    log(f"fd_self: {error} It is made again.")
+  else:
+    if all(record.get(key) == value for key, value in wanted.items()):
+      log(f"fd_self: the features in {path} are of this data set.")
+      return path
+    log(f"fd_self: the features in {path} are of other data or settings.")
+  log(f"fd_self: learning features from {len(source)} clips, {steps} steps.")
+  params, told = selfnet.fit(source, steps=steps, batch=batch, seed=seed)
+  save(path, params, wanted | {"told": told})
+  log(
+    f"fd_self: right answers {told['order_right']:.0%} of order (chance 33 %), "
+    f"{told['speed_right']:.0%} of speed (chance {told['speed_chance']:.0%}); "
+    f"kept in {path}."
+  )
+  return path
+
+
+def fingerprint(source: Any) -> str:
+  """Names the clips of a source: by its own name, or by 32 of them."""
+  if getattr(source, "fingerprint", None):
+    return statistics.digest(source.fingerprint)
+  some = np.linspace(0, len(source) - 1, min(32, len(source))).astype(int)
+  clips = [example["video"] for example in source.read(some)]
+  return statistics.digest([len(source), clips])
+
+
+def save(path: str | os.PathLike, params: Any, record: Mapping) -> None:
+  """Writes parameters and what they were learnt from, with a digest."""
+  path = pathlib.Path(path)
+  flat = traverse_util.flatten_dict(params, sep="/")
+  flat = {key: np.ascontiguousarray(value) for key, value in flat.items()}
+  record = {**record, "digest": statistics.digest(flat)}
+  path.parent.mkdir(parents=True, exist_ok=True)
+  part = path.with_name(f".{path.name}.{os.getpid()}.part")
+  try:
+    safetensors_numpy.save_file(
+      flat, part, metadata={"record": json.dumps(record)}
+    )
+    part.replace(path)
+  finally:
+    part.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Reads what `save` wrote.
+
+  Returns:
+    Parameters for `selfnet.apply` and the record.
+
+  Raises:
+    weights.Missing: the file is not there.
+    ValueError: it is damaged or of another version.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise weights.Missing(
+      f"not computed: learn the features first, with --fit-features: {path} is "
+      "not there (see docs/metrics.md)"
+    )
+  try:
+    with safetensors.safe_open(path, framework="numpy") as file:
+      record = json.loads((file.metadata() or {})["record"])
+    flat = safetensors_numpy.load_file(path)
+    version, digest = record["network"], record["digest"]
+  except Exception as e:  # The library has errors of its own.
+    raise ValueError(
+      f"{path} holds no features or is damaged ({e!r}): delete it and learn "
+      "them again, with --fit-features."
+    ) from e
+  if version != selfnet.VERSION:
+    raise ValueError(
+      f"{path} is of {version}, this program has {selfnet.VERSION}: learn the "
+      "features again, with --fit-features."
+    )
+  if statistics.digest(flat) != digest:
+    raise ValueError(
+      f"{path} is damaged, its numbers are not those that were written: delete "
+      "it and learn the features again, with --fit-features."
+    )
+  return traverse_util.unflatten_dict(flat, sep="/"), record

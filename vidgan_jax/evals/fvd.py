@@ -1,0 +1,114 @@
+"""`fvd`: Frechet and kernel video distance on I3D, as papers name them.
+
+Unterthiner et al. 2018; protocols of StyleGAN-V (Skorokhodov et al. 2022):
+`fvd2048_16f` is of 2048 generated clips of 16 frames, `..._subsample8f` of
+each 8th frame. The number in the name is that of the generated clips that were
+there. Weights: docs/metrics.md.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import functools
+import math
+
+from vidgan_jax import config as config_lib
+from vidgan_jax import evals
+from vidgan_jax.evals import distribution
+from vidgan_jax.evals import statistics
+from vidgan_jax.evals import weights
+from vidgan_jax.evals.nets import i3d
+
+
+@dataclasses.dataclass(kw_only=True)
+class Evaluator:
+  """Everything that the 400 logits of I3D tell.
+
+  Attributes:
+    num: generated clips, and at most as many real ones.
+    frames: of a clip, at least 9.
+    stride: from one frame to the next; the papers' `subsample`.
+    protocol: how clips are resized, see `i3d.PROTOCOLS`.
+    extrapolate: adds `fvd_inf`, the distance for endless samples (Chong and
+      Forsyth 2020).
+    seed: of the generated clips.
+    batch: clips at a time.
+  """
+
+  num: int = 2048
+  frames: int = 16
+  stride: int = 1
+  protocol: str = "styleganv"
+  extrapolate: bool = False
+  seed: int = 1
+  batch: int = 16
+
+  def __post_init__(self):
+    config_lib.check_name(self.protocol, i3d.PROTOCOLS, "fvd: protocol")
+    self._real = None
+
+  def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
+    """Yields the distances, precision, recall, density and coverage."""
+    try:
+      params, sha256 = weights.load("i3d")
+    except weights.Missing as error:
+      yield f"fvd{self._suffix(self.num)}", evals.missing(error)
+      return
+    net = distribution.Network(
+      apply=_apply(self.protocol),
+      params=params,
+      card={
+        "network": "i3d",
+        "features": "400 logits",
+        "weights": sha256,
+        "input": f"{self.protocol}: {i3d.PROTOCOLS[self.protocol]}",
+      },
+    )
+    cut = distribution.Cut(frames=self.frames, stride=self.stride)
+    if self._real is None:
+      self._real = distribution.real(source, net, self.num, self.batch, cut=cut)
+    fake = distribution.generated(
+      model, net, self.num, self.seed, self.batch, cut=cut
+    )
+    # Clips of files may be of every k-th frame already.
+    stride = (getattr(source, "card", None) or {}).get("stride", 1)
+    suffix = self._suffix(fake.num, stride)
+    protocol = distribution.card(
+      source,
+      model,
+      **net.card,
+      frames=self.frames,
+      stride=self.stride,
+      seed=self.seed,
+    )
+    note = distribution.short(self.num, fake.num, self._real.num)
+    names = {"frechet": f"fvd{suffix}", "kernel": f"kvd{suffix}"} | {
+      name: f"{name}_i3d{suffix}"
+      for name in ("precision", "recall", "density", "coverage")
+    }
+    yield from distribution.figures(fake, self._real, names, protocol, note)
+    if self.extrapolate:
+      num = {"generated": fake.num, "real": self._real.num}
+      facts = {**protocol, "num": num, "estimator": "Frechet at 1/N = 0"}
+      try:
+        value = statistics.frechet_inf(fake.parts, self._real.parts)
+      except ValueError as error:
+        value, note = math.nan, f"not computed: {error}"
+      yield (
+        f"fvd_inf{suffix}",
+        evals.Value(value, num=num, protocol=facts, note=note),
+      )
+
+  def _suffix(self, num, stride=1):
+    stride *= self.stride
+    sub = f"_subsample{stride}f" if stride > 1 else ""
+    # Papers count the frames before every k-th is taken.
+    return f"{num}_{self.frames * stride}f{sub}"
+
+
+@functools.cache
+def _apply(protocol):
+  def apply(params, video):
+    video = i3d.preprocess(video, protocol)
+    return i3d.Network().apply({"params": params}, video)["logits"]
+
+  return apply

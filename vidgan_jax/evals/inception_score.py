@@ -1,0 +1,85 @@
+"""`inception_score`: of clips, by C3D as it was tuned on UCF-101.
+
+Salimans et al. 2016, with the network of Saito et al. 2017: 16 frames, splits
+in the order of the clips. Only for models of UCF-101. Weights: docs/metrics.md.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import functools
+
+import numpy as np
+
+from vidgan_jax import config as config_lib
+from vidgan_jax import evals
+from vidgan_jax.evals import distribution
+from vidgan_jax.evals import features
+from vidgan_jax.evals import statistics
+from vidgan_jax.evals import weights
+from vidgan_jax.evals.nets import c3d
+
+_FRAMES = 16  # The network's.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluator:
+  """The score rises with `num`: papers use 10,000, StyleGAN-V 2,048.
+
+  Attributes:
+    num: generated clips.
+    splits: mean and deviation are over them.
+    protocol: how clips are resized, see `c3d.PROTOCOLS`.
+    seed: of the generated clips.
+    batch: clips at a time.
+  """
+
+  num: int = 2048
+  splits: int = 10
+  protocol: str = "tgan2"
+  seed: int = 1
+  batch: int = 16
+
+  def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
+    """Yields `isNUM_ucf`."""
+    config_lib.check_name(
+      self.protocol, c3d.PROTOCOLS, "inception_score: protocol"
+    )
+    try:
+      params, sha256 = weights.load("c3d")
+    except weights.Missing as error:
+      yield f"is{self.num}_ucf", evals.missing(error)
+      return
+    clips = distribution.generated_clips(
+      model, self.seed, self.num, self.batch, distribution.Cut(frames=_FRAMES)
+    )
+    logits = np.concatenate(
+      list(features.stream(_apply(self.protocol), params, clips, self.batch))
+    )
+    mean, deviation = statistics.inception_score(logits, self.splits)
+    facts = distribution.card(
+      None,
+      model,
+      network="c3d",
+      weights=sha256,
+      input=f"{self.protocol}: {c3d.PROTOCOLS[self.protocol]}",
+      frames=_FRAMES,
+      splits=self.splits,
+      num=len(logits),
+      seed=self.seed,
+      estimator="exp E KL, mean over splits",
+    )
+    note = distribution.short(self.num, len(logits), self.num)
+    text = f"{note}; " * bool(note) + f"deviation of a split {deviation:.3g}"
+    yield (
+      f"is{len(logits)}_ucf",
+      evals.Value(mean, num=len(logits), protocol=facts, note=text),
+    )
+
+
+@functools.cache
+def _apply(protocol):
+  def apply(params, video):
+    video = c3d.preprocess(video, protocol)
+    return c3d.Network(protocol).apply({"params": params}, video)["logits"]
+
+  return apply

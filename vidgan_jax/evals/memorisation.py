@@ -1,0 +1,136 @@
+"""Near copies: what a generator repeats of its training clips.
+
+Every generated clip is held against the nearest training clip, in two spaces:
+that of a network's features (`statistics.nearest`) and that of perceptual
+hashes (`hashes`, `nearest_hash`). How near is too near is not a number that one
+could know beforehand: real clips that were *not* trained on are held against
+the training clips in the same way, and what generated clips do beyond them is
+memory. Held-out clips must be of other scenes: cut by source video.
+"""
+
+from collections.abc import Iterable
+import dataclasses
+
+import numpy as np
+
+from vidgan_jax.evals import classical
+
+_SIDE = 32  # of the picture that is hashed
+_BITS = 64
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Copies:
+  """What `near_copies` finds.
+
+  Attributes:
+    rate: share of generated clips nearer to a training clip than `threshold`.
+    expected: the same of the held-out real clips: at most `share`.
+    threshold: distance.
+    nearer: probability that a generated clip is nearer to the training set than
+      a held-out one; half without memory (the Mann-Whitney statistic of Meehan
+      et al. 2020). Below half: generated clips lie beside the data.
+    order: (N,) numbers of the generated clips, the nearest copy first: the
+      pairs to look at.
+  """
+
+  rate: float
+  expected: float
+  threshold: float
+  nearer: float
+  order: np.ndarray
+
+
+def near_copies(
+  fake: np.ndarray, held_out: np.ndarray, share: float = 0.05
+) -> Copies:
+  """Finds near copies from distances to the nearest training clip.
+
+  Args:
+    fake: (N,) of generated clips.
+    held_out: (M,) of real clips that were not trained on, M >= 1 / share.
+    share: of held-out clips that may count as copies: it sets the threshold.
+  """
+  if len(held_out) < 1 / share:
+    raise ValueError(
+      f"near_copies: {len(held_out)} held-out clips tell no share of {share}; "
+      f"give at least {int(np.ceil(1 / share))}."
+    )
+  if not len(fake) or not np.isfinite([*fake, *held_out]).all():
+    raise ValueError(
+      f"near_copies: {len(fake)} distances of generated clips, and all must be "
+      "finite."
+    )
+  # A distance that was seen, and strictly below it: hashes have many ties.
+  threshold = np.quantile(held_out, share, method="inverted_cdf")
+  if threshold <= 0:
+    raise ValueError(
+      f"near_copies: {share:.0%} of the held-out clips are in the training "
+      "set: split the data by source video."
+    )
+  before = np.searchsorted(np.sort(held_out), fake, "left")
+  after = np.searchsorted(np.sort(held_out), fake, "right")
+  nearer = 1 - (before + after).mean() / (2 * len(held_out))
+  return Copies(
+    rate=float(np.mean(fake < threshold)),
+    expected=float(np.mean(held_out < threshold)),
+    threshold=float(threshold),
+    nearer=float(nearer),
+    order=np.argsort(fake, kind="stable"),
+  )
+
+
+def hashes(videos: Iterable[np.ndarray], keys: int = 4) -> np.ndarray:
+  """Perceptual hashes of key frames (Zauner 2010, pHash): (N, keys, 64) bool.
+
+  The luma of each key frame, shrunk to 32 x 32; of its DCT the 8 x 8 lowest
+  frequencies after the constant row and column, each above their median or
+  not. It hardly changes with size, brightness, contrast, noise or a codec.
+
+  Args:
+    videos: clips (T, H, W, 3) uint8, of any length and size.
+    keys: frames of a clip, at equal distances, the first and the last included.
+  """
+  basis = _dct(_SIDE)[1:9]
+  found = []
+  for video in videos:
+    times = np.linspace(0, len(video) - 1, keys).round().astype(int)
+    frames = np.asarray(video)[times].astype(np.float32)
+    luma = frames @ np.array([0.299, 0.587, 0.114], np.float32)
+    small = classical.resize(luma[..., None], _SIDE, _SIDE)[..., 0]
+    low = (basis @ small @ basis.T).reshape(keys, _BITS)
+    found.append(low > np.median(low, 1, keepdims=True))
+  return np.array(found)
+
+
+def nearest_hash(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """The nearest clip by its hashes, whatever the offset in time.
+
+  The distance of a clip x to a clip y: the bits in which a key frame of x
+  differs from the nearest key frame of y, the mean over those of x; 0 to 64.
+  Of unlike pictures about 32.
+
+  Args:
+    x: (N, K, 64) bool, from `hashes`.
+    y: (M, L, 64) of the training clips.
+
+  Returns:
+    The distance (N,) and the number of the nearest y (N,).
+  """
+  sign = lambda bits: np.where(bits, np.float32(1), np.float32(-1))
+  flat = sign(y).reshape(-1, _BITS).T
+  distance, index = [], []
+  for clip in sign(x):
+    alike = (clip @ flat).reshape(len(clip), *y.shape[:2])
+    bits = (_BITS - alike.max(2)).mean(0) / 2
+    index.append(bits.argmin())
+    distance.append(bits.min())
+  return np.array(distance, np.float64), np.array(index)
+
+
+def _dct(size: int) -> np.ndarray:
+  """The orthonormal DCT-II (size, size), a row a frequency."""
+  k, x = np.mgrid[:size, :size]
+  rows = np.sqrt(2 / size) * np.cos(np.pi * k * (x + 0.5) / size)
+  rows[0] /= np.sqrt(2)
+  return rows

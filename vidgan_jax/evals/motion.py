@@ -1,0 +1,293 @@
+"""`motion`: what moves, and how: numbers that a single frame does not have.
+
+Each is computed clip by clip, a row a clip, in the order in which they come, so
+that `statistics.split` and `statistics.jackknife` give intervals. Videos:
+clips (T, H, W, 3) uint8, of one length, size and rate in both sets that are
+compared. A feature distance can be blind to time (Ge et al. 2024); these see
+nothing else, and none of them is enough by itself: noise moves too.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+import dataclasses
+
+import numpy as np
+
+from vidgan_jax import evals
+from vidgan_jax.evals import distribution
+from vidgan_jax.evals import flow as flows
+from vidgan_jax.evals import restoration
+from vidgan_jax.evals import statistics
+
+_STEP, _BINS = 1 / 16, 1024  # of a histogram of speeds: to 64 pixels a frame
+_FLOOR = 1 / 12  # power of rounding to 8 bits, levels^2
+
+
+# --------------------------------------------------------------------- speeds
+
+
+def speeds(
+  videos: Iterable[np.ndarray], flow: flows.Flow = flows.farneback
+) -> np.ndarray:
+  """Histograms of the length of the flow, pixels a frame: (N, 1024).
+
+  Bins are a sixteenth of a pixel; the last one has all above. A row's sum is 1.
+  """
+
+  def histogram(video):
+    counts = np.zeros(_BINS)
+    for a, b in zip(video[:-1], video[1:]):
+      length = np.linalg.norm(flow(a, b), axis=-1).ravel()
+      bins = np.minimum(length / _STEP, _BINS - 1).astype(int)
+      counts += np.bincount(bins, minlength=_BINS)
+    return counts / counts.sum()
+
+  return _rows(videos, histogram)
+
+
+def speed_distance(fake: np.ndarray, real: np.ndarray) -> float:
+  """Wasserstein distance of the speeds of two sets, pixels a frame.
+
+  The least mean change of speed that makes one distribution the other.
+
+  Args:
+    fake: (N, 1024), from `speeds`.
+    real: (M, 1024).
+  """
+  gap = np.cumsum(fake.mean(0) - real.mean(0))
+  return float(abs(gap).sum() * _STEP)
+
+
+# -------------------------------------------------------------------- spectra
+
+
+def spectra(videos: Iterable[np.ndarray]) -> np.ndarray:
+  """Power of the differences of frames over frequency: (N, (T-1) // 2 + 1).
+
+  The mean over pixels and channels of |DFT(x_t+1 - x_t) / (T - 1)|^2, in levels
+  of 8 bits squared; over both signs of frequency it sums up to the mean square
+  of the differences. From a drift to flicker of every other frame. Time
+  backwards has the same.
+  """
+
+  def spectrum(video):
+    power = []
+    for channel in range(3):  # One at a time, for the memory.
+      change = np.diff(video[..., channel].astype(np.float64), axis=0)
+      wave = np.fft.rfft(change, axis=0) / len(change)
+      power.append((abs(wave) ** 2).mean((1, 2)))
+    return np.mean(power, 0)
+
+  return _rows(videos, spectrum)
+
+
+def spectrum_distance(fake: np.ndarray, real: np.ndarray) -> float:
+  """Mean difference over the frequencies, dB, of the sets' mean spectra.
+
+  Below the power of rounding to 8 bits nothing counts, so a still has one too.
+
+  Args:
+    fake: (N, F), from `spectra`.
+    real: (M, F).
+  """
+  if fake.shape[1] != real.shape[1]:
+    raise ValueError(
+      f"spectrum_distance: {fake.shape[1]} and {real.shape[1]} frequencies: "
+      "both sets need clips of the same number of frames."
+    )
+  level = lambda power: 10 * np.log10(power.mean(0) + _FLOOR / power.shape[1])
+  return float(abs(level(fake) - level(real)).mean())
+
+
+# ---------------------------------------------------------------------- order
+
+
+def order(videos: Iterable[np.ndarray]) -> np.ndarray:
+  """How much nearer neighbours in time are than any two frames: (N,).
+
+    1 - sum (x_t+1 - x_t)^2 / (2 sum (x_t - mean x)^2)
+
+  over pixels (von Neumann's ratio, 1941): near 1 for slow motion, 0 in the mean
+  over all orders of the frames, below 0 when they alternate. Time backwards has
+  the same. NaN for a still.
+  """
+
+  def ratio(video):
+    video = video.astype(np.float64)
+    change = np.square(np.diff(video, axis=0)).sum()
+    spread = np.square(video - video.mean(0)).sum()
+    return 1 - change / (2 * spread) if spread else np.nan
+
+  return _rows(videos, ratio)
+
+
+def order_sensitivity(features: np.ndarray, shuffled: np.ndarray) -> float:
+  """How much features see of time: their answer to shuffled frames.
+
+    mean |f(x) - f(shuffled x)|^2 / mean |f(x) - f(x')|^2
+
+  The change by another order of the same frames over the distance of two
+  different clips. 0 for features of single frames; of a network near 0 a
+  Frechet distance says nothing about motion.
+
+  Args:
+    features: (N, D) of real clips.
+    shuffled: (N, D) of the same clips, from `shuffle`.
+  """
+  gap = np.square(features - shuffled).sum(1).mean()
+  return float(gap / (2 * np.var(features, axis=0, ddof=1).sum()))
+
+
+def shuffle(video: np.ndarray, seed: int) -> np.ndarray:
+  """The frames in another order: (T, H, W, 3)."""
+  return video[np.random.default_rng(seed).permutation(len(video))]
+
+
+# -------------------------------------------------------------------- warping
+
+
+def warping_errors(
+  videos: Iterable[np.ndarray], flow: flows.Flow = flows.farneback
+) -> np.ndarray:
+  """`flow.warping_error` of each clip along its own flow: (N,).
+
+  There is no right value but that of real clips of the same data set.
+  """
+  return _rows(videos, lambda video: flows.warping_error(video, flow=flow))
+
+
+def _rows(videos: Iterable[np.ndarray], measure: Callable) -> np.ndarray:
+  """`measure` of each clip."""
+  rows, shape = [], None
+  for i, video in enumerate(videos):
+    video = np.asarray(video)
+    shape = shape or video.shape
+    if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8:
+      raise ValueError(
+        f"Clip {i} is {video.shape} {video.dtype}; clips are (T, H, W, 3) "
+        "uint8."
+      )
+    if video.shape != shape:
+      raise ValueError(
+        f"Clip {i} is {video.shape}, the first was {shape}: what moves is "
+        "measured in pixels and frames, so all clips must be alike."
+      )
+    if len(video) < 2:
+      raise ValueError(f"Clip {i} has one frame: nothing moves.")
+    rows.append(measure(video))
+  if not rows:
+    raise ValueError("No clips came.")
+  return np.array(rows)
+
+
+# ------------------------------------------------------------------ evaluator
+
+
+@dataclasses.dataclass(kw_only=True)
+class Evaluator:
+  """What moves in generated clips, beside what moves in real ones.
+
+  Attributes:
+    num: clips of each, at most.
+    seed: of the generated clips.
+    batch: clips at a time.
+    parts: of the clips, for intervals.
+  """
+
+  num: int = 64
+  seed: int = 1
+  batch: int = 32
+  parts: int = 16
+
+  def __post_init__(self):
+    self._real = None
+
+  def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
+    """Yields distances of speeds and spectra, and both sets' E_warp, order."""
+    if self._real is None:
+      num = min(self.num, len(source))
+      self._real = _measures(distribution.real_clips(source, num, self.batch))
+    clips = distribution.generated_clips(model, self.seed, self.num, self.batch)
+    fake, real = _measures(clips), self._real
+    num = {"generated": len(fake["order"]), "real": len(real["order"])}
+    note = distribution.short(self.num, num["generated"], num["real"])
+
+    def value(number, low, high, estimator):
+      facts = distribution.card(
+        source, model, seed=self.seed, estimator=estimator, num=num
+      )
+      return evals.Value(number, low, high, num, facts, note)
+
+    for name, key, function, estimator in (
+      (
+        "motion/speed_distance",
+        "speeds",
+        speed_distance,
+        "Wasserstein of flow lengths (Farneback), pixels a frame",
+      ),
+      (
+        "motion/spectrum_distance",
+        "spectra",
+        spectrum_distance,
+        "mean |dB| of spectra of frame differences",
+      ),
+    ):
+      if isinstance(fake[key], str):
+        yield name, evals.missing(fake[key])
+        continue
+      ends = None, None
+      groups = min(self.parts, *num.values())
+      if groups >= 3:
+        found = statistics.jackknife(
+          lambda a, b, f=function: f(np.concatenate(a), np.concatenate(b)),
+          statistics.split(fake[key], groups),
+          statistics.split(real[key], groups),
+        )
+        ends = max(found.low, 0.0), found.high
+      yield name, value(function(fake[key], real[key]), *ends, estimator)
+    for name, estimator in (
+      ("warping_error", "E_warp along the clip's own flow, mean over clips"),
+      ("order", "1 - von Neumann's ratio, mean over clips"),
+    ):
+      for whose, found in (("", fake), ("_real", real)):
+        if isinstance(found[name], str):
+          yield f"motion/{name}{whose}", evals.missing(found[name])
+          continue
+        rows = found[name][np.isfinite(found[name])]
+        if not len(rows):
+          yield (
+            f"motion/{name}{whose}",
+            evals.missing("not computed: no clip of the set moves"),
+          )
+          continue
+        ends = restoration.interval(rows, 1000, self.seed)
+        yield (
+          f"motion/{name}{whose}",
+          value(float(rows.mean()), *ends, estimator),
+        )
+
+
+def _measures(videos: Iterable[np.ndarray]) -> dict[str, np.ndarray | str]:
+  """All rows of a set of clips, one pass; a text where one needs a package."""
+  found = {"speeds": [], "spectra": [], "order": [], "warping_error": []}
+  measures = {
+    "speeds": speeds,
+    "spectra": spectra,
+    "order": order,
+    "warping_error": warping_errors,
+  }
+  for video in videos:
+    for name, measure in measures.items():
+      if isinstance(found[name], str):
+        continue
+      try:
+        found[name].append(measure(video))
+      except ValueError as error:
+        if not str(error).startswith("not computed"):
+          raise
+        found[name] = str(error)
+  return {
+    name: rows if isinstance(rows, str) else np.concatenate(rows)
+    for name, rows in found.items()
+  }
