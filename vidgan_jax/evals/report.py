@@ -390,7 +390,7 @@ def _chart(name: str, unit: str, lines: Mapping[str, list]) -> str:
   out.append(
     f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{bottom}" '
     f'y2="{bottom}"/>'
-    f'<text x="{_LEFT - 7}" y="{_HEIGHT - 9}" class="end">step</text>'
+    f'<text x="2" y="{_HEIGHT - 9}">step</text>'
     f'<text x="0" y="9">{_text(" ".join(filter(None, scales)))}</text>'
   )
   for side, line in reversed(lines.items()):  # ema lies on top.
