@@ -290,17 +290,16 @@ def test_real_features_are_kept(workdir, monkeypatch):
 def test_features_are_learnt_from_the_training_clips(workdir, monkeypatch):
   asked = []
 
-  def fit(path, source, *, log):
-    asked.append((path, source.read([0])[0]["video"]))
+  def fit(path, source, *, ops, log):
+    asked.append((path, source.read([0])[0]["video"], ops))
 
   monkeypatch.setattr(fd_self, "fit_features", fit)
   assert run(workdir, "--metrics", "frd_random", "--fit-features") == 0
-  [(path, clip)] = asked
+  [(path, clip, ops)] = asked
   assert path.parent == workdir / "eval" / "cache"
   config = config_lib.from_json((workdir / "config.json").read_text())
-  train = pipeline.EvalClips(
-    pipeline.make_source(config.data, "train"), config.data.eval_ops
-  )
+  assert ops == config.data.eval_ops
+  train = pipeline.EvalClips(pipeline.make_source(config.data, "train"), ops)
   np.testing.assert_array_equal(clip, train.read([0])[0]["video"])
   note = read(workdir / "eval" / "4.json")["records"]["fd_self"]["note"]
   assert note.startswith("not computed") and "--fit-features" in note
