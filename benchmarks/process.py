@@ -243,7 +243,7 @@ def _difference(readers, pictures) -> float:
 def _sound(path: str) -> list[str]:
   """Digests of the packets of sound, stream by stream."""
   found = []
-  with av.open(path, metadata_errors="replace") as container:
+  with av.open(path, **read.LENIENT) as container:
     with contextlib.suppress(av.error.FFmpegError, OSError):
       streams = container.streams.audio
       for packet in container.demux(*streams) if streams else ():
@@ -265,7 +265,7 @@ _KNOWN = {  # file -> what of its likeness is not asked for
 def _holder(path: str) -> str:
   """A container for all the sound of a file: mkv, or what else can hold it."""
   with contextlib.suppress(av.error.FFmpegError, OSError):
-    with av.open(path, metadata_errors="replace") as container:
+    with av.open(path, **read.LENIENT) as container:
       for suffix, name in (("mkv", "matroska"), ("nut", "nut"), ("avi", "avi")):
         if all(sound.holds(name, s) for s in container.streams.audio):
           return suffix
