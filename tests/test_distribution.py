@@ -60,6 +60,15 @@ def clips():
   return video.clip(0, 255).astype(np.uint8)
 
 
+def test_fewer_clips_than_asked_for_are_told():
+  assert distribution.short(8, 8, 9) == ""
+  assert distribution.short(8, 7, 8) == "generated clips: asked 8, there are 7"
+  assert distribution.short(8, 8, 7) == "real clips: asked 8, there are 7"
+  # As CD-FVD: other numbers of the two.
+  assert distribution.short(8, 8, 9, 10) == "real clips: asked 10, there are 9"
+  assert distribution.short(8, 8, 7, 7) == ""
+
+
 def test_a_sample_holds_moments_and_rows(clips):
   want = np.asarray(_means(1, clips), np.float64)
   for batch in (1, 7, 64, 100):

@@ -64,7 +64,7 @@ class Evaluator:
       self._real,
       {"frechet": "cd_fvd"},
       protocol,
-      distribution.short(self.num, fake.num, self.num),
+      distribution.short(self.num, fake.num, self._real.num, self.real),
     )
 
 

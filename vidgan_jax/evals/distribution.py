@@ -130,12 +130,25 @@ def card(source: Any, model: Any, **more: Any) -> dict[str, Any]:
   } | more
 
 
-def short(asked: int, fake: int, real: int) -> str:
-  """A note where fewer clips are there than asked for."""
+def short(
+  asked: int, fake: int, real: int, asked_real: int | None = None
+) -> str:
+  """A note where fewer clips are there than asked for.
+
+  Args:
+    asked: generated clips, and real ones unless `asked_real` is given.
+    fake: generated clips that are there.
+    real: real ones.
+    asked_real: real ones that were asked for.
+  """
+  asked_real = asked if asked_real is None else asked_real
   notes = [
-    f"{kind} clips: asked {asked}, there are {num}"
-    for kind, num in (("generated", fake), ("real", real))
-    if num < asked
+    f"{kind} clips: asked {wanted}, there are {num}"
+    for kind, wanted, num in (
+      ("generated", asked, fake),
+      ("real", asked_real, real),
+    )
+    if num < wanted
   ]
   return "; ".join(notes)
 
