@@ -78,15 +78,20 @@ def write(folder, steps=(1,), every=1, keep=5, state=None, metadata=None):
 
 
 def flip(folder, step, every=None):
-  """Flips bits of a step's largest data file: one, or one in `every` bytes."""
+  """Flips one bit of a step's largest data file, or of all in each `every`.
+
+  Which arrays share a file is chance: to hurt a certain one, hurt all.
+  """
   root = pathlib.Path(folder) / str(step) / "state"
-  file = max(root.rglob("d/*"), key=lambda p: p.stat().st_size)
-  assert file.stat().st_size > 50_000  # array data, not an index
-  data = bytearray(file.read_bytes())
-  places = range(0, len(data), every) if every else [len(data) // 2]
-  for place in places:
-    data[place] ^= 0x10
-  file.write_bytes(data)
+  files = [p for p in root.rglob("d/*") if p.stat().st_size > 50_000]
+  assert files  # array data, not an index
+  if not every:
+    files = [max(files, key=lambda p: p.stat().st_size)]
+  for file in files:
+    data = bytearray(file.read_bytes())
+    for place in range(0, len(data), every) if every else [len(data) // 2]:
+      data[place] ^= 0x10
+    file.write_bytes(data)
 
 
 # ------------------------------------------------------------------- exact
