@@ -72,6 +72,7 @@ setuptools.setup(
       "nbclient",
       "nbformat",
       "pytest",
+      "pytest-xdist",
       "ruff",
       "scikit-image",
     ],

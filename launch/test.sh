@@ -12,4 +12,5 @@ cd "$(dirname "$0")/.."
 VIDGAN_EXTRAS="${VIDGAN_EXTRAS:-tf,test}" . launch/env.sh
 
 ruff check .
-exec python -m pytest -q --durations=15 "$@"
+exec python -m pytest -q --durations=15 \
+  -n auto --maxprocesses 4 --dist loadfile "$@"

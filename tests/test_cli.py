@@ -32,8 +32,8 @@ OPTIONS = {
   ),
   "process": (
     "SPEC IN OUT --codec --crf --preset --pix-fmt --format --no-audio --start "
-    "--end --trim --concat --crop --fps --speed --mask --strength --compare "
-    "--tile --chunk --memory --resume --probe"
+    "--end --trim --concat --crop --fps --speed --mask --grow --strength "
+    "--compare --tile --chunk --memory --resume --probe"
   ),
   "weights": "convert NAME FILE",
   "study": "make serve report --a --b DIR",

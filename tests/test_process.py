@@ -21,6 +21,7 @@ import av
 import numpy as np
 from PIL import Image
 import pytest
+from scipy import ndimage
 
 from vidgan_jax import process
 from vidgan_jax.video import edits
@@ -356,11 +357,18 @@ def test_masks_strength_and_comparison(tmp_path):
   out = str(tmp_path / "b.mkv")
   options = {"crf": 0, "preset": "ultrafast", "pix_fmt": "yuv444p"}
   for name in ("m.png", "masks", "m.mkv"):
+    name = str(tmp_path / name)
     job.process([Brighter()], source, out,
-                job.Options(mask=str(tmp_path / name), **options))  # fmt: skip
+                job.Options(mask=name, **options))  # fmt: skip
     change = seen(out)[0].astype(int) - images
     inside = change[:, 12:18, 32:38]
     assert 23 < inside.mean() < 28 and np.abs(change[:, 22:]).mean() < 0.6
+  job.process([Brighter()], source, out,
+              job.Options(mask=name, grow=3, **options))  # fmt: skip
+  change = (seen(out)[0].astype(int) - images).mean((0, 3))
+  ring = ndimage.binary_dilation(mask, np.ones((7, 7)))
+  assert change[ring].min() > 15 and np.abs(change[~ring]).max() < 6
+
   colour = "#{:02x}{:02x}{:02x}".format(*images[0, 5, 5])
   job.process([Brighter()], source, out, job.Options(mask=colour, **options))
   near = np.abs(images.astype(int) - images[0, 5, 5]).max(-1) <= 40
@@ -903,6 +911,7 @@ def test_what_cannot_work_is_refused_in_one_line(tmp_path, capsys):
     ),
     (["identity", source, out, "--pix-fmt", "rgb24"], "--pix-fmt rgb24"),
     (["identity", source, out, "--mask", mask], "10x10, the video 64x48"),
+    (["identity", source, out, "--grow", "3"], "a --mask to grow"),
     (["identity", source, out, "--mask", tmp_path / "few"], "has 1 frames"),
     (["identity", source, out, "--mask", "no-colour"], "neither a file"),
     (["identity", source, out, "--start", "9"], "no frame lies within"),

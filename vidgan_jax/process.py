@@ -348,6 +348,8 @@ def _parser() -> argparse.ArgumentParser:
   add("--speed", type=float, default=1.0,
       help="2 is twice as fast; sound keeps its pitch")  # fmt: skip
   add("--mask", help="an image, video, folder, or colour: what is unknown")
+  add("--grow", type=int, default=0, metavar="PIXELS",
+      help="make the mask larger to each side")  # fmt: skip
   add("--strength", type=float, default=1.0, help="0 (nothing) to 1 (all)")
   add("--compare", choices=("side", "split"), help="show the input as well")
   add("--tile", type=int, default=0, help="pixels a side, 0 = by memory")
@@ -381,6 +383,8 @@ def _options(args: argparse.Namespace) -> job.Options:
     (args.speed <= 0, "--speed: give a number above 0"),
     (args.fps is not None and not 0 < args.fps <= 1000, "--fps: 0 to 1000"),
     (not 0 <= args.strength <= 1, "--strength: give a number from 0 to 1"),
+    (args.grow < 0 or args.grow and not args.mask,
+     "--grow: give pixels, 0 or more, and a --mask to grow"),
     (args.tile < 0 or args.chunk < 0 or args.memory < 0,
      "--tile, --chunk and --memory are not negative"),
   )  # fmt: skip

@@ -68,6 +68,7 @@ class Options:
       come, or 25.
     speed: 2 is twice as fast; the sound keeps its pitch.
     mask: see `edits.masked`.
+    grow: pixels by which the mask is made larger to each side.
     compare: 'side' or 'split', see `edits.compared`.
     tile: see `stream.Runner`; so chunk.
     memory: bytes for a stage's window, 0: a quarter of what is free.
@@ -88,6 +89,7 @@ class Options:
   fps: float | None = None
   speed: float = 1.0
   mask: str | None = None
+  grow: int = 0
   compare: str | None = None
   tile: int = 0
   chunk: int = 0
@@ -342,6 +344,8 @@ class _Job:
     self._stack.callback(_close, frames)  # before the inputs are
     if options.mask:
       frames = edits.masked(frames, options.mask)
+      if options.grow:
+        frames = edits.grown(frames, options.grow)
     for step in self._steps:
       if isinstance(step, stream.Runner):
         frames = step(frames, needs.pop())
