@@ -310,12 +310,15 @@ def test_weights_on_disk(monkeypatch, tmp_path, files, params, clips):
   monkeypatch.setenv("VIDGAN_WEIGHTS", str(tmp_path / "there"))
   with pytest.raises(weights_lib.Missing, match="put lpips_alex.safetensors"):
     perceptual.compare(*clips)
+  assert not perceptual.measurable((64, 64))
   for name, tensors in zip(("trunk", "heads"), files["alex"]):
     np.savez(tmp_path / f"{name}.npz", **tensors)
   both = tmp_path / "trunk.npz", tmp_path / "heads.npz"
   weights_lib.convert("lpips_alex", both)
   found, sha256 = perceptual.load("alex")
   assert len(sha256) == 64
+  assert perceptual.measurable((31, 64))
+  assert not perceptual.measurable((64, 30))
   want = jax.tree.leaves_with_path(params["alex"])
   got = jax.tree.leaves_with_path(found)
   for (path, a), (other, b) in zip(want, got, strict=True):

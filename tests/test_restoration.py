@@ -6,6 +6,7 @@ import pytest
 
 from vidgan_jax import tasks
 from vidgan_jax.evals import fidelity
+from vidgan_jax.evals import perceptual
 from vidgan_jax.evals import restoration
 
 T, S = 3, 16
@@ -199,6 +200,17 @@ def test_luma_and_colours_for_tasks_that_ask():
   assert "chroma error below that of half: " in note and "levels [" in note
   # Nobody else is bothered.
   assert not [n for n in _run(_Source())[1] if "chroma" in n or "_y" in n]
+
+
+def test_lpips_where_its_weights_are(monkeypatch):
+  assert "restoration/lpips" not in _run(_Source())[1]
+  monkeypatch.setattr(perceptual, "measurable", lambda frame: frame == (S, S))
+  far = lambda video, target, weight: np.abs(video - target).mean()
+  monkeypatch.setitem(restoration.MEASURES, "lpips", ("LPIPS", 4, far))
+  evaluator, values = _run(_Source())
+  assert values["restoration/lpips"] < values["restoration/lpips/half"]
+  assert values["restoration/lpips/half"] == pytest.approx(0.1, abs=0.01)
+  assert "LPIPS" in evaluator.text
 
 
 class _Future(_Model):

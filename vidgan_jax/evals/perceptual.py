@@ -136,6 +136,15 @@ def load(trunk: str) -> tuple[dict, str]:
   return _load(f"lpips_{trunk}", weights_lib.folder())
 
 
+def measurable(frame: tuple[int, int], trunk: str = "alex") -> bool:
+  """Whether the weights are there, and (H, W) is large enough for them."""
+  try:
+    load(trunk)
+  except weights_lib.Missing:
+    return False
+  return min(frame) >= net.TRUNKS[trunk].SMALLEST
+
+
 @functools.cache
 def _load(name: str, folder: pathlib.Path) -> tuple[dict, str]:
   del folder  # Another folder, other weights.

@@ -5,7 +5,8 @@ Laplacian patches (texture), and the error of what moves (flicker), of the
 model, of the base that it starts from and of every baseline of the task; and
 the gain over the *best* of these, with its 95 % bootstrap interval over clips.
 A task may ask for more (`Task.measures`): luma or colours by themselves, or,
-where the frames to come are predicted, PSNR by how far ahead they are.
+where the frames to come are predicted, PSNR by how far ahead they are. LPIPS
+joins them where its weights are installed.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import jax
 import numpy as np
 
 from vidgan_jax.evals import fidelity
+from vidgan_jax.evals import perceptual
 from vidgan_jax.models import bases
 
 # Name -> heading, decimals, (fake, target, weight) -> figure of one clip.
@@ -29,6 +31,7 @@ MEASURES = {
   "chroma_error": ("chroma", 2, fidelity.chroma_error),
   "psnr_chroma": ("chroma dB", 2, fidelity.psnr_chroma),
   "temporal_chroma": ("its temporal", 2, fidelity.temporal_chroma),
+  "lpips": ("LPIPS", 4, perceptual.lpips),
 }
 ALWAYS = ("psnr", "ssim", "temporal")
 AHEAD = "psnr_ahead"  # psnr_1 of the first frame to come, psnr_2, ...
@@ -221,7 +224,10 @@ class Evaluator:
 
 def _measures(asked: tuple[str, ...], pair: dict) -> dict[str, Callable]:
   """Name -> function, of what is measured always and what the task asks for."""
-  found = {n: MEASURES[n][2] for n in (*ALWAYS, *asked) if n != AHEAD}
+  names = [*ALWAYS, *(n for n in asked if n != AHEAD)]
+  if perceptual.measurable(pair["target"].shape[1:3]):
+    names.append("lpips")
+  found = {n: MEASURES[n][2] for n in names}
   if AHEAD in asked:
     known = np.asarray(pair["weight"]).min((1, 2, 3)) == 0
     first = len(known) - known[::-1].argmax()
