@@ -106,7 +106,7 @@ def get_config(arg=""):
   config.objective = "hinge"
   config.adversary = dict(
     weight=0.01 if arg.gan else 0.0,
-    start=_share(arg.total, 0.6 if arg.gan else 1.0),
+    start=_share(arg.total, 0.6),
     ramp=_share(arg.total, 0.05),
     hold=2.0,
   )

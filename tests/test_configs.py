@@ -18,6 +18,7 @@ from vidgan_jax import models
 from vidgan_jax import optim
 from vidgan_jax import prepare
 from vidgan_jax import state as state_lib
+from vidgan_jax import step as step_lib
 from vidgan_jax import tasks
 from vidgan_jax import train
 from vidgan_jax.data import arrays
@@ -311,3 +312,20 @@ def test_flow_that_the_data_do_not_give(data, tmp_path):
   with pytest.raises(config_lib.ConfigError, match="flow_warp.*'flow'.*superv"):
     train.train(config_lib.validate(config), tmp_path / "run")
   assert not (tmp_path / "run").exists()
+
+
+def test_an_adversary_without_weight_never_begins():
+  config = load("video_to_video", "task=denoise,data=sprites")
+  steps = lambda duration: int(duration.removesuffix("steps"))
+  idle = train._adversary(config, steps)
+  assert step_lib.due({}, idle.start, 10**9) == ()
+  config.adversary.weight = 0.5
+  config.adversary.start = config.adversary.ramp = "4steps"
+  adversary = train._adversary(config, steps)
+  assert step_lib.due({}, adversary.start, 4) == ("adversary",)
+  assert [float(adversary.weight(i)) for i in (4, 7, 9)] == [0.125, 0.5, 0.5]
+  config.reconstruction = {}
+  for weight, words in ((0.5, "start is '4steps'"), (0.0, "weight is 0")):
+    config.adversary.weight = weight
+    with pytest.raises(config_lib.ConfigError, match=words):
+      train._adversary(config, steps)

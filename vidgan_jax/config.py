@@ -156,7 +156,7 @@ def default() -> ml_collections.ConfigDict:
       objective="relativistic",  # vidgan_jax/losses/NAME.py
       reconstruction={},  # name in losses/reconstruction.py -> weight, options
       adversary=dict(
-        weight=1.0,  # of the objective in G's loss
+        weight=1.0,  # of the objective in G's loss; 0: no D, regression alone
         start="0steps",  # D and the objective begin here; before: regression
         ramp="0steps",  # the weight's rise from 0 after that
         hold=None,  # D rests while D(real) - D(fake) is above; None: never

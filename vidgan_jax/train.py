@@ -453,11 +453,15 @@ def _adversary(config, count):
 
   fields = config.adversary
   start, ramp = count(fields.start), count(fields.ramp)
+  what, then = f"start is {fields.start!r}, but until then", "start at 0steps"
+  if not fields.weight:  # D would train to no end.
+    start = np.iinfo(np.int32).max
+    what, then = "weight is 0, so", "give it a weight"
   if start and not config.reconstruction:
     raise config_lib.ConfigError(
-      f"config.adversary.start is {fields.start!r}, but until then nothing "
-      "would be learnt: config.reconstruction is empty. Set "
-      "config.reconstruction.charbonnier.weight=1, say, or start at 0steps."
+      f"config.adversary.{what} nothing would be learnt: config.reconstruction"
+      " is empty. Set config.reconstruction.charbonnier.weight=1, say, or "
+      f"{then}."
     )
   slope = np.float32(fields.weight / max(ramp, 1))
   return step_lib.Adversary(
