@@ -390,6 +390,18 @@ def test_masks_strength_and_comparison(tmp_path):
   assert np.abs(split[:, :, :28]).mean() < 1 and split[:, :, 36:].mean() > 23
 
 
+def test_nan_is_not_black(tmp_path):
+  class Diverged(Brighter):
+    def __call__(self, video, times, mask):
+      video[..., -1, -1, 0] = np.nan
+      return video
+
+  out = tmp_path / "b.mkv"
+  with pytest.raises(read.VideoError, match="brighter: made a NaN"):
+    job.process([Diverged()], film(tmp_path / "a.mkv", smooth(6)), str(out))
+  assert not out.exists()
+
+
 def test_strength_holds_for_stages_that_look(tmp_path):
   class Looks(Brighter):
     def look(self, video):
@@ -799,6 +811,34 @@ sys.exit(process.main(["slow:rate=2", {source!r}, sys.argv[1], "--resume",
   assert len(seen(whole)[1]) == 399 and packets(whole) == packets(source)
 
 
+def test_another_mask_does_not_go_on(tmp_path, monkeypatch):
+  monkeypatch.setattr(job, "SEGMENT", 4)
+  source = film(tmp_path / "a.mkv", smooth(12))
+  calls = []
+
+  class Stops(Brighter):
+    def __call__(self, video, times, mask):
+      calls.append(len(video))
+      if sum(calls) > 8:
+        raise read.VideoError("enough")
+      return super().__call__(video, times, mask)
+
+  mask, out = tmp_path / "masks", tmp_path / "b.mkv"
+  mask.mkdir()
+  draw = lambda value: [
+    Image.new("L", (64, 48), value).save(mask / f"{i:02}.png")
+    for i in range(12)
+  ]
+  options = job.Options(mask=str(mask), resume=True, chunk=4)
+  draw(255)
+  with pytest.raises(read.VideoError, match="enough"):
+    job.process([Stops()], source, str(out), options)
+  assert pathlib.Path(f"{out}.parts").is_dir()
+  draw(0)
+  with pytest.raises(read.VideoError, match="from another input"):
+    job.process([Stops()], source, str(out), options)
+
+
 def test_segments_change_no_frame(tmp_path, monkeypatch):
   monkeypatch.setattr(job, "SEGMENT", 7)
   source = film(tmp_path / "a.mkv", smooth(30), sound=True)
@@ -842,6 +882,10 @@ def test_folders(tmp_path, capsys):
   assert len(seen(out / "a.mkv")[0]) == 3
   assert len(seen(out / "deep" / "b.mp4")[0]) == 4
   assert sum(p.is_file() for p in out.rglob("*")) == 2
+  film(given / "a.mp4", smooth(3))
+  line = refused(capsys, "identity", given, tmp_path / "two", "--format", "mkv")
+  assert "a.mkv" in line and "a.mp4" in line and "two folders" in line
+  assert not (tmp_path / "two").exists()
 
 
 def test_probe_writes_nothing(tmp_path, capsys):
@@ -862,6 +906,7 @@ def test_what_cannot_work_is_refused_in_one_line(tmp_path, capsys):
   (tmp_path / "few").mkdir()
   Image.new("L", (64, 48)).save(tmp_path / "few" / "0.png")
   (tmp_path / "zero.mp4").touch()
+  (tmp_path / "no.safetensors").write_bytes(b"nonsense" * 9)
   (tmp_path / "text.mp4").write_text("hello " * 100)
   whole = film(tmp_path / "t.mp4", smooth(9))
   (tmp_path / "cut.mp4").write_bytes(pathlib.Path(whole).read_bytes()[:800])
@@ -878,6 +923,17 @@ def test_what_cannot_work_is_refused_in_one_line(tmp_path, capsys):
     (["identiti", source, out], "unknown task 'identiti': did you mean 'iden"),
     (["identity:x=1", source, out], "identity takes"),
     (["crop:w=640,h=4", source, out], "does not fit"),
+    (["crop:w=10.5,h=8", source, out], "w is 10.5; give a whole number"),
+    (["identity", source, out, "--crop", "a:b"], "w is a; give a whole"),
+    (["identity", source, out, "--crop", "8:8:-5:-9"], "x is -5; give a"),
+    (["resize:scale=0", source, out], "scale is 0; give a whole number"),
+    (["blend:rate=1.5", source, out], "rate is 1.5; give a whole number"),
+    (["identity", source, out, "--speed", "nan"], "--speed: give a number"),
+    (["identity", source, out, "--memory", "nan"], "and numbers"),
+    (["super_resolve", source, out], "super_resolve:scale=2"),
+    (["super_resolve:scale=9", source, out], "super_resolve:scale=4"),
+    (["inpaint", source, out], "--mask hide.png"),
+    ([tmp_path / "no.safetensors", source, out], "is damaged, or no file"),
     (["identity", tmp_path / "none.mp4", out], "No such file"),
     (["identity", tmp_path / "zero.mp4", out], "the file is empty"),
     (["identity", tmp_path / "text.mp4", out], "not a video"),

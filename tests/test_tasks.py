@@ -321,9 +321,8 @@ def test_inpaint_mixes_holes():
   assert 0.03 < mask.mean() < 0.25
   only = prepare(make("inpaint", holes={"frames": 1}), videos)
   assert whole(only["given"]["mask"]).all()
-  none = make("inpaint").given(clip(), TIMES)
-  np.testing.assert_array_equal(none["video"], clip())
-  assert not none["mask"].any()
+  with pytest.raises(config.ConfigError, match="--mask"):
+    make("inpaint").given(clip(), TIMES)
 
 
 def test_colorize():

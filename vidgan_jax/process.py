@@ -165,12 +165,18 @@ def load(spec: str, options: dict[str, Any] | None = None) -> Any:
     values[key.strip()] = _value(value.strip())
   if name not in BUILT_IN:
     return _model_stage(name, values)
+  for key, value in values.items():  # Places may be 0, sizes and rates not.
+    if not isinstance(value, int) or value < (key not in ("x", "y", "pixels")):
+      raise read.VideoError(
+        f"{spec}: {key} is {value}; give a whole number, not negative, and at"
+        " least 1 for a size"
+      )
   try:
     return BUILT_IN[name](**values)
   except TypeError:
     known = ", ".join(f.name for f in dataclasses.fields(BUILT_IN[name]))
     raise read.VideoError(
-      f"{spec}: {name} takes {known or 'nothing'}, as in {name}:w=64,h=48"
+      f"{spec}: {name} takes {known}, as in crop:w=64,h=48"
     ) from None
 
 
@@ -380,13 +386,13 @@ def _options(args: argparse.Namespace) -> job.Options:
   refuse = (
     (args.end is not None and args.end <= args.start,
      "--end: is not after --start"),
-    (args.speed <= 0, "--speed: give a number above 0"),
+    (not 0.01 <= args.speed <= 100, "--speed: give a number from 0.01 to 100"),
     (args.fps is not None and not 0 < args.fps <= 1000, "--fps: 0 to 1000"),
     (not 0 <= args.strength <= 1, "--strength: give a number from 0 to 1"),
     (args.grow < 0 or args.grow and not args.mask,
      "--grow: give pixels, 0 or more, and a --mask to grow"),
-    (args.tile < 0 or args.chunk < 0 or args.memory < 0,
-     "--tile, --chunk and --memory are not negative"),
+    (args.tile < 0 or args.chunk < 0 or not 0 <= args.memory < 1e6,
+     "--tile, --chunk and --memory are not negative, and numbers"),
   )  # fmt: skip
   for wrong, text in refuse:
     if wrong:
@@ -428,6 +434,13 @@ def _pairs(args: argparse.Namespace) -> list[tuple[str, str]]:
       (os.path.join(args.input, source.file),
        os.path.join(args.out, name + suffix))
     )  # fmt: skip
+  seen = {}
+  for path, out in pairs:
+    if (other := seen.setdefault(out, path)) != path:
+      raise read.VideoError(
+        f"{out}: would be made of {other} and of {path}; rename one, or"
+        " process them into two folders"
+      )
   return pairs
 
 

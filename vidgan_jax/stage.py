@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import os
+import re
 from typing import Any
 import zlib
 
@@ -15,6 +16,7 @@ from vidgan_jax import generate
 from vidgan_jax import sharding
 from vidgan_jax import tasks
 from vidgan_jax import zoo
+from vidgan_jax.video import read
 
 _BYTES = 24  # of working memory a channel, network pixel and frame
 
@@ -114,7 +116,10 @@ class Stage:
     if self.fps:
       given = tasks.hide(video, mask)
     else:
-      given = self.task.given(video, times, mask, **self.options)
+      try:
+        given = self.task.given(video, times, mask, **self.options)
+      except config_lib.ConfigError as error:
+        raise read.VideoError(f"{self.name}: {error}") from None
     if self.vector is not None:
       given["vector"] = self.vector
     times = tasks.subdivide(np.asarray(times, np.float32), self.rate)[None]
@@ -158,6 +163,14 @@ def load(name: str, options: dict[str, Any]) -> Stage:
     model = zoo.load(name)
   else:
     scale = options.pop("scale", None)
+    scales = [
+      n[-1] for n in zoo.names() if re.fullmatch(rf"{re.escape(name)}_x\d", n)
+    ]
+    if scales and str(scale) not in scales:
+      raise config_lib.ConfigError(
+        f"{name} comes for several scales: choose one of "
+        + ", ".join(f"{name}:scale={n}" for n in scales)
+      )
     model = zoo.load(f"{name}_x{scale}" if scale else name)
   task = tasks.create(model.task)
   if task.given is None:

@@ -7,6 +7,7 @@ the mask. base: 'fill'; set config.model.generator.compose.
 from collections.abc import Mapping
 from typing import Any
 
+from vidgan_jax import config
 from vidgan_jax import tasks
 from vidgan_jax.evals import classical
 
@@ -60,4 +61,8 @@ def make(holes: Mapping[str, float] | None = None) -> tasks.Task:
 def given(video: Any, times: Any, mask: Any = None) -> dict[str, Any]:
   """What the model sees; without a mask there is nothing to fill."""
   del times
-  return tasks.hide(video, 0 * video[..., :1] if mask is None else mask)
+  if mask is None:
+    raise config.ConfigError(
+      "It fills what a mask hides: give one, as --mask hide.png."
+    )
+  return tasks.hide(video, mask)

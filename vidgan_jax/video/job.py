@@ -516,6 +516,11 @@ class _Job:
     """What exists already."""
     options = dataclasses.asdict(self.options) | {"resume": True, "memory": 0}
     files = [os.path.abspath(f) for s in self.sources for f in s.files]
+    mask = self.options.mask or ""
+    if os.path.isdir(mask):
+      files += sorted(entry.path for entry in os.scandir(mask))
+    elif os.path.exists(mask):  # else it is a colour
+      files.append(mask)
     stats = [os.stat(file) for file in files]
     stages = re.sub(" at 0x[0-9a-f]+", "", repr(
       [getattr(s, "stage", s) for s in self._steps]))  # fmt: skip

@@ -364,6 +364,11 @@ class Runner:
         else:
           got = stage(video, times, mask)
         got = np.asarray(got, np.float32)
+        if not np.isfinite(got.sum()):
+          raise read.VideoError(
+            f"{stage.name}: made a NaN or an infinity; the weights are damaged,"
+            " or of a run that diverged"
+          )
         got = got[start : start + count]
         y1, x1 = min(y1, height), min(x1, width)
         out[:, y0 * s : y1 * s, x0 * s : x1 * s] = to_integer(
@@ -409,7 +414,4 @@ def to_integer(video: np.ndarray, kind: Any) -> np.ndarray:
   most = np.iinfo(kind).max
   out = video * np.float32(most / 2)
   out += np.float32(most / 2 + 0.5)
-  # These, unlike clip, make black of NaN.
-  np.fmax(out, 0, out=out)
-  np.fmin(out, most, out=out)
-  return out.astype(kind)
+  return np.clip(out, 0, most, out=out).astype(kind)

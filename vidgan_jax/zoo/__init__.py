@@ -40,8 +40,13 @@ def load(name: str) -> generate.Model:
   if path.suffix != ".safetensors":
     config_lib.check_name(name, names(), "the name of the weights")
     path = FOLDER / f"{name}.safetensors"
-  with safetensors.safe_open(path, framework="numpy") as file:
-    facts = json.loads(file.metadata()["facts"])
+  try:
+    with safetensors.safe_open(path, framework="numpy") as file:
+      facts = json.loads(file.metadata()["facts"])
+  except (safetensors.SafetensorError, TypeError, KeyError, ValueError):
+    raise config_lib.ConfigError(
+      f"{path} is damaged, or no file that `python -m vidgan_jax.zoo` wrote."
+    ) from None
   flat = {
     key: value.astype(jnp.float32)
     for key, value in safetensors_flax.load_file(path).items()
