@@ -30,7 +30,11 @@ TASKS = {
     {"sigma": (25.0, 25.0)},
     {"nlmeans": 1.0, "hqdn3d": 5.0},
   ),
-  "deblock": ("deblock", {"quality": (10, 10)}, {"base": 0.7, "spp": 0.2}),
+  "deblock": (
+    "deblock,total=2200steps",
+    {"quality": (10, 10)},
+    {"base": 0.7, "spp": 0.2},
+  ),
   "inpaint": ("inpaint", {}, {"telea": 0.3, "navier_stokes": 0.3}),
   "enhance": ("enhance", {}, {"auto_levels": 3.0, "auto_levels_gamma": 0.0}),
   "interpolate": ("interpolate" + SPRITES, {}, {"average": 2.0}),
