@@ -4,6 +4,7 @@ import functools
 import os
 import pathlib
 
+import av
 import numpy as np
 from PIL import Image
 import pytest
@@ -68,6 +69,16 @@ def h264(clips, crf, folder):
     write.write(path, clip, crf=crf)
     out.append(np.stack([frame.image for frame in read.frames(path)]))
   return np.stack(out)
+
+
+def damage(path, number):
+  """Makes a packet of a video unreadable, and no other."""
+  with av.open(str(path)) as file:
+    packets = [packet for packet in file.demux(video=0) if packet.size]
+    start, size = packets[number].pos, packets[number].size
+  data = bytearray(path.read_bytes())
+  data[start : start + size] = b"\xff" * size
+  path.write_bytes(data)
 
 
 def shuffled(clips, seed=0):

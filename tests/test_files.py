@@ -1,7 +1,10 @@
 """Clips in files: what is taken, what is refused."""
 
+import fractions
 import json
 
+import av
+import footage
 import numpy as np
 from PIL import Image
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from vidgan_jax import cli
 from vidgan_jax import prepare
 from vidgan_jax.evals import files
+from vidgan_jax.video import read
 from vidgan_jax.video import write
 
 
@@ -92,15 +96,131 @@ def test_all_kinds_hold_the_same_clips(tmp_path):
     assert {key(v) for v in got} == {key(v) for v in want}, name
 
 
-def test_one_video_is_cut_into_clips(tmp_path):
-  path = tmp_path / "film.mp4"
-  video = np.concatenate([clip(0), clip(1), clip(2)])[:45]
-  write.write(path, video, fps=10)
-  clips = files.open_clips(path, frames=5, stride=2)
-  assert len(clips) == 5
-  for i, example in enumerate(clips.read(range(5))):
-    want = video[9 * i : 9 * i + 9 : 2]
-    assert abs(example["video"].astype(int) - want).mean() < 4
+def film(path, video, codec="libx264", **options):
+  """Written with B-frames and a key picture at least every tenth."""
+  with av.open(str(path), "w") as out:
+    options = {"g": "10", "bf": "2", **options}
+    stream = out.add_stream(codec, rate=10, options=options)
+    stream.height, stream.width = video.shape[1:3]
+    stream.pix_fmt = "bgr8" if codec == "gif" else "yuv420p"
+    for frame in video:
+      out.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+    out.mux(stream.encode())
+
+
+@pytest.mark.parametrize(
+  "name, codec, options, most",
+  [
+    ("a.mp4", "libx264", {}, 20),
+    ("b.mkv", "libx264", {"x264-params": "open-gop=1"}, 20),
+    ("c.mkv", "libx264", {"x264-params": "intra-refresh=1"}, 25),
+    ("d.webm", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}, 20),
+    # From the start each time: these do not say which picture is which.
+    ("e.mpg", "mpeg2video", {}, None),
+    ("f.gif", "gif", {}, None),
+  ],
+)
+def test_one_video_is_cut_into_clips(
+  name, codec, options, most, tmp_path, monkeypatch
+):
+  """Windows side by side, bit for bit, and the film is not read for each."""
+  video = np.concatenate([clip(i) for i in range(6)])[:118]
+  film(tmp_path / name, video, codec, **options)
+  whole = np.stack([frame.image for frame in read.frames(tmp_path / name)])
+  assert len(whole) == 118
+  decoded, plain = [], read.Reader.pictures
+
+  def counted(self):
+    for picture in plain(self):
+      decoded.append(picture)
+      yield picture
+
+  monkeypatch.setattr(read.Reader, "pictures", counted)
+  clips = files.open_clips(tmp_path / name, frames=5, stride=2)
+  decoded.clear()
+  found = clips.read(range(13))
+  assert len(clips) == 13 and clips.card["fps"] == pytest.approx(10, rel=0.02)
+  if most:
+    assert len(decoded) / 13 < most  # From the start it would be 63.
+  key = lambda window: window.tobytes()
+  want = [whole[9 * i : 9 * i + 9 : 2] for i in range(13)]
+  assert {key(c["video"]) for c in found} == set(map(key, want))
+  for example in found:
+    np.testing.assert_allclose(np.diff(example["times"]), 0.2, atol=0.011)
+
+
+def test_the_first_clips_are_a_fair_sample(tmp_path):
+  """Of an array that is sorted by class, and the same each time."""
+  video = np.zeros((100, 2, 4, 4, 3), np.uint8)
+  video[:] = np.arange(100, dtype=np.uint8)[:, None, None, None, None]
+  np.save(tmp_path / "a.npy", video)
+  clips = files.open_clips(tmp_path / "a.npy", frames=2)
+  number = lambda examples: [int(e["video"][0, 0, 0, 0]) for e in examples]
+  first = number(clips.read(range(20)))
+  assert 30 < np.mean(first) < 70 and first != sorted(first)
+  assert sorted(number(clips.read(range(100)))) == list(range(100))
+  again = files.open_clips(tmp_path / "a.npy", frames=2)
+  assert number(again.read(range(20))) == first
+  assert list(next(again.stream(3, 20))[:, 0, 0, 0, 0]) == first
+  assert clips.card["order"] == "permuted, seed 0"
+
+
+def test_a_clip_without_one_of_its_frames_is_none(tmp_path):
+  """It would move faster there, and a metric of motion would see that."""
+  (tmp_path / "videos").mkdir()
+  for i in range(3):
+    write.write(tmp_path / "videos" / f"{i}.mp4", clip(i), fps=10)
+  options = dict(frames=8, size=16)
+  assert len(files.open_clips(tmp_path / "videos", **options)) == 3
+  footage.damage(tmp_path / "videos" / "1.mp4", 7)
+  for path in (tmp_path / "videos", tmp_path / "videos" / "1.mp4"):
+    with pytest.raises(ValueError, match="1.* frames .*cannot be decoded"):
+      files.open_clips(path, **options)
+  with pytest.raises(ValueError, match=r"1 of 3 videos .* 1\.mp4 1 of them"):
+    files.open_clips(tmp_path / "videos", **options)
+  (tmp_path / "images" / "x").mkdir(parents=True)
+  for t, frame in enumerate(clip(0, 9)):
+    Image.fromarray(frame).save(tmp_path / "images" / "x" / f"{t}.png")
+  assert len(files.open_clips(tmp_path / "images", frames=8)) == 1
+  path = tmp_path / "images" / "x" / "4.png"
+  path.write_bytes(path.read_bytes()[:100])
+  with pytest.raises(ValueError, match="images/x: 1 of its frames"):
+    files.open_clips(tmp_path / "images", frames=8)
+
+
+def test_generated_clips_begin_where_their_videos_do(folder):
+  real = files.open_clips(folder, frames=8)
+  fake = files.open_clips(folder, frames=8, offset="start")
+  want = {
+    np.stack([f.image for f in read.frames(path)])[:8].tobytes()
+    for path in folder.iterdir()
+  }
+  videos = lambda clips: {c["video"].tobytes() for c in clips.read(range(9))}
+  assert videos(fake) == want != videos(real)
+  assert fake.card["offset"] == "one clip a file, from its first frame"
+  assert real.card["offset"] == "one clip a file, at random, seed 0"
+  assert fake.fingerprint != real.fingerprint
+  with pytest.raises(ValueError, match="offset='middle'"):
+    files.open_clips(folder, offset="middle")
+
+
+def test_frame_rates_are_told(folder, tmp_path):
+  """Half as many frames a second look twice as fast."""
+  for i in range(9):
+    fps = fractions.Fraction(30000, 1001) if i else 24
+    write.write(tmp_path / f"{i}.mp4", clip(i, 9), fps=float(fps))
+  real = files.open_clips(folder, frames=8)
+  fake = files.open_clips(tmp_path, frames=8)
+  assert real.card["fps"] == 10 and "fps_range" not in real.card
+  assert fake.card["fps"] == pytest.approx(29.97, abs=1e-3)
+  assert fake.card["fps_range"] == pytest.approx([24, 29.97], abs=1e-3)
+  [remark] = files.check(fake, real)
+  assert "29.97 frames a second, the reference 10" in remark
+  assert files.check(real, real) == []
+  path = tmp_path / "a.npy"
+  np.save(path, np.stack([clip(i, 8) for i in range(9)]))
+  array = files.open_clips(path, frames=8)
+  assert array.card["fps"] is None and files.check(array, real) == []
 
 
 def test_clips_are_brought_to_a_size(tmp_path):
@@ -121,6 +241,7 @@ def test_a_prepared_data_set(folder, tmp_path):
   clips = files.open_clips(out, frames=8, size=16)
   assert clips.shape == (8, 16, 16) and len(clips) == 3
   assert clips.read([0])[0]["video"].shape == (8, 16, 16, 3)
+  assert clips.card["fps"] == pytest.approx(10)
   other = files.open_clips(out, frames=8, size=16, split="train")
   assert len(other) == 6 and other.fingerprint != clips.fingerprint
 
@@ -152,6 +273,17 @@ def test_what_is_refused(folder, tmp_path):
   refused(path, "--size", size=16)
   with pytest.raises(ValueError, match="--frames 0"):
     files.open_clips(folder, frames=0)
+  np.save(path, video[:0])
+  refused(path, "there is no pixel")
+  for spoil in (b"", b"\x93NUMPY", path.read_bytes()[:70], b"text"):
+    path.write_bytes(spoil)
+    refused(path, "write it anew")
+  np.savez(tmp_path / "z.npz", video)
+  data = bytearray((tmp_path / "z.npz").read_bytes())
+  data[len(data) // 2] ^= 255
+  for spoil in (data, data[:500], b"PK\x03\x04"):
+    (tmp_path / "z.npz").write_bytes(spoil)
+    refused(tmp_path / "z.npz", "write it anew")
   np.savez(tmp_path / "y.npz", a=video, b=video)
   refused(tmp_path / "y.npz", "one array")
 
@@ -176,8 +308,12 @@ def test_suspicious_clips_are_told_of(tmp_path):
     files.check(opened("small", video[:, :, :8]), real)
 
 
-def test_the_verb_on_folders(folder, tmp_path, capsys):
-  """As a user: one command, no config."""
+def test_the_verb_on_folders(tmp_path, capsys):
+  """As a user: one command, no config; both sets are the same whole videos."""
+  folder = tmp_path / "videos"
+  folder.mkdir()
+  for i in range(9):
+    write.write(folder / f"{i}.mp4", clip(i, 8), fps=10)
   out = tmp_path / "values.json"
   arguments = ["evaluate", "--generated", folder, "--reference", folder]
   options = ["--frames", "8", "--metrics", "frd_random,swd", "--out", out]

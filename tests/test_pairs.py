@@ -2,6 +2,8 @@
 
 import json
 
+import av
+import footage
 import numpy as np
 from PIL import Image
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from vidgan_jax import cli
 from vidgan_jax.evals import paired
 from vidgan_jax.evals import pairs
+from vidgan_jax.evals import weights
+from vidgan_jax.video import read
 from vidgan_jax.video import write
 
 
@@ -82,3 +86,125 @@ def test_what_is_refused(folders, tmp_path):
   (root / "fake" / "2.png").rename(root / "fake" / "3.png")
   with pytest.raises(ValueError, match="2 of them have no partner"):
     pairs.run(root / "fake", root / "real")
+
+
+def noise(frames=4, size=16, seed=0):
+  rng = np.random.default_rng(seed)
+  return rng.integers(0, 256, (frames, size, size, 3)).astype(np.uint8)
+
+
+def videos(root, *clips, fps=25.0, name="a.mp4"):
+  """One video in each of the folders fake and real."""
+  for folder, clip in zip(("fake", "real"), clips):
+    (root / folder).mkdir(exist_ok=True)
+    write.write(root / folder / name, clip, fps)
+  return root / "fake", root / "real"
+
+
+@pytest.mark.parametrize("side", ["fake", "real"])
+def test_a_frame_that_is_lost_is_no_pair(side, tmp_path):
+  """Of both it would shift all that follow; so would it of one."""
+  folders = videos(tmp_path, noise(12, 32), noise(12, 32))
+  assert pairs.run(*folders, ["psnr_rgb"])[0]["psnr_rgb"].num == 1
+  footage.damage(tmp_path / side / "a.mp4", 5)
+  with pytest.raises(ValueError, match=rf"{side}/a.mp4: 1 of its frames"):
+    pairs.run(*folders, ["psnr_rgb"])
+  for folder in ("images", "copies"):
+    (tmp_path / folder / "x").mkdir(parents=True)
+    for t, frame in enumerate(noise(5)):
+      path = tmp_path / folder / "x" / f"{t}.png"
+      Image.fromarray(frame).save(path)
+      if t == 2:
+        path.write_bytes(path.read_bytes()[:100])
+  with pytest.raises(ValueError, match=r"images/x: 1 of its frames"):
+    pairs.run(tmp_path / "images", tmp_path / "copies", ["psnr_rgb"])
+
+
+def test_xpsnr_is_of_the_rate_of_the_video(tmp_path):
+  pytest.importorskip("imageio_ffmpeg")
+  folders = videos(tmp_path, noise(4, 192), noise(4, 192, 1), fps=50.0)
+  clips = [
+    np.stack([f.image for f in read.frames(folder / "a.mp4")])
+    for folder in folders
+  ]
+  values, _ = pairs.run(*folders, ["xpsnr_y"])
+  slow, fast = (paired.xpsnr(*clips, fps=fps)["y"] for fps in (25.0, 50.0))
+  assert abs(slow - fast) > 0.01
+  assert float(values["xpsnr_y"]) == pytest.approx(fast)
+  assert values["xpsnr_y"].protocol["fps"] == [50, 50]
+  assert not values["xpsnr_y"].note
+  write.write(folders[0] / "a.mp4", clips[0], 25.0)
+  note = pairs.run(*folders, ["psnr_rgb"])[0]["psnr_rgb"].note
+  assert "1 of 1 videos have another frame rate" in note
+  assert "a (25 and 50)" in note
+
+
+def test_pixels_that_are_not_square_stay_as_they_are(tmp_path):
+  """Resized, noise would be blurred, and both clips agree more."""
+  clips = noise(2, 32), noise(2, 32, 1)
+  figures = []
+  for aspect in (1, 2):
+    for folder, clip in zip(("fake", "real"), clips):
+      path = tmp_path / folder / "a.mp4"
+      path.parent.mkdir(exist_ok=True)
+      with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = aspect
+        for frame in clip:
+          out.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        out.mux(stream.encode())
+      assert read.probe(path).pixel_aspect == aspect
+    values, _ = pairs.run(tmp_path / "fake", tmp_path / "real", ["psnr_rgb"])
+    figures.append(float(values["psnr_rgb"]))
+  assert figures[0] == figures[1]
+
+
+def test_a_video_without_a_value_is_left_out_and_told_of(tmp_path):
+  """Of one frame, in which nothing moves."""
+  pytest.importorskip("cv2")
+  videos(tmp_path, noise(1), noise(1), name="a.mp4")
+  videos(tmp_path, noise(3), noise(3, seed=1), name="b.mp4")
+  folders = videos(tmp_path, noise(3), noise(3, seed=2), name="c.mp4")
+  values, rows = pairs.run(*folders, ["tof", "psnr_rgb"])
+  assert np.isnan(rows["a"]["tof"]) and values["psnr_rgb"].num == 3
+  tof = values["tof"]
+  assert float(tof) == pytest.approx((rows["b"]["tof"] + rows["c"]["tof"]) / 2)
+  assert tof.low <= float(tof) <= tof.high and tof.num == 2
+  assert "1 of 3 videos have no value" in tof.note and "as a" in tof.note
+  for folder in folders:
+    for name in "bc":
+      (folder / f"{name}.mp4").unlink()
+  value = pairs.run(*folders, ["tof"])[0]["tof"]
+  assert np.isnan(float(value)) and value.note.startswith("not computed: no")
+
+
+def test_what_one_metric_refuses_the_others_measure(folders, monkeypatch):
+  root, _, _ = folders
+
+  def lpips(fake, target, fps):
+    raise ValueError("LPIPS over 'alex' needs frames of at least 31 pixels")
+
+  monkeypatch.setitem(pairs.METRICS, "lpips_alex", lpips)
+  monkeypatch.setattr(weights, "load", lambda name: ({}, "sha"))
+  chosen = ["lpips_alex", "psnr_rgb"]
+  values, _ = pairs.run(root / "fake", root / "real", chosen)
+  assert np.isfinite(float(values["psnr_rgb"]))
+  assert values["lpips_alex"].note.startswith("not computed: 0: LPIPS over")
+
+  def damaged(name):
+    raise ValueError(f"{name} is damaged")
+
+  monkeypatch.setattr(weights, "load", damaged)
+  with pytest.raises(ValueError, match="lpips_alex is damaged"):
+    pairs.run(root / "fake", root / "real", chosen)
+
+
+def test_folders_of_images_may_have_dots_in_their_names(tmp_path):
+  for folder in ("fake", "real"):
+    for name in ("seq.1", "seq.2"):
+      (tmp_path / folder / name).mkdir(parents=True)
+      for t, frame in enumerate(noise(2)):
+        Image.fromarray(frame).save(tmp_path / folder / name / f"{t}.png")
+  _, rows = pairs.run(tmp_path / "fake", tmp_path / "real", ["psnr_rgb"])
+  assert set(rows) == {"seq.1", "seq.2"}

@@ -159,6 +159,29 @@ def test_the_newest_values(make):
   assert f"#protocol-{name}" in [e.get("href") for e in page.all("a")]
 
 
+@pytest.mark.parametrize(
+  "name, unit, better",
+  [
+    ("memory/diversity", "", "best like real clips'"),
+    ("memory/diversity_real", "", ""),
+    ("memory/nearer_features", "", "one half without memory"),
+    ("memory/near_copies_hashes", "", "lower is better"),
+    ("memory/near_copies_held_out_hashes", "", ""),
+    ("motion/order", "", "best like real clips'"),
+    ("motion/speed_distance", "", "lower is better"),
+    ("warping_error", "", "lower is better"),
+    ("speed/peak_mib", "MiB", "lower is better"),
+    ("peak_memory", "bytes", "lower is better"),
+    ("speed/ms_per_frame", "ms", "lower is better"),
+    ("recall_random", "", "higher is better"),
+    ("xpsnr_y", "dB", "higher is better"),
+  ],
+)
+def test_what_a_number_is_measured_in(make, name, unit, better):
+  [row] = rows(make({1: {name: 0.5}}))
+  assert row == name + ", ".join(filter(None, (unit, better)))
+
+
 def test_a_record_of_a_file_is_the_value(make):
   one = make({5: {"a": value(0.5, 0.25, 0.75)}}).text
   assert make({5: {"a": value(0.5, 0.25, 0.75).record()}}).text == one

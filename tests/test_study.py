@@ -16,6 +16,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -322,6 +323,34 @@ def test_the_seed_decides_everything(made, clips, tmp_path):
   assert not set(other.clips) & set(first.clips)
 
 
+@pytest.mark.parametrize(
+  "rates, fps, uneven",
+  [
+    ((30, 25), None, ["a (30)"]),
+    ((50, 25), None, []),
+    ((25, 25), None, []),
+    ((12, 24), 24.0, []),
+    ((10, 25), 25.0, ["a (10)"]),
+    ((30, 29.97), None, []),  # Short clips.
+    ((30, 25), 5.0, []),
+  ],
+)
+def test_motion_that_the_study_makes_uneven(rates, fps, uneven, tmp_path):
+  for name, rate in zip("ab", rates):
+    folder(tmp_path / name, ["x"], frames=int(rate), fps=rate)
+  lines = []
+  study = make.make(
+    tmp_path / "study",
+    {name: tmp_path / name for name in "ab"},
+    make.Options(pairs=1, checks=0, fps=fps),
+    log=lines.append,
+  )
+  assert study.facts["uneven"] == uneven
+  warnings = [line for line in lines if line.startswith("warning")]
+  assert len(warnings) == bool(uneven)
+  assert all(uneven[0] in w and "--fps" in w for w in warnings)
+
+
 def test_resampling_takes_the_nearest_frame():
   rng = np.random.default_rng(0)
   for _ in range(50):
@@ -566,6 +595,61 @@ def test_answers_that_cannot_be_read(spoil, words, study, capsys):
   for action in ("serve", "report"):
     assert cli.main(["study", action, str(study.folder)]) == 1
     assert words in capsys.readouterr().err
+
+
+@contextlib.contextmanager
+def locked(folder):
+  """A copy of a folder as nobody may write to it, not even root."""
+  with tempfile.TemporaryDirectory() as root:
+    os.chmod(root, 0o755)
+    copy = pathlib.Path(root, "study")
+    shutil.copytree(folder, copy)
+    for path in [copy, *copy.rglob("*")]:
+      path.chmod(0o555 if path.is_dir() else 0o444)
+    user = os.geteuid()
+    if not user:
+      os.seteuid(65534)
+    try:
+      yield copy
+    finally:
+      os.seteuid(user)
+      for path in [copy, *copy.rglob("*")]:
+        path.chmod(0o755)
+
+
+def test_a_study_that_cannot_be_written_to(study, tmp_path, capsys):
+  """From a disk, or of a colleague: it can be read, and nothing else."""
+  with locked(study.folder) as folder:
+    assert cli.main(["study", "serve", str(folder), "--port=0"]) == 1
+  error = capsys.readouterr().err
+  assert "cannot be used" in error and "can be written to" in error
+  with store.Answers(study) as answers:
+    token = answers.join()
+    for trial in range(2):
+      answers.answer(token, trial, "left", 1.0)
+  with locked(study.folder) as folder:
+    before = sorted(os.listdir(folder))
+    assert cli.main(["study", "report", str(folder)]) == 1
+    out, error = capsys.readouterr()
+    assert "ours" in out and "report.html cannot be written" in error
+    assert "--html FILE" in error
+    assert report.summarize(store.load(folder))["raters"]["begun"] == 1
+    assert sorted(os.listdir(folder)) == before
+  report.summarize(study)
+  assert sorted(os.listdir(study.folder)) == before
+
+
+def test_answers_that_are_still_in_the_log(study):
+  """Where SQLite cannot read them they are not passed over."""
+  with store.Answers(study) as answers:
+    answers.answer(answers.join(), 0, "left", 1.0)
+    assert report.summarize(study)["raters"]["begun"] == 1
+    with locked(study.folder) as folder:
+      assert report.summarize(store.load(folder))["raters"]["begun"] == 1
+    (study.folder / "answers.sqlite-shm").rename(study.folder / "shm")
+    with locked(study.folder) as folder:
+      with pytest.raises(store.StudyError, match="cannot be used"):
+        report.summarize(store.load(folder))
 
 
 # ------------------------------------------------------------------ server

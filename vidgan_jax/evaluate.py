@@ -14,6 +14,7 @@ aligned videos of the same names.
 import argparse
 from collections.abc import Callable
 from collections.abc import Mapping
+import dataclasses
 import importlib
 import inspect
 import json
@@ -484,7 +485,8 @@ def _files(args) -> None:
     stride=1 if args.stride is None else args.stride,
     size=args.size,
   )
-  model = files.open_clips(args.generated, **options)
+  # Generated clips from where a video begins, real ones at random.
+  model = files.open_clips(args.generated, **options, offset="start")
   source = files.open_clips(args.reference, **options)
   for path, clips in ((args.generated, model), (args.reference, source)):
     if len(clips) < LEAST:
@@ -514,7 +516,12 @@ def _files(args) -> None:
     if "frames" in known and name not in ("swd",) and args.frames is not None:
       given["frames"] = args.frames
   evaluators = make_evaluators(fields)
-  values = run(evaluators, model, source, _say)
+  values = {
+    name: dataclasses.replace(
+      value, note="; ".join(filter(None, (value.note, *remarks)))
+    )
+    for name, value in run(evaluators, model, source, _say).items()
+  }
   _say(table(values))
   settings = {
     "generated": str(args.generated),

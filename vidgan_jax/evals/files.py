@@ -3,9 +3,11 @@
 A folder of videos, GIFs, image folders or film strips: one clip of each. A
 single video: clips one after the other. A prepared data set. An array (N, T, H,
 W, 3) of uint8 in .npy or .npz. `Clips` is both a source (`read`) and what
-evaluators call a model (`stream`, `clips`).
+evaluators call a model (`stream`, `clips`). No clip has a frame missing: files
+of which one does not decode are refused.
 """
 
+import bisect
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ import itertools
 import os
 import pathlib
 from typing import Any
+import zipfile
 import zlib
 
 import numpy as np
@@ -24,10 +27,22 @@ from vidgan_jax.video import folder as folder_lib
 from vidgan_jax.video import read as read_lib
 
 _ARRAYS = (".npy", ".npz")
+_OFFSETS = {"random": "at random", "start": "from its first frame"}
+_SHUFFLE = 0  # seed of the order of clips
+_APART = 1.05  # ratio of frame rates that are no longer one
+_VERSION = 2  # of what a fingerprint stands for
+# Containers (MP4, Matroska) that store the time of every picture, so that it is
+# the same from wherever one begins to read. In others it depends on that.
+_TIMED = ("mov", "matroska")
+_INTRA = 1  # AVPictureType of a picture that needs no other
 
 
 class Clips:
-  """Random access to clips of one length and size.
+  """Random access to clips of one length and size, in an order of its own.
+
+  The order is a permutation of that on disk, the same each time: neighbours
+  there are alike (windows of one film, an array sorted by class), and metrics
+  take the first clips, which must be a fair sample.
 
   Attributes:
     num_classes: 0.
@@ -55,16 +70,28 @@ class Clips:
 
     Args:
       path: what errors call them.
-      read: number -> video (T, H, W, 3) uint8 and times (T,) seconds.
+      read: number on disk -> video (T, H, W, 3) uint8 and times (T,) seconds.
       num: clips.
       card: for protocols.
       fingerprint: of the files.
+
+    Raises:
+      ValueError: there is no clip.
     """
-    self._path, self._read, self._num = path, read, num
-    self.fingerprint, self.cache = fingerprint, None
-    video, self.times = read(0)
+    if not num:
+      raise ValueError(f"{path} holds no clips.")
+    self._path, self._num = path, num
+    self._order = np.random.default_rng(_SHUFFLE).permutation(num)
+    self._read = lambda i: read(int(self._order[i]))
+    self.fingerprint, self.cache = f"{_VERSION} {fingerprint}", None
+    video, self.times = self._read(0)
     self.shape = video.shape[:3]
-    self.card = {**card, "num": num, "size": list(self.shape)}
+    self.card = {
+      **card,
+      "order": f"permuted, seed {_SHUFFLE}",
+      "num": num,
+      "size": list(self.shape),
+    }
 
   def __len__(self) -> int:
     return self._num
@@ -113,6 +140,7 @@ def open_clips(
   size: int | None = None,
   split: str = "test",
   seed: int = 0,
+  offset: str = "random",
 ) -> Any:
   """Opens clips that are on disk.
 
@@ -124,8 +152,10 @@ def open_clips(
     size: shorter side to this, by area averaging, and the centre square; None:
       as they are.
     split: of a data set.
-    seed: a longer video gives one clip, at a place that follows from the seed
-      and its name.
+    seed: of `offset`.
+    offset: a longer video of a folder gives one clip, 'random' at a place that
+      follows from the seed and its name, or from its 'start'. In StyleGAN-V's
+      protocol real clips are the former and generated ones the latter.
 
   Returns:
     `Clips`, or for a data set `data.pipeline.EvalClips` with the same fields.
@@ -134,6 +164,8 @@ def open_clips(
     ValueError: nothing there, or clips that cannot be compared.
   """
   path = pathlib.Path(path)
+  if offset not in _OFFSETS:
+    raise ValueError(f"offset={offset!r} is none of {list(_OFFSETS)}.")
   if not path.exists():
     raise ValueError(f"{path} does not exist.")
   options = dict(frames=frames, stride=stride, size=size)
@@ -146,33 +178,34 @@ def open_clips(
     return _film(path, **options)
   if (path / "dataset_info.json").exists():
     return _data_set(path, split, **options)
-  return _folder(path, seed, **options)
+  return _folder(path, seed, offset, **options)
 
 
 # ----------------------------------------------------------------------- kinds
 
 
-def _folder(path, seed, frames, stride, size):
+def _folder(path, seed, offset, frames, stride, size):
   layout, sources = folder_lib.scan(path, "auto")
   if not sources:
     raise ValueError(
       f"{path} holds no videos, GIFs, images or arrays: give the folder that "
       "holds the clips."
     )
-  # Any first part of them is a fair one.
-  order = {
-    name: i
-    for i, name in enumerate(
-      folder_lib.order(source.file for source in sources)
-    )
-  }
-  sources = sorted(sources, key=lambda source: order[source.file])
   options = clips_lib.Options(layout=layout, size=size or 0, upscale=True)
   span = (frames - 1) * stride + 1
+  look = functools.partial(_count, path, options)
+  if offset == "start":  # What comes after does not matter.
+    look = functools.partial(look, most=span)
   with futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-    count = functools.partial(_length, path, options)
-    lengths = list(pool.map(count, sources))
+    lengths, damaged, rates = zip(*pool.map(look, sources))
   short = [(n, s.file) for n, s in zip(lengths, sources) if n < span]
+  bad = [(n, s.file) for n, s in zip(damaged, sources) if n]
+  if bad:
+    raise ValueError(
+      f"{path}: {len(bad)} of {len(sources)} videos have frames that cannot be "
+      f"decoded, {max(bad)[1]} {max(bad)[0]} of them; a clip without them "
+      "would move otherwise. Mend these videos, or take them out."
+    )
   if short:
     raise ValueError(
       f"{path}: {len(short)} of {len(sources)} videos have fewer than {span} "
@@ -181,14 +214,19 @@ def _folder(path, seed, frames, stride, size):
     )
 
   def read(index):
-    source = sources[index]
-    rng = np.random.default_rng((seed, zlib.crc32(source.file.encode())))
-    start = int(rng.integers(lengths[index] - span + 1))
+    source, start = sources[index], 0
+    if offset == "random":
+      rng = np.random.default_rng((seed, zlib.crc32(source.file.encode())))
+      start = int(rng.integers(lengths[index] - span + 1))
     tally = clips_lib.Tally()
     stream = clips_lib.frames(path, source, options, tally, threads=1)
-    some = itertools.islice(stream, start, start + span, stride)
-    return _stack(some, frames, size, f"{path}/{source.file}")
+    some = list(itertools.islice(stream, start, start + span, stride))
+    stream.close()  # From here on the tally holds.
+    return _stack(some, tally.damaged, frames, size, f"{path}/{source.file}")
 
+  place = f"one clip a file, {_OFFSETS[offset]}"
+  if offset == "random":
+    place += f", seed {seed}"
   return Clips(
     path,
     read,
@@ -196,12 +234,13 @@ def _folder(path, seed, frames, stride, size):
     {
       "files": str(path),
       "layout": layout,
-      "offset": f"one clip a file, at random, seed {seed}",
+      "offset": place,
+      **_rate(rates),
       **_cut(frames, stride, size),
     },
     repr(
       [
-        *(str(path.resolve()), layout, seed, frames, stride, size),
+        *(str(path.resolve()), layout, place, frames, stride, size),
         *((s.file, s.bytes, s.modified) for s in sources),
       ]
     ),
@@ -209,11 +248,21 @@ def _folder(path, seed, frames, stride, size):
 
 
 def _film(path, frames, stride, size):
-  """One video: windows side by side; read in order, each frame once."""
-  source = folder_lib.Source(file=path.name, bytes=0, modified=0)
-  options = clips_lib.Options(size=size or 0, upscale=True)
-  length = _length(path.parent, options, source)
-  span = (frames - 1) * stride + 1
+  """One video: windows side by side."""
+  times, keys = [], []  # Of all pictures, and numbers of those to begin at.
+  with read_lib.Reader(path) as reader:
+    timed = reader.info.container.split(",")[0] in _TIMED
+    for picture, time in reader.pictures():
+      if timed and picture.key_frame and picture.pict_type == _INTRA:
+        keys.append(len(times))
+      times.append(time)
+    damaged = reader.damaged
+  if damaged:
+    raise ValueError(
+      f"{path}: {damaged} of its frames cannot be decoded; a clip without them "
+      "would move otherwise. Mend the video, or cut the good parts out."
+    )
+  length, span = len(times), (frames - 1) * stride + 1
   if length < span:
     raise ValueError(
       f"{path} has {length} frames, and a clip is {span}: --frames "
@@ -222,13 +271,14 @@ def _film(path, frames, stride, size):
 
   def read(index):
     first = index * span
-    with read_lib.Reader(path, size=size, upscale=True, threads=1) as reader:
-      # What comes before is decoded, but its pixels are not made.
-      some = itertools.islice(reader.pictures(), first, first + span, stride)
-      some = (read_lib.Frame(reader.convert(p), float(t)) for p, t in some)
-      return _stack(some, frames, size, path)
+    wanted = times[first : first + span : stride]
+    before = keys[: bisect.bisect_right(keys, first)]
+    some = before and _window(path, size, wanted, times[before[-1]])
+    some = some or _window(path, size, wanted, None)
+    return _stack(some, 0, frames, size, path)
 
   stat = path.stat()
+  seconds = float(times[-1] - times[0])
   return Clips(
     path,
     read,
@@ -236,6 +286,7 @@ def _film(path, frames, stride, size):
     {
       "files": str(path),
       "offset": "clips one after the other",
+      **_rate([(length - 1) / seconds if seconds else None]),
       **_cut(frames, stride, size),
     },
     repr(
@@ -244,21 +295,44 @@ def _film(path, frames, stride, size):
   )
 
 
+def _window(path, size, wanted, key):
+  """The frames of a film that have these times.
+
+  Args:
+    path: of the film.
+    size: shorter side.
+    wanted: exact times, in order.
+    key: time of an intra picture at or before the first of them, to begin at;
+      None: read from the start. Other pictures are decoded, but their pixels
+      are not made.
+
+  Returns:
+    Frames, or None where the container did not go to that picture.
+  """
+  found, reached = [], key is None
+  with read_lib.Reader(
+    path, size=size, upscale=True, square_pixels=True, threads=1
+  ) as reader:
+    if key is not None:
+      reader.seek(key)
+    for picture, time in reader.pictures():
+      reached = reached or time == key
+      if not reached and time > key:
+        return None
+      if reached and time == wanted[len(found)]:
+        found.append(read_lib.Frame(reader.convert(picture), float(time)))
+        if len(found) == len(wanted):
+          return found
+  return None if key is not None else found
+
+
 def _array(path, frames, stride, size):
-  loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-  if path.suffix.lower() == ".npz":
-    fits = [name for name in loaded.files if loaded[name].ndim == 5]
-    if len(fits) != 1:
-      raise ValueError(
-        f"{path} holds {loaded.files}, and one array (N, T, H, W, 3) of clips "
-        "is wanted."
-      )
-    loaded = loaded[fits[0]]
+  loaded = _loaded(path)
   if loaded.ndim != 5 or loaded.shape[-1] != 3 or loaded.dtype != np.uint8:
     hint = ""
     if loaded.ndim == 5 and 3 in loaded.shape[1:3]:
       hint = " Channels come last here: move them."
-    if np.issubdtype(loaded.dtype, np.floating):
+    if np.issubdtype(loaded.dtype, np.floating) and loaded.size:
       low, high = float(np.min(loaded)), float(np.max(loaded))
       hint = (
         f" Its values are from {low:.4g} to {high:.4g}: say what is white by "
@@ -270,6 +344,8 @@ def _array(path, frames, stride, size):
       f"{path} holds {loaded.dtype} {loaded.shape}; clips are (N, T, H, W, 3) "
       f"uint8, red first.{hint}"
     )
+  if not loaded.size:
+    raise ValueError(f"{path} holds {loaded.shape}: there is no pixel in it.")
   if size is not None:
     raise ValueError(f"{path}: arrays are taken as they are; leave out --size.")
   span = (frames - 1) * stride + 1
@@ -288,9 +364,38 @@ def _array(path, frames, stride, size):
     path,
     read,
     len(loaded),
-    {"files": str(path), "offset": "0", **_cut(frames, stride, size)},
+    {
+      "files": str(path),
+      "offset": "0",
+      **_rate([None]),
+      **_cut(frames, stride, size),
+    },
     repr([str(path.resolve()), stat.st_size, stat.st_mtime, frames, stride]),
   )
+
+
+def _loaded(path) -> np.ndarray:
+  """The array of a file."""
+  try:
+    loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+      return loaded
+    arrays = {name: loaded[name] for name in loaded.files}
+  except (
+    *(OSError, ValueError, EOFError, KeyError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+  ) as error:
+    raise ValueError(
+      f"{path} is empty, damaged or no array ({error}): write it anew with "
+      "numpy.save or numpy.savez."
+    ) from None
+  fits = [array for array in arrays.values() if array.ndim == 5]
+  if len(fits) != 1:
+    raise ValueError(
+      f"{path} holds {list(arrays)}, and one array (N, T, H, W, 3) of clips is "
+      "wanted."
+    )
+  return fits[0]
 
 
 def _data_set(path, split, frames, stride, size):
@@ -303,14 +408,18 @@ def _data_set(path, split, frames, stride, size):
   found = pipeline.EvalClips(
     pipeline.make_source(data, split), ops, name=f"{path} ({split})"
   )
-  shape = found.read([0])[0]["video"].shape[:3]
+  some = found.read(np.unique(np.linspace(0, len(found) - 1, 8).astype(int)))
+  shape = some[0]["video"].shape[:3]
+  steps = [np.median(np.diff(clip["times"])) for clip in some if frames > 1]
   found.shape, found.cache = shape, None
   found.card = {
     "files": str(path),
     "split": split,
     "offset": "that of the op clip",
     "num": len(found),
+    "too_short": found.dropped,
     "size": list(shape),
+    **_rate([stride / step for step in steps]),
     **_cut(frames, stride, size),
   }
   found.fingerprint = repr([stamp(path), split, ops])
@@ -334,21 +443,46 @@ def _cut(frames, stride, size):
   return {"frames": frames, "stride": stride, "resize": resize}
 
 
-def _length(root, options, source):
-  """Frames that can be decoded; headers are often wrong."""
+def _rate(rates) -> dict[str, Any]:
+  """Frames a second: the median, and the range where they are not alike."""
+  rates = [float(rate) for rate in rates if rate]
+  if not rates:
+    return {"fps": None}
+  card = {"fps": round(float(np.median(rates)), 3)}
+  if max(rates) > _APART * min(rates):
+    card["fps_range"] = [round(min(rates), 3), round(max(rates), 3)]
+  return card
+
+
+def _count(root, options, source, most=None):
+  """How many frames decode, how many do not, and the rate if it is known.
+
+  Args:
+    root: folder.
+    options: the layout.
+    source: of the folder.
+    most: look no further than so many frames. Headers are often wrong.
+  """
   if options.layout == "frames":
-    return len(source.images)
+    return len(source.images), 0, None  # Read only once, when they are wanted.
   if options.layout == "strips":
     frames = clips_lib.frames(root, source, options, clips_lib.Tally())
-    return sum(1 for _ in frames)
+    return sum(1 for _ in frames), 0, None
   with read_lib.Reader(os.path.join(root, source.file), threads=1) as reader:
-    return sum(1 for _ in reader.pictures())
+    pictures = itertools.islice(reader.pictures(), most)
+    times = [time for _, time in pictures]
+    seconds = float(times[-1] - times[0])
+    rate = (len(times) - 1) / seconds if seconds else None
+    return len(times), reader.damaged, rate
 
 
-def _stack(some, frames, size, name):
-  found = list(some)
-  if len(found) < frames:
-    raise ValueError(f"{name}: frames of it do not decode: mend or remove it.")
+def _stack(found, damaged, frames, size, name):
+  """Frames -> video (T, H, W, 3) uint8 and times (T,) from 0."""
+  if damaged or len(found) < frames:
+    raise ValueError(
+      f"{name}: {max(damaged, frames - len(found))} of its frames cannot be "
+      "decoded: mend it, or take it out."
+    )
   video = np.stack([frame.image for frame in found])
   if size is not None:
     top, left = ((n - size) // 2 for n in video.shape[1:3])
@@ -381,6 +515,16 @@ def check(generated: Any, reference: Any, num: int = 64) -> list[str]:
       "with --size and --frames."
     )
   sums, remarks = {}, []
+  rates = [
+    (getattr(clips, "card", None) or {}).get("fps")
+    for clips in (generated, reference)
+  ]
+  if all(rates) and max(rates) > _APART * min(rates):
+    remarks.append(
+      f"The generated clips have {rates[0]:g} frames a second, the reference "
+      f"{rates[1]:g}: what is seen of motion is then mostly this. Bring both "
+      "to one rate."
+    )
   for name, clips in (("generated", generated), ("reference", reference)):
     some = np.unique(np.linspace(0, len(clips) - 1, num).astype(int))
     total, count, high = np.zeros(3), 0, 0

@@ -1,10 +1,13 @@
 """How near a clip is to its target, as papers measure it.
 
-Two aligned clips (T, H, W, 3), RGB, both uint8 or in [-1, 1]; NumPy in float64.
-`fidelity` has the figures that training looks at, with weights for pixels; here
-are those of benchmarks, whole clips, named as exactly as their results differ.
+Two aligned clips (T, H, W, 3), RGB, both uint8 or in [-1, 1]; NumPy in float64,
+a frame at a time, so that memory is that of the clips as they came. `fidelity`
+has the figures that training looks at, with weights for pixels; here are those
+of benchmarks, whole clips, named as exactly as their results differ.
 """
 
+from collections.abc import Iterator
+from collections.abc import Sequence
 import json
 import pathlib
 import re
@@ -27,7 +30,8 @@ _LEAST = 192  # shorter side that VMAF and XPSNR are meant for, pixels
 
 def psnr_rgb(fake: np.ndarray, target: np.ndarray) -> float:
   """`fidelity.psnr`: of all frames, pixels and channels together, dB."""
-  return fidelity.psnr(*_pair(fake, target))
+  pair = _pair(fake, target)
+  return _psnr([np.square(x - y).mean() for x, y in _frames(*pair)], 2)
 
 
 def psnr_y(fake: np.ndarray, target: np.ndarray, matrix: str) -> float:
@@ -44,18 +48,25 @@ def psnr_y(fake: np.ndarray, target: np.ndarray, matrix: str) -> float:
   """
   if matrix not in _LUMA:
     raise ValueError(f"psnr_y: matrix={matrix!r} is none of {list(_LUMA)}.")
-  fake, target = _pair(fake, target)
-  # From [-1, 1]; the offset of 16 cancels.
-  error = (fake - target) @ np.array(_LUMA[matrix]) * (219 / 2)
-  mse = np.maximum(np.mean(error**2), 255**2 * 1e-10)
-  return float(10 * np.log10(255**2 / mse))
+  pair = _pair(fake, target)
+  luma = np.array(_LUMA[matrix]) * (219 / 2)  # Of [-1, 1]; 16 cancels.
+  return _psnr(
+    [np.square((x - y) @ luma).mean() for x, y in _frames(*pair)], 255
+  )
+
+
+def _psnr(squares: Sequence[float], peak: float) -> float:
+  """Of the mean square error of each frame; all have as many pixels."""
+  share = np.mean(squares) / peak**2
+  return float(-10 * np.log10(np.maximum(share, 1e-10)))
 
 
 def ssim(fake: np.ndarray, target: np.ndarray) -> float:
   """`fidelity.ssim`: of R, G and B by themselves, the mean over all frames."""
   fake, target = _pair(fake, target)
   _least("ssim", fake, 11)
-  return fidelity.ssim(fake, target)
+  pairs = _frames(fake, target)
+  return float(np.mean([fidelity.ssim(x[None], y[None]) for x, y in pairs]))
 
 
 def ms_ssim(fake: np.ndarray, target: np.ndarray) -> float:
@@ -70,7 +81,7 @@ def ms_ssim(fake: np.ndarray, target: np.ndarray) -> float:
   fake, target = _pair(fake, target)
   _least("ms_ssim", fake, 161)  # 11 pixels on the coarsest scale.
   values = []
-  for x, y in zip(fake, target):  # One frame at a time.
+  for x, y in _frames(fake, target):
     product = 1.0
     for scale, power in enumerate(_SCALES):
       if scale:
@@ -130,10 +141,10 @@ def tof(
   print it times 10, and may cut the borders off. NaN for a single frame.
   """
   fake, target = (_bytes(v) for v in _pair(fake, target))
-  gaps = [
-    np.linalg.norm(flow(*fake[t : t + 2]) - flow(*target[t : t + 2]), axis=-1)
-    for t in range(len(fake) - 1)
-  ]
+  gaps = []
+  for t in range(len(fake) - 1):
+    gap = flow(*fake[t : t + 2]) - flow(*target[t : t + 2])
+    gaps.append(np.linalg.norm(gap, axis=-1).mean())
   return float(np.mean(gaps)) if gaps else float("nan")
 
 
@@ -151,7 +162,8 @@ def vmaf(fake: np.ndarray, target: np.ndarray, matrix: str = "bt709") -> float:
     target: clip.
     matrix: from RGB to YUV, 'bt601' or 'bt709'.
   """
-  log = _compared("vmaf", fake, target, matrix, "libvmaf=log_fmt=json:log_path")
+  pair = _pair(fake, target)
+  log = _compared("vmaf", *pair, matrix, "libvmaf=log_fmt=json:log_path")
   frames = json.loads(log)["frames"]
   _complete("vmaf", len(frames), len(fake))
   return float(np.mean([frame["metrics"]["vmaf"] for frame in frames]))
@@ -165,8 +177,8 @@ def xpsnr(
 ) -> dict[str, float]:
   """XPSNR (Helmrich et al. 2020) of Y, U and V (4:2:0), dB, by ffmpeg.
 
-  PSNR with errors weighted by how busy the picture is. As ffmpeg sums it up
-  over the frames; infinite for equal clips.
+  PSNR with errors weighted by how busy the target is, in space and time. As
+  ffmpeg sums it up over the frames; infinite for equal clips.
 
   Args:
     fake: clip; values in [-1, 1] are rounded to 8 bits.
@@ -174,14 +186,16 @@ def xpsnr(
     matrix: from RGB to YUV, 'bt601' or 'bt709'.
     fps: frames a second; above 32 the weights look at more frames.
   """
-  log = _compared("xpsnr", fake, target, matrix, "xpsnr=stats_file", fps)
+  fake, target = _pair(fake, target)
+  # Other than VMAF's, this filter takes the reference first.
+  log = _compared("xpsnr", target, fake, matrix, "xpsnr=stats_file", fps)
   found = re.search(r"average, (\d+) frames +y: (\S+) +u: (\S+) +v: (\S+)", log)
   _complete("xpsnr", int(found[1]) if found else 0, len(fake))
   return {k: float(v) for k, v in zip("yuv", found.groups()[1:])}
 
 
-def _compared(name, fake, target, matrix, measure, fps=25.0) -> str:
-  """The log of a filter of ffmpeg; `measure` ends in the log's option."""
+def _compared(name, first, second, matrix, measure, fps=25.0) -> str:
+  """The log of a filter of two inputs; `measure` ends in the log's option."""
   try:
     import imageio_ffmpeg
   except ImportError as error:
@@ -191,9 +205,8 @@ def _compared(name, fake, target, matrix, measure, fps=25.0) -> str:
     ) from error
   if matrix not in _LUMA:
     raise ValueError(f"{name}: matrix={matrix!r} is none of {list(_LUMA)}.")
-  pair = _pair(fake, target)
-  _least(name, pair[0], _LEAST)
-  h, w = pair[0].shape[1:3]
+  _least(name, first, _LEAST)
+  h, w = first.shape[1:3]
   raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{w}x{h}"]
   # Both clips alike from RGB to what video is stored as.
   yuv = (
@@ -206,14 +219,14 @@ def _compared(name, fake, target, matrix, measure, fps=25.0) -> str:
     command += [*raw, "-r", f"{fps:g}", "-i", f"{i}.rgb"]
   command += ["-lavfi", graph, "-f", "null", "-"]
   with tempfile.TemporaryDirectory() as folder:
-    for i, video in enumerate(pair):
+    for i, video in enumerate((first, second)):
       _bytes(video).tofile(pathlib.Path(folder, f"{i}.rgb"))
     # Names without a path: a filter's options have their own quoting.
     done = subprocess.run(command, capture_output=True, cwd=folder)
     log = pathlib.Path(folder, "log.txt")
     if done.returncode or not log.exists():
       raise RuntimeError(
-        f"ffmpeg {measure} on {len(fake)} frames of {w} x {h} gave nothing: "
+        f"ffmpeg {measure} on {len(first)} frames of {w} x {h} gave nothing: "
         f"{done.stderr.decode(errors='replace')}"
       )
     return log.read_text()
@@ -289,7 +302,7 @@ def _curve(whose, rates, qualities):
 def _pair(
   fake: np.ndarray, target: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Both in [-1, 1], float64."""
+  """Both as arrays, checked."""
   if np.shape(fake) != np.shape(target):
     raise ValueError(
       f"The clip is {np.shape(fake)}, its target {np.shape(target)}: paired "
@@ -300,24 +313,37 @@ def _pair(
     video = np.asarray(video)
     if video.ndim != 4 or video.shape[-1] != 3 or not video.size:
       raise ValueError(f"A clip is (T, H, W, 3), not {video.shape}.")
-    if video.dtype == np.uint8:
-      video = video / 127.5 - 1
-    elif not np.issubdtype(video.dtype, np.floating):
+    whole = video.dtype == np.uint8
+    if not whole and not np.issubdtype(video.dtype, np.floating):
       raise ValueError(
         f"A clip is uint8, or in [-1, 1] of a float type, not {video.dtype}."
       )
     # NaN is in no range.
-    if not (np.min(video) >= -1 and np.max(video) <= 1):
+    if not (whole or (np.min(video) >= -1 and np.max(video) <= 1)):
       raise ValueError(
         f"A clip has values from {np.min(video):.4g} to {np.max(video):.4g}; "
         "pixels are in [-1, 1], or uint8."
       )
-    out.append(video.astype(np.float64))
+    out.append(video)
   return out[0], out[1]
 
 
+def _frames(*clips: np.ndarray) -> Iterator[list[np.ndarray]]:
+  """Yields the frames of all clips, (H, W, 3) float64 in [-1, 1], by turns."""
+  for frames in zip(*clips):
+    yield [
+      x / 127.5 - 1 if x.dtype == np.uint8 else x.astype(np.float64)
+      for x in frames
+    ]
+
+
 def _bytes(video: np.ndarray) -> np.ndarray:
-  return np.round((video + 1) * 127.5).astype(np.uint8)
+  if video.dtype == np.uint8:
+    return video
+  out = np.empty(video.shape, np.uint8)
+  for t, (frame,) in enumerate(_frames(video)):
+    out[t] = np.round((frame + 1) * 127.5)
+  return out
 
 
 def _least(name: str, video: np.ndarray, side: int) -> None:

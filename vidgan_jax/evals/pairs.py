@@ -1,13 +1,14 @@
 """Aligned videos in files: every paired metric, one pair at a time.
 
-Files are matched by their names without suffix. A figure is the mean over the
-pairs, with its 95 % bootstrap interval; the figures of each pair are kept.
+Files are matched by their names without suffix, frames by their number: a video
+of which a frame does not decode is refused. Pixels are compared as they are
+stored, square or not. A figure is the mean over the pairs, with its 95 %
+bootstrap interval; the figures of each pair are kept.
 """
 
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import functools
 import os
 import pathlib
 
@@ -21,28 +22,38 @@ from vidgan_jax.evals import restoration
 from vidgan_jax.evals import weights
 from vidgan_jax.video import clips as clips_lib
 from vidgan_jax.video import folder as folder_lib
+from vidgan_jax.video import read as read_lib
 
-Measure = Callable[[np.ndarray, np.ndarray], float]
+_FPS = 25.0  # of images, which have no rate of their own
+_APART = 1.05  # ratio of frame rates that are no longer one
+
+Measure = Callable[[np.ndarray, np.ndarray, float], float]
+
+
+def _plain(measure: Callable[..., float], **options) -> Measure:
+  return lambda fake, target, fps: measure(fake, target, **options)
 
 
 def _xpsnr(part: str) -> Measure:
   # Equal clips have an infinite one, which has no mean.
-  return lambda fake, target: min(paired.xpsnr(fake, target)[part], 100.0)
+  return lambda fake, target, fps: min(
+    paired.xpsnr(fake, target, fps=fps)[part], 100.0
+  )
 
 
-# Each is of two clips (T, H, W, 3) uint8.
+# Each is of two clips (T, H, W, 3) uint8 and the target's frames a second.
 METRICS: Mapping[str, Measure] = {
-  "psnr_rgb": paired.psnr_rgb,
-  "psnr_y_bt601": functools.partial(paired.psnr_y, matrix="bt601"),
-  "psnr_y_bt709": functools.partial(paired.psnr_y, matrix="bt709"),
-  "ssim": paired.ssim,
-  "ms_ssim": paired.ms_ssim,
-  "lpips_alex": functools.partial(perceptual.lpips, trunk="alex"),
-  "lpips_vgg": functools.partial(perceptual.lpips, trunk="vgg"),
-  "tlp": perceptual.tlp,
-  "tof": paired.tof,
-  "warping_error": paired.warping_error,
-  "vmaf": paired.vmaf,
+  "psnr_rgb": _plain(paired.psnr_rgb),
+  "psnr_y_bt601": _plain(paired.psnr_y, matrix="bt601"),
+  "psnr_y_bt709": _plain(paired.psnr_y, matrix="bt709"),
+  "ssim": _plain(paired.ssim),
+  "ms_ssim": _plain(paired.ms_ssim),
+  "lpips_alex": _plain(perceptual.lpips, trunk="alex"),
+  "lpips_vgg": _plain(perceptual.lpips, trunk="vgg"),
+  "tlp": _plain(perceptual.tlp),
+  "tof": _plain(paired.tof),
+  "warping_error": _plain(paired.warping_error),
+  "vmaf": _plain(paired.vmaf),
   "xpsnr_y": _xpsnr("y"),
   "xpsnr_u": _xpsnr("u"),
   "xpsnr_v": _xpsnr("v"),
@@ -70,7 +81,8 @@ def run(
     Name -> figure, and pair -> name -> number.
 
   Raises:
-    ValueError: videos without a partner, or of other sizes or lengths.
+    ValueError: videos without a partner, of other sizes or lengths, or of which
+      a frame does not decode; weights that are not what they should be.
   """
   for name in metrics:
     config_lib.check_name(name, METRICS, "--metrics")
@@ -78,24 +90,41 @@ def run(
   pairs = matched(out, reference)
   rows: dict[str, dict[str, float]] = {}
   reasons: dict[str, str] = {}
+  networks: dict[str, str] = {}
+  for metric in set(metrics) & set(_NETWORKS):
+    try:
+      networks[metric] = weights.load(_NETWORKS[metric])[1]
+    except weights.Missing as error:
+      reasons[metric] = str(error)
+  rates, others = [], []
   for name, (one, other) in pairs.items():
-    fake, target = _read(*one), _read(*other)
+    (fake, rate), (target, fps) = _read(*one), _read(*other)
     if fake.shape != target.shape:
       raise ValueError(
         f"{name}: {one[1].file} has (T, H, W) = {fake.shape[:3]}, its "
         f"reference {target.shape[:3]}: paired metrics need the same frames "
         "and size."
       )
+    if rate and fps and not 1 / _APART < rate / fps < _APART:
+      others.append(f"{name} ({rate:g} and {fps:g})")
+    rates += [fps] if fps else []
     rows[name] = {}
     for metric in metrics:
       if metric in reasons:
         continue
       try:
-        rows[name][metric] = float(METRICS[metric](fake, target))
+        number = METRICS[metric](fake, target, fps or _FPS)
+        rows[name][metric] = float(number)
       except ValueError as error:
-        if not str(error).startswith("not computed"):
-          raise ValueError(f"{name}: {error}") from error
-        reasons[metric] = str(error)
+        text = str(error)
+        ready = text.startswith("not computed")
+        reasons[metric] = text if ready else f"not computed: {name}: {text}"
+  notes = []
+  if others:
+    notes.append(
+      f"{len(others)} of {len(rows)} videos have another frame rate than their "
+      f"reference, as {others[0]} frames a second"
+    )
   values = {}
   for metric in metrics:
     protocol = {
@@ -103,20 +132,41 @@ def run(
       "real": {"files": str(reference)},
       "estimator": "mean over the videos, as decoded, RGB 8 bits",
       "num": len(pairs),
+      "fps": [min(rates), max(rates)] if rates else None,
     }
     if metric in reasons:
       values[metric] = evals.missing(reasons[metric], protocol)
       continue
-    if metric in _NETWORKS:
-      protocol["weights"] = weights.load(_NETWORKS[metric])[1]
-    numbers = np.array([row[metric] for row in rows.values()])
-    ends: tuple = restoration.interval(numbers, 1000, 0)
-    if len(numbers) < 2:
-      ends = None, None
-    values[metric] = evals.Value(
-      float(numbers.mean()), *ends, len(numbers), protocol
-    )
+    if metric in networks:
+      protocol["weights"] = networks[metric]
+    values[metric] = _mean(metric, rows, protocol, notes)
   return values, rows
+
+
+def _mean(metric, rows, protocol, notes) -> evals.Value:
+  """The mean over the videos that have a value; says how many have none."""
+  numbers = np.array([row[metric] for row in rows.values()])
+  there = np.isfinite(numbers)
+  without = [name for name, has in zip(rows, there) if not has]
+  if not there.any():
+    return evals.missing(
+      f"not computed: no video has a value of {metric}: it needs two frames, "
+      "and for flow something that is seen in both",
+      protocol,
+    )
+  if without:
+    notes = [
+      *notes,
+      f"{len(without)} of {len(numbers)} videos have no value and are left "
+      f"out, as {without[0]}",
+    ]
+  numbers = numbers[there]
+  ends: tuple = restoration.interval(numbers, 1000, 0)
+  if len(numbers) < 2:
+    ends = None, None
+  return evals.Value(
+    float(numbers.mean()), *ends, len(numbers), protocol, "; ".join(notes)
+  )
 
 
 def matched(out: str | os.PathLike, reference: str | os.PathLike) -> dict:
@@ -141,7 +191,11 @@ def matched(out: str | os.PathLike, reference: str | os.PathLike) -> dict:
   found = []
   for path in (out, reference):
     layout, sources = folder_lib.scan(path, "auto")
-    named = {os.path.splitext(s.file)[0]: (path, s, layout) for s in sources}
+    # The name of a folder of images has no suffix, whatever its dots.
+    stem = lambda f, whole=layout == "frames": (
+      f if whole else os.path.splitext(f)[0]
+    )
+    named = {stem(s.file): (path, s, layout) for s in sources}
     if len(named) != len(sources):
       raise ValueError(
         f"{path}: several files share a name without their suffixes: keep one."
@@ -158,8 +212,24 @@ def matched(out: str | os.PathLike, reference: str | os.PathLike) -> dict:
   return {name: (mine[name], theirs[name]) for name in sorted(mine)}
 
 
-def _read(root, source, layout) -> np.ndarray:
-  """All frames, (T, H, W, 3) uint8."""
-  options = clips_lib.Options(layout=layout)
-  frames = clips_lib.frames(root, source, options, clips_lib.Tally())
-  return np.stack([frame.image for frame in frames])
+def _read(root, source, layout) -> tuple[np.ndarray, float | None]:
+  """All frames, (T, H, W, 3) uint8, as stored, and how many make a second."""
+  path = os.path.join(root, source.file)
+  if layout == "videos":
+    with read_lib.Reader(path) as reader:
+      frames = list(reader)
+    damaged = reader.damaged
+  else:
+    tally = clips_lib.Tally()
+    options = clips_lib.Options(layout=layout)
+    frames = list(clips_lib.frames(root, source, options, tally))
+    damaged = tally.damaged
+  if damaged:
+    raise ValueError(
+      f"{path}: {damaged} of its frames cannot be decoded, so the others have "
+      "lost their partners: mend the video, or take the pair out."
+    )
+  seconds = frames[-1].time - frames[0].time
+  known = layout == "videos" and len(frames) > 1
+  fps = round((len(frames) - 1) / seconds, 3) if known else None
+  return np.stack([frame.image for frame in frames]), fps

@@ -35,11 +35,14 @@ _LARGEST = 192  # Pixels: larger frames are shrunk.
 # What a number is measured in, and which is the better one, by its name. The
 # first that fits counts.
 _KINDS = (
-  (r"num_|(^|[/_])(parameters|flops)", "", ""),
+  (r"num_|(^|[/_])(parameters|flops)|_real$|held_out", "", ""),
   (r"psnr", "dB", "higher is better"),
   (r"per_second", "clips/s", "higher is better"),
   (r"(^|[/_])ms([/_]|$)", "ms", "lower is better"),
-  (r"(bytes|memory)", "bytes", "lower is better"),
+  (r"bytes|peak_memory", "bytes", "lower is better"),
+  (r"_mib$", "MiB", "lower is better"),
+  (r"diversity|motion/(warping_error|order)", "", "best like real clips'"),
+  (r"near_copies", "", "lower is better"),
   (r"density", "", "1 where both are alike"),
   (r"nearer", "", "one half without memory"),
   (

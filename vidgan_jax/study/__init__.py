@@ -212,9 +212,17 @@ def _report(args) -> None:
 
   study = store.load(args.dir)
   summary = report.summarize(study, min_votes=args.min_votes)
-  page = pathlib.Path(args.html or study.folder / "report.html")
-  page.write_text(report.html(summary), "utf-8")
   if args.json:
     print(json.dumps(summary, indent=2, allow_nan=False))
   else:
-    print(f"{report.text(summary)}\n-> {page}")
+    print(report.text(summary))
+  page = pathlib.Path(args.html or study.folder / "report.html")
+  try:
+    page.write_text(report.html(summary), "utf-8")
+  except OSError as error:
+    raise store.StudyError(
+      f"{page} cannot be written ({error.strerror}): name another place, "
+      "--html FILE."
+    ) from None
+  if not args.json:
+    print(f"-> {page}")

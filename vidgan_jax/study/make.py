@@ -4,7 +4,8 @@ Every clip is written anew as H.264 in MP4, which browsers play: one size, one
 frame rate, one length, one quality, no name. The common size is the smallest
 one (the others are reduced by area averaging), the rate that of the slowest
 system, the length that of the shortest clip; nothing is enlarged but by whole
-numbers, so that no player's smoothing flatters small clips.
+numbers, so that no player's smoothing flatters small clips. A rate that is no
+whole part of a system's makes its motion alone uneven: `make` warns.
 """
 
 from collections.abc import Iterator
@@ -115,6 +116,14 @@ def make(
   video = _common(list(systems), clips, options)
   for line in _changes(list(systems), clips, video):
     log(line)
+  uneven = _uneven(list(systems), clips, video)
+  if uneven:
+    log(
+      f"warning: at {video['fps']:g} frames/s, frames of {', '.join(uneven)} "
+      "are left out or shown twice at uneven steps: that motion judders, for "
+      "no fault of the system. Make the clips of all systems anew at one rate, "
+      "or give an --fps that all rates are whole multiples of."
+    )
 
   # Files are called at random, and so say nothing of their system.
   names = {clip: f"{rng.bytes(8).hex()}.mp4" for clip in used}
@@ -161,6 +170,7 @@ def make(
         "match": match,
         "folders": {name: os.fspath(f) for name, f in systems.items()},
         "found": {name: len(f) for name, f in zip(systems, found)},
+        "uneven": uneven,
       },
     }
     text = json.dumps(fields, indent=1, ensure_ascii=False, allow_nan=False)
@@ -384,6 +394,20 @@ def _changes(names, clips, video) -> Iterator[str]:
       f"{span([c.seconds for c in mine])} s -> {video['width']}x"
       f"{video['height']}, {video['fps']:g} frames/s, {video['seconds']:g} s"
     )
+
+
+def _uneven(names, clips, video) -> list[str]:
+  """Systems whose frames are not each n-th, or n times each, of what is shown.
+
+  29.97 for 30 in a short clip adds up to less than half a frame, and is none.
+  """
+  found = []
+  for (system, _), clip in clips.items():
+    slow, fast = sorted((clip.fps, video["fps"]))
+    off = abs(fast / slow - round(fast / slow))
+    if off * slow * video["seconds"] > 0.5:
+      found.append(f"{names[system]} ({clip.fps:g})")
+  return list(dict.fromkeys(found))
 
 
 # ------------------------------------------------------------- new files

@@ -147,8 +147,9 @@ def summarize(study: store.Study, *, min_votes: int = 30) -> dict[str, Any]:
   if min_votes < 0:
     raise store.StudyError(f"--min-votes {min_votes}: give 0 or more.")
   rows = []
-  if (study.folder / "answers.sqlite").exists():
-    with store.Answers(study) as answers:
+  path = study.folder / "answers.sqlite"
+  if path.exists() and path.stat().st_size:
+    with store.Answers(study, read_only=True) as answers:
       rows, begun = answers.rows(), answers.raters()
   if not rows:
     raise store.StudyError(
@@ -329,6 +330,12 @@ def _warnings(summary, min_votes) -> list[str]:
     lines.append(
       f"fewer than {min_votes} votes, too few to conclude from: "
       f"{', '.join(few)}."
+    )
+  if uneven := summary["protocol"].get("uneven"):
+    lines.append(
+      f"the motion of {', '.join(uneven)} was made uneven by the study's "
+      f"{summary['protocol']['video']['fps']:g} frames a second, which raters "
+      "may have judged."
     )
   if summary["raters"]["counted"] < 3:
     lines.append(

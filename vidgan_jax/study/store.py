@@ -149,32 +149,70 @@ class Answers:
   survives the death of the process and of the machine.
   """
 
-  def __init__(self, study: Study):
+  def __init__(self, study: Study, *, read_only: bool = False):
     """Opens answers.sqlite, or makes it.
 
+    Args:
+      study: whose answers.
+      read_only: the file is there and stays as it is.
+
     Raises:
-      StudyError: the file is damaged, or of another study or version.
+      StudyError: the file is damaged, of another study or version, or its
+        folder cannot be written to.
     """
     self.study = study
     self.path = study.folder / "answers.sqlite"
     self._lock = threading.Lock()
-    self._db = sqlite3.connect(
-      self.path, timeout=30, isolation_level=None, check_same_thread=False
-    )
+    self._db = None
     try:
-      self._db.execute("PRAGMA journal_mode = WAL")
-      self._db.execute("PRAGMA synchronous = FULL")
-      with self._transaction():
-        self._prepare()
+      if read_only:
+        self._db = self._read_only()
+        self._check()
+      else:
+        self._db = self._connect(self.path)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        with self._transaction():
+          self._prepare()
     except sqlite3.DatabaseError as error:
       self.close()
       raise StudyError(
-        f"{self.path} cannot be used ({error}): if it is damaged, bring it "
-        "back from a copy, or move it away to begin without answers."
+        f"{self.path} cannot be used ({error}): answers need a folder that can "
+        "be written to; if the file is damaged, bring it back from a copy, or "
+        "move it away to begin without answers."
       ) from None
     except StudyError:
       self.close()
       raise
+
+  def _connect(self, path: str | pathlib.Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+      path,
+      timeout=30,
+      isolation_level=None,
+      check_same_thread=False,
+      uri=isinstance(path, str),
+    )
+
+  def _read_only(self) -> sqlite3.Connection:
+    """Opens the file and leaves the folder as it is.
+
+    SQLite reads a file in WAL mode only beside files of its own. Where it
+    cannot make them, the file alone holds every answer unless some are still
+    in the log.
+    """
+    address = f"{self.path.absolute().as_uri()}?mode=rw"  # It tidies up.
+    db = self._connect(address)
+    try:
+      db.execute("PRAGMA query_only = ON")
+      db.execute("SELECT count(*) FROM sqlite_master")
+      return db
+    except sqlite3.OperationalError:
+      db.close()
+      log = self.path.with_name(f"{self.path.name}-wal")
+      if log.exists() and log.stat().st_size:
+        raise
+      return self._connect(f"{address}&immutable=1")
 
   def _prepare(self) -> None:
     """Makes the tables of a new file; checks whose an old file is."""
@@ -187,7 +225,11 @@ class Answers:
         self._db.execute(statement)
       self._db.execute("INSERT INTO study VALUES (?)", (self.study.id,))
       self._db.execute(f"PRAGMA user_version = {FORMAT}")
-      return
+    self._check()
+
+  def _check(self) -> None:
+    """Refuses answers of another version or study."""
+    (version,) = self._db.execute("PRAGMA user_version").fetchone()
     if version != FORMAT:
       raise StudyError(
         f"{self.path} is of format {version}, this version of vidgan writes "
@@ -209,7 +251,8 @@ class Answers:
 
   def close(self) -> None:
     """Closes the file."""
-    self._db.close()
+    if self._db is not None:
+      self._db.close()
 
   @contextlib.contextmanager
   def _transaction(self):

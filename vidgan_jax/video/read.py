@@ -249,6 +249,22 @@ class Reader:
     """Closes the file; safe to call twice."""
     self.container.close()
 
+  def seek(self, time: fractions.Fraction) -> None:
+    """Goes to a key picture at or before a time; call it before reading.
+
+    Which one depends on the container, and some stay where they are: compare
+    the times that `pictures` yields. They are the same from wherever one begins
+    only if the container stores all of them, as MP4 and Matroska do. What comes
+    before the first key picture may be broken.
+
+    Args:
+      time: of a picture, from `pictures`.
+    """
+    try:
+      self.container.seek(int(time / self.stream.time_base), stream=self.stream)
+    except (av.error.FFmpegError, OSError):
+      pass  # It stays where it is.
+
   def __iter__(self) -> Iterator[Frame]:
     """Yields every frame; raises VideoError when there is not one."""
     first = None
