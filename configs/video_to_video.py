@@ -39,7 +39,7 @@ TASKS = {
   "deblock": dict(),
   "inpaint": dict(base="fill", compose=True, motion=8.0),
   "colorize": dict(keep_luma=True, vector_dim=48),
-  "enhance": dict(vector_dim=48),
+  "enhance": dict(base="levels", vector_dim=48),
   "interpolate": dict(base="temporal", compose=True, motion=8.0),
   "predict": dict(base="hold", compose=True, motion=8.0, noise_dim=16),
   "restore": dict(),

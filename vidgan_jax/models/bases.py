@@ -7,7 +7,8 @@ with a last layer of zeros it *is* the classical answer. All are local:
 clip can be cut into tiles and chunks without a trace.
 
 Letters: given['video'] (B, T, h, w, C) float32, of which given['mask']
-(B, T, h, w, 1) says where it is unknown (1); no mask: nowhere.
+(B, T, h, w, 1) says where it is unknown (1); no mask: nowhere. What no tile can
+know, how bright the whole is, comes as given['vector'].
 """
 
 import jax
@@ -217,6 +218,33 @@ def _last(known: jax.Array, *values: jax.Array, reverse: bool = False):
   )
 
 
+# ------------------------------------------------------------------- in light
+
+
+def levels(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
+  """Black and white of each frame put where those of good footage are.
+
+  given['vector'] (B, T, 3 n) has quantiles of each channel, darkest first
+  (`tasks.statistics`). The lowest and highest of all channels, moved out by
+  their distances to the next ones, go to -0.8 and 0.8, so that colours keep
+  their hue; few good frames reach from black to white.
+  """
+  x = copy(given, times, scale)
+  if "vector" not in given or given["vector"].shape[-1] % 3:
+    raise ValueError(
+      "The base 'levels' needs given['vector'] with quantiles of the channels: "
+      "choose a task that gives it, as enhance, or another "
+      "config.model.generator.base."
+    )
+  q = given["vector"].astype(jnp.float32)
+  q = q.reshape(*q.shape[:2], 3, -1)
+  low, high = q.min((2, 3)), q.max((2, 3))
+  low -= q[..., 1].min(-1) - low
+  high += high - q[..., -2].max(-1)
+  low, high = low[..., None, None, None], high[..., None, None, None]
+  return 0.8 * (2 * (x - low) / jnp.maximum(high - low, 0.1) - 1)
+
+
 # ---------------------------------------------------------------------- table
 
 BASES = {
@@ -225,6 +253,7 @@ BASES = {
   "fill": fill,
   "temporal": temporal,
   "hold": hold,
+  "levels": levels,
 }
 
 # Pixels of the given clip, frames before, frames after.
@@ -241,10 +270,11 @@ HALO = {
   ),
   "temporal": (0, REACH, REACH),
   "hold": (0, FOREVER, 0),
+  "levels": (0, 0, 0),
 }
 
 # Tiles begin at multiples of so many pixels.
-ALIGN = {"copy": 1, "lanczos": 1, "fill": 2**LEVELS, "temporal": 1, "hold": 1}
+ALIGN = dict.fromkeys(BASES, 1) | {"fill": 2**LEVELS}
 
 
 def context(name: str, given: dict, times: jax.Array) -> jax.Array | None:

@@ -1,7 +1,7 @@
 """Light and colour put right: exposure, contrast, gamma, saturation, vignette.
 
 given: video, the spoilt clip, 8 bits; vector, its `tasks.statistics`, as no
-tile knows how bright the whole is. target: the clip. base: 'copy'.
+tile knows how bright the whole is. target: the clip. base: 'levels'.
 """
 
 from collections.abc import Mapping
