@@ -1,10 +1,11 @@
 """Features of two sets of clips, and what they tell."""
 
+import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
-import textwrap
 
 import jax.numpy as jnp
 import numpy as np
@@ -73,20 +74,19 @@ def test_a_sample_holds_moments_and_rows(clips):
   want = np.asarray(_means(1, clips), np.float64)
   for batch in (1, 7, 64, 100):
     found = distribution.real(Clips(clips), NET, 64, batch)
-    assert (found.num, found.shape) == (64, (4, 8, 8))
-    assert len(found.parts) == distribution.PARTS
+    assert (found.num, found.shape, found.each) == (64, (4, 8, 8), 1)
     np.testing.assert_allclose(found.rows, want, rtol=1e-5)
-    np.testing.assert_allclose(found.whole.mean, want.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(found.moments.mean, want.mean(0), rtol=1e-5)
     np.testing.assert_allclose(
-      found.whole.cov, np.cov(want.T), rtol=1e-4, atol=1e-3
+      found.moments.cov, np.cov(want.T), rtol=1e-4, atol=1e-3
     )
 
 
 def test_every_frame_is_a_row(clips):
-  found = distribution.generated(Clips(clips), FRAMES, 10, 0, 4, parts=1)
+  found = distribution.generated(Clips(clips), FRAMES, 10, 0, 4)
   want = clips[:10].mean((2, 3)).reshape(40, 3)
   np.testing.assert_allclose(found.rows, want, rtol=1e-5)
-  assert (found.num, found.whole.num) == (10, 40)
+  assert (found.num, found.moments.num, found.each) == (10, 40, 4)
 
 
 def test_rows_are_kept_at_random_and_the_same(clips, monkeypatch):
@@ -100,6 +100,12 @@ def test_rows_are_kept_at_random_and_the_same(clips, monkeypatch):
   index = [int(abs(all_rows - row).sum(1).argmin()) for row in some[0]]
   assert len(set(index)) == 16 and index == sorted(index)
   assert index != list(range(16))
+  # Of frames those of whole clips.
+  found = distribution.real(Clips(clips), FRAMES, 64, 5)
+  assert found.rows.shape == (16, 3) and found.moments.num == 256
+  means = clips.mean((2, 3)).astype(np.float32)
+  for four in found.rows.reshape(4, 4, 3):
+    assert np.isclose(means, four, rtol=1e-5).all((1, 2)).sum() == 1
 
 
 def test_frames_are_cut():
@@ -113,71 +119,95 @@ def test_frames_are_cut():
   assert distribution.Cut()(video).shape == video.shape
 
 
-def test_the_interval_is_the_jackknife_to_first_order(clips):
-  rng = np.random.default_rng(1)
-  make = lambda num, shift: (
-    rng.standard_normal((num, 8)) @ rng.standard_normal((8, 8)) + shift
-  )
-  for shift in (0.3, 3.0):
-    fake, real = make(300, shift), make(400, 0)
-    sample = lambda x: distribution.Sample(
-      parts=tuple(statistics.grouped([x])), rows=x, num=len(x), shape=(1, 1, 1)
-    )
-    value, low, high = distribution.frechet(sample(fake), sample(real))
-    want = statistics.frechet_estimate(
-      statistics.grouped([fake]), statistics.grouped([real])
-    )
-    np.testing.assert_allclose(value, want.value, rtol=1e-9)
-    np.testing.assert_allclose(high - value, want.high - want.value, rtol=0.1)
-    np.testing.assert_allclose(value - low, value - max(want.low, 0), rtol=0.1)
+def compare(fake, real, net=NET, num=100, **options):
+  options = {"seed": 0} | options
+  return distribution.compare(Clips(fake), Clips(real), net, num=num, **options)
 
 
 def test_figures_know_what_they_rest_on(clips):
-  fake = distribution.generated(Clips(clips[:20]), NET, 20, 0)
-  real = distribution.real(Clips(clips[20:]), NET, 100)
-  names = {name: f"x_{name}" for name in ("frechet", "kernel", "coverage")}
-  found = dict(
-    distribution.figures(
-      fake, real, names, {"network": "means"}, distribution.short(100, 20, 44)
-    )
-  )
-  assert list(found) == ["x_frechet", "x_kernel", "x_coverage"]
+  pair = compare(clips[:20], clips[20:])
+  fake, real = pair.fake, pair.real
+  names = distribution.names("x_frechet", "x_kernel", "x")
+  found = dict(distribution.figures(pair, names))
+  assert list(found) == [
+    *("x_frechet", "x_kernel", "precision_x", "recall_x", "density_x"),
+    "coverage_x",
+  ]
   for value in found.values():
     assert value.num == {"generated": 20, "real": 44}
     assert "generated clips: asked 100, there are 20" in value.note
     assert value.protocol["size"] == [4, 8, 8]
-  want = statistics.frechet(fake.whole, real.whole)
+    assert "jackknife" in value.protocol["estimator"]
+    assert value.low <= float(value) <= value.high
+  want = statistics.frechet(fake.moments, real.moments)
   assert float(found["x_frechet"]) == pytest.approx(want, rel=1e-9)
   assert float(found["x_kernel"]) == statistics.mmd(fake.rows, real.rows).value
-  other = distribution.real(Clips(clips[:, :2]), NET, 8)
+  want = statistics.neighbours(fake.rows, real.rows)
+  assert [float(found[f"{n}_x"]) for n in want._fields] == list(want)
   with pytest.raises(ValueError, match=r"\(4, 8, 8\).*\(2, 8, 8\)"):
-    list(distribution.figures(fake, other, names, {}))
+    compare(clips[:8], clips[:, :2])
+
+
+def test_figures_of_few_clips(clips):
+  names = distribution.names("f", "k", "x")
+  found = dict(distribution.figures(compare(clips[:2], clips[2:9]), names))
+  assert float(found["f"]) > 0 and found["f"].low is None
+  assert "3 clips" in found["k"].note and "6 clips" in found["recall_x"].note
+  found = dict(distribution.figures(compare(clips[:6], clips[6:12]), names))
+  assert found["f"].low is not None and found["recall_x"].low is None
+  assert 0 <= float(found["recall_x"]) <= 1
+  # Cut as asked, and said so.
+  cut = distribution.Cut(frames=2, stride=2)
+  pair = compare(clips[:8], clips[8:16], cut=cut)
+  assert pair.fake.shape == (2, 8, 8)
+  assert (pair.protocol["frames"], pair.protocol["stride"]) == (2, 2)
 
 
 def test_what_real_clips_gave_is_kept(clips, tmp_path):
-  source = Clips(clips)
-  source.cache, source.fingerprint = tmp_path / "a", "1"
-  first = distribution.real(source, NET, 64)
-  assert source.read_at
-  source.read_at = []
-  again = distribution.real(source, NET, 64, batch=5)
-  assert not source.read_at
+  def source(fingerprint="1"):
+    new = Clips(clips)
+    new.cache, new.fingerprint = tmp_path / "a", fingerprint
+    return new
+
+  one = source()
+  first = distribution.real(one, NET, 64)
+  assert one.read_at
+  one.read_at = []
+  assert distribution.real(one, NET, 64, batch=5) is first
+  other = source()  # As in another run of the program.
+  again = distribution.real(other, NET, 64, batch=5)
+  assert not one.read_at and not other.read_at
   np.testing.assert_array_equal(first.rows, again.rows)
-  np.testing.assert_array_equal(first.whole.cov, again.whole.cov)
+  np.testing.assert_array_equal(first.moments.cov, again.moments.cov)
   assert (again.num, again.shape) == (first.num, first.shape)
   changes = (
-    lambda: distribution.real(source, NET, 32),
-    lambda: distribution.real(source, NET, 64, cut=distribution.Cut(frames=2)),
-    lambda: distribution.real(source, FRAMES, 64),
-    lambda: (
-      setattr(source, "fingerprint", "2") or distribution.real(source, NET, 64)
-    ),
+    lambda s: distribution.real(s, NET, 32),
+    lambda s: distribution.real(s, NET, 64, cut=distribution.Cut(frames=2)),
+    lambda s: distribution.real(s, FRAMES, 64),
   )
-  for change in changes:
-    source.read_at = []
-    change()
-    assert source.read_at
-  assert len(list(source.cache.iterdir())) == 5
+  for fresh in (False, True):
+    for change in changes:
+      some = source() if fresh else one
+      some.read_at = []
+      change(some)
+      assert bool(some.read_at) != fresh
+  some = source("2")
+  distribution.real(some, NET, 64)
+  assert some.read_at
+  assert len(list((tmp_path / "a").iterdir())) == 5
+
+
+def test_a_share_of_the_clips_is_theirs(clips):
+  whole = np.concatenate(
+    list(distribution.generated_clips(Clips(clips), 0, 20, 7))
+  )
+  for first, last in ((0, 20), (3, 9), (7, 14), (19, 20)):
+    for some in (
+      distribution.generated_clips(Clips(clips), 0, last, 7, first=first),
+      distribution.real_clips(Clips(clips), last, 7, first=first),
+    ):
+      found = np.concatenate(list(some))
+      np.testing.assert_array_equal(found, whole[first:last])
 
 
 def test_sets_of_mixed_sizes_are_refused(clips):
@@ -189,43 +219,62 @@ def test_sets_of_mixed_sizes_are_refused(clips):
     distribution.sample(videos(), NET, 4)
 
 
-DEVICES = """
-import jax, numpy as np
-from vidgan_jax.evals import distribution
-from vidgan_jax.evals import frd_random
-
-class Clips:
-  def __init__(self, seed):
-    rng = np.random.default_rng(seed)
-    self.video = rng.integers(0, 256, (21, 4, 8, 8, 3), np.uint8)
-  def __len__(self):
-    return 21
-  def read(self, indices):
-    return [{"video": self.video[i]} for i in indices]
-  def stream(self, seed, num, batch=32, *, frames=None):
-    for start in range(0, 21, batch):
-      yield self.video[start:start + batch]
-
-found = dict(frd_random.Evaluator(num=21, batch=5).run(Clips(0), Clips(1)))
-print(jax.device_count(), *(float(v) for v in found.values()))
-"""
+@pytest.mark.parametrize("processes, devices", [(1, 8), (2, 2)])
+def test_figures_do_not_depend_on_the_devices(processes, devices, tmp_path):
+  """As `vidgan evaluate` gives them, on one device and on others."""
+  for name in ("fake", "real"):
+    rng = np.random.default_rng(len(name) + ord(name[0]))
+    video = rng.integers(0, 256, (21, 4, 8, 8, 3), np.uint8)
+    np.save(tmp_path / f"{name}.npy", video)
+  results = [
+    figures(tmp_path / f"{a} {b}", a, b)
+    for a, b in ((1, 1), (processes, devices))
+  ]
+  assert len(results[0]) == 6 and results[0]["frd_random"]["value"] > 0
+  for name, one in results[0].items():
+    other = results[1][name]
+    assert one["hash"] == other["hash"] and one["num"] == other["num"]
+    for key in ("value", "interval"):
+      np.testing.assert_allclose(other[key], one[key], rtol=1e-5, atol=1e-7)
 
 
-def test_figures_do_not_depend_on_the_devices():
-  results = []
-  for devices in (1, 8):
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    done = subprocess.run(
-      [sys.executable, "-c", textwrap.dedent(DEVICES)],
-      cwd=ROOT,
-      env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
-      capture_output=True,
-      text=True,
-      timeout=900,
+def figures(home, processes, devices):
+  """The records of `vidgan evaluate`, each process a share of the clips."""
+  with socket.socket() as s:
+    s.bind(("localhost", 0))
+    port = s.getsockname()[1]
+  flags = f"--xla_force_host_platform_device_count={devices}"
+  # Nothing is kept: each layout looks at the real clips by itself.
+  env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+  env |= {"HOME": str(home)}
+  data = home.parent
+  options = (
+    *("--generated", data / "fake.npy", "--reference", data / "real.npy"),
+    *("--frames", 4, "--metrics", "frd_random", "--out", f"{home}.json"),
+  )
+  started = []
+  for i in range(processes):
+    if processes > 1:
+      env |= {
+        "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+        "JAX_NUM_PROCESSES": str(processes),
+        "JAX_PROCESS_ID": str(i),
+      }
+    started.append(
+      subprocess.Popen(
+        [sys.executable, "-m", "vidgan_jax", "evaluate", *map(str, options)],
+        cwd=ROOT,
+        env=dict(env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+      )
     )
-    assert done.returncode == 0, done.stderr
-    count, *values = done.stdout.split()
-    assert int(count) == devices
-    results.append([float(value) for value in values])
-  assert len(results[0]) == 6 and results[0][0] > 0
-  np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-7)
+  try:
+    texts = [p.communicate(timeout=900)[0] for p in started]
+  finally:
+    for p in started:
+      p.kill()
+  assert not any(p.returncode for p in started), "\n===\n".join(texts)
+  assert sum("frd_random" in text for text in texts) == 1  # One tells.
+  return json.loads(pathlib.Path(f"{home}.json").read_text())["records"]

@@ -131,13 +131,15 @@ def test_with_weights(name, clips, monkeypatch):
   else:
     want = statistics.frechet(*(statistics.moments([x]) for x in rows))
   assert float(value) == pytest.approx(want, rel=1e-4)
-  if name == "fvd":
-    assert value.low < float(value) < value.high
+  for value in values.values():
+    assert value.low <= float(value) <= value.high
   # The same clips have no distance, and the real ones are not read again.
   if name in ("fvd", "cd_fvd"):
-    evaluator.run(Clips(clips[16:]), None)
-    again = dict(evaluator.run(Clips(clips[16:]), Clips(clips[:2])))
-    assert float(again[names[0]]) < 1e-6 * want
+    source = Clips(clips[16:])
+    for _ in range(2):
+      again = dict(evaluator.run(Clips(clips[16:]), source))
+      assert float(again[names[0]]) < 1e-6 * want
+      monkeypatch.setattr(source, "read", None)
 
 
 def test_names_are_those_of_papers(clips, monkeypatch):
@@ -162,6 +164,7 @@ def test_swd_is_that_of_all_clips(clips):
   noisy = run(swd.Evaluator(num=24), footage.noise(clips[:24], 20), clips[16:])
   assert float(noisy["swd"]) > 2 * float(values["swd"]) > 0
   assert values["swd"].num == {"generated": 24, "real": 24}
+  assert values["swd"].low < float(values["swd"]) < values["swd"].high
   shorter = run(swd.Evaluator(num=99), clips[:24], clips)
   assert "generated clips: asked 99, there are 24" in shorter["swd"].note
 
@@ -200,6 +203,9 @@ def test_memory_finds_copies(clips):
   for space in ("features", "hashes"):
     assert float(copied[f"memory/near_copies_{space}"]) >= 0.9
     assert float(copied[f"memory/near_copies_held_out_{space}"]) <= 0.05
+    copies = copied[f"memory/near_copies_{space}"]
+    assert copies.low < float(copies) <= copies.high
+    assert "Wilson" in copies.protocol["estimator"]
     nearer = f"memory/nearer_{space}"
     assert float(copied[nearer]) > 0.95 > float(honest[nearer])
   assert copied["memory/diversity"].num["train"] == 20
@@ -212,6 +218,17 @@ def test_memory_finds_copies(clips):
   assert float(alike["memory/diversity"]) < 1e-3
   assert float(alike["memory/diversity_real"]) > 0.1
   assert "--train" in alike["memory/nearer_features"].note
+  few = run(memory.Evaluator(num=8), clips[:8], held_out, train)
+  for space in ("features", "hashes"):
+    note = few[f"memory/near_copies_{space}"].note
+    assert note.startswith("not computed") and "8 held-out clips" in note
+  # What the generator reaches of the real clips: all, some, next to nothing.
+  recall = lambda fake: run(memory.Evaluator(num=40), fake, clips)[
+    "memory/latent_recall"
+  ]
+  found = [recall(fake) for fake in (clips, clips[:20], one)]
+  assert 1 == float(found[0]) > float(found[1]) > float(found[2]) < 0.3
+  assert all(v.low <= float(v) <= v.high for v in found)
 
 
 # -------------------------------------------------------------- on real clips

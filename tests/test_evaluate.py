@@ -18,6 +18,7 @@ from vidgan_jax import cli
 from vidgan_jax import config as config_lib
 from vidgan_jax import evals
 from vidgan_jax import evaluate
+from vidgan_jax import metrics
 from vidgan_jax import train
 from vidgan_jax.data import pipeline
 from vidgan_jax.data import sprites
@@ -97,12 +98,17 @@ def test_the_newest_checkpoint(workdir, capsys):
   assert names == {"4.json", "report.html", "cache"}
   values = read(workdir / "eval" / "4.json")
   records = values.pop("records")
+  assert values.pop("evaluators") == {
+    "frd_random": {"num": 4},
+    "speed": {"num": 2, "repeats": 1},
+  }
   assert list(values) == [
     "step",
     *frd_random.NAMES.values(),
     "speed/clips_per_second",
     "speed/ms_per_frame",
     "speed/ms_per_single_clip",
+    "speed/ms_to_first_frame",
     "speed/parameters",
     "speed/gflop_per_clip",
     "speed/peak_mib",
@@ -129,8 +135,10 @@ def test_results_add_up(workdir):
   first = read(path)
   assert not any(name.startswith("speed") for name in first)
   first.pop("records")
+  first.pop("evaluators")
   assert run(workdir, "--metrics", "frd_random", "--weights", "raw") == 0
   both = read(path)
+  assert list(both.pop("evaluators")) == ["frd_random", "frd_random/raw"]
   assert set(both.pop("records")) == set(both) - {"step"}
   assert first.items() < both.items()
   raw = {name for name in both if name.endswith("/raw")}
@@ -260,6 +268,57 @@ def test_a_running_job_is_followed(trained, workdir, capsys, monkeypatch):
   assert text.index("Step 2:") < text.index("Step 4:")
   names = {p.name for p in (workdir / "eval").glob("*.json")}
   assert names == {"2.json", "4.json"}
+  # Started again it finds all there; another option, or another metric, is new.
+  before = (workdir / "metrics.jsonl").read_text()
+  with monkeypatch.context() as patch:
+    patch.setattr(evaluate, "run", None)
+    assert run(workdir, "--metrics", "frd_random", "--follow") == 0
+  assert "Step 4: its values are in" in capsys.readouterr().out
+  assert (workdir / "metrics.jsonl").read_text() == before
+  asked = []
+  with monkeypatch.context() as patch:
+    patch.setattr(evaluate, "run", lambda todo, *_: asked.append([*todo]) or {})
+    options = ("--follow", "--num", 4, "--metrics")
+    assert run(workdir, *options, "frd_random,swd") == 0
+    assert run(workdir, *options, "frd_random,swd", "--num", 5) == 0
+  assert asked == [["swd"]] * 2 + [["frd_random", "swd"]] * 2
+
+
+def test_values_are_added_to_the_metrics(workdir):
+  path = workdir / "metrics.jsonl"
+  before = {row["step"]: row for row in metrics.read(workdir)}
+  assert run(workdir, "--all", "--metrics", "frd_random") == 0
+  text = path.read_text()
+  for step in (2, 4):
+    values = read(workdir / "eval" / f"{step}.json")
+    [row] = [row for row in metrics.read(workdir) if row["step"] == step]
+    assert before.get(step, {}).items() <= row.items()
+    assert row["frd_random"] == values["frd_random"]
+    assert "recall_random" not in row  # Four clips are too few.
+  assert run(workdir, "--step", 2, "--metrics", "frd_random") == 0
+  assert path.read_text() == text  # Never twice.
+
+
+def test_memory_in_training_and_after_it(tmp_path):
+  """Both have the training clips, and one protocol."""
+  config = config_lib.load(f"{ROOT}/configs/smoke.py:model=mlp")
+  flags = [f for f in FLAGS if not f.startswith("evals")]
+  flags += ["cadence.eval=4steps", "evals={'memory': {'num': 24}}"]
+  flags += ["data.options.size=40"]
+  config = config_lib.override(config, [f"--config.{f}" for f in flags])
+  workdir = tmp_path / "run"
+  assert train.train(config_lib.validate(config), workdir)
+  first = read(workdir / "eval" / "4.json")
+  record = first["records"]["memory/near_copies_features"]
+  assert record["num"]["train"] > 0 and record["interval"]
+  assert first["memory/latent_recall"] >= 0
+  text = (workdir / "metrics.jsonl").read_text()
+  assert run(workdir) == 0
+  second = read(workdir / "eval" / "4.json")
+  assert {n: r["hash"] for n, r in first["records"].items()} == {
+    n: r["hash"] for n, r in second["records"].items()
+  }
+  assert (workdir / "metrics.jsonl").read_text() == text
 
 
 def test_real_features_are_kept(workdir, monkeypatch):
@@ -344,6 +403,7 @@ class Clips:
 
   def __init__(self, video, seconds=0.0):
     self.video, self.seconds, self.asked = video, seconds, []
+    self.times, self.fixed = (0.0, 0.1, 0.2, 0.3), False
 
   def __len__(self):
     return len(self.video)
@@ -356,8 +416,10 @@ class Clips:
       yield self.video[start : min(start + batch, num)]
 
   def clips(self, seed, num, labels=None, *, batch=32, times=None):
-    self.asked.append((num, batch))
-    time.sleep(self.seconds * num)
+    self.asked.append((num, batch, None if times is None else len(times)))
+    if times is not None and self.fixed:
+      raise ValueError("Clips of 4 frames, no others.")
+    time.sleep(self.seconds * num * (1 if times is None else len(times) / 4))
     return self.video[:num], None
 
 
@@ -475,5 +537,12 @@ def test_speed_is_that_of_the_model(world):
   assert 1 <= values["speed/ms_per_frame"] < 10
   assert values["speed/parameters"] == 17
   assert values["speed/peak_mib"] > 10
+  assert 1 <= values["speed/ms_to_first_frame"] < 4
   # One that may compile, and three that count.
-  assert model.asked == [(8, 8)] * 4 + [(1, 1)] * 4
+  asked = [(8, 8, None)] * 4 + [(1, 1, None)] * 4
+  assert model.asked == asked + [(1, 1, 1)] * 4
+  model.fixed = True
+  values = dict(speed.Evaluator(num=8, repeats=3).run(model, None))
+  first = values["speed/ms_to_first_frame"]
+  assert float(first) == float(values["speed/ms_per_single_clip"])
+  assert "with its last" in first.protocol["estimator"]

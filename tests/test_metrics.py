@@ -100,6 +100,33 @@ def test_resume_has_each_step_once(tmp_path):
   ]
 
 
+def test_numbers_are_added_beside_a_run(tmp_path, writer):
+  """Another process adds some while this one goes on; nothing is lost."""
+  writer.start(0, 10, 1)
+  writer.step(2, {"x": 1.0})
+  writer.step(4, {"x": 2.0})
+  metrics.add(tmp_path, 2, {"fvd": 7.5, "worst": math.inf})
+  writer.scalars(4, {"late": 1})  # Of the line before, which is not the last.
+  writer.scalars(4, {"later": 2})
+  writer.step(6, {"x": 3.0})
+  metrics.add(tmp_path, 6, {"fvd": 5.0})
+  want = [
+    {"step": 2, "kimg": 0.002, "x": 1.0, "fvd": 7.5, "worst": math.inf},
+    {"step": 4, "kimg": 0.004, "x": 2.0, "late": 1.0, "later": 2.0},
+    {"step": 6, "kimg": 0.006, "x": 3.0, "fvd": 5.0},
+  ]
+  assert metrics.read(tmp_path) == want
+  before = lines(tmp_path)
+  metrics.add(tmp_path, 2, {"fvd": 7.5, "worst": math.inf, "x": 1.0})
+  assert lines(tmp_path) == before  # It stood there.
+  metrics.add(tmp_path, 2, {"fvd": 8.0, "x": 1.0})
+  assert lines(tmp_path) == [*before, '{"step": 2, "fvd": 8.0}']
+  with (tmp_path / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 7, "x"')  # Killed while writing.
+  metrics.add(tmp_path, 8, {"fvd": 4.0})
+  assert lines(tmp_path)[-1] == '{"step": 8, "fvd": 4.0}'
+
+
 def test_full_disk_is_a_sentence(tmp_path, writer, monkeypatch):
   def full(text):
     raise OSError(28, "No space left on device")

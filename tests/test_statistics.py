@@ -12,6 +12,7 @@ from scipy import spatial
 from scipy import stats
 
 from vidgan_jax.evals import features
+from vidgan_jax.evals import fidelity
 from vidgan_jax.evals import statistics
 from vidgan_jax.evals.nets import random3d
 
@@ -108,8 +109,8 @@ def test_bad_features():
   bad[7, 1] = np.nan
   for function in (
     lambda f: statistics.moments([x, f]),
-    lambda f: statistics.kvd(f, x),
-    lambda f: statistics.precision_recall(x, f),
+    lambda f: statistics.mmd(f, x),
+    lambda f: statistics.neighbours(x, f),
     lambda f: statistics.inception_score(f),
     lambda f: statistics.nearest(f, x),
   ):
@@ -122,7 +123,7 @@ def test_bad_features():
       statistics.moments([f]), statistics.moments([x])
     ),
     lambda f: statistics.jedi(f, x),
-    lambda f: statistics.density_coverage(f, x),
+    lambda f: statistics.neighbours(f, x),
   ):
     with pytest.raises(ValueError, match="same network"):
       function(x[:, :2])
@@ -183,6 +184,10 @@ def test_stills():
   assert statistics.frechet(dark, light) == pytest.approx(3)
 
 
+def _frechet(fake, real):
+  return statistics.frechet(statistics.merged(fake), statistics.merged(real))
+
+
 def test_what_finite_samples_cost():
   """C / N; both corrections are right in the mean of repetitions."""
   truth, size, found = 0.3, 12, []
@@ -192,7 +197,7 @@ def test_what_finite_samples_cost():
       fake, real = draw((i, num, 0), num, size), draw((i, num, 1), num, size)
       fake += np.sqrt(truth / size)
       parts = statistics.grouped([fake]), statistics.grouped([real])
-      value = statistics.frechet_estimate(*parts)
+      value = statistics.jackknife(_frechet, *parts)
       better = statistics.frechet_inf(*parts)
       rows.append([value.value, value.value - value.bias, better])
     found.append(rows)
@@ -237,37 +242,96 @@ def test_jackknife_takes_the_bias_of_a_variance():
     statistics.jackknife(lambda a, b: 0.0, [x, x], [y, y])
 
 
-@pytest.mark.parametrize("name", ["frechet", "jedi", "kvd", "density"])
-def test_intervals_cover(name):
+def test_jackknife_of_several_numbers():
+  x, y = draw(0, 20, 2), draw(1, 30, 2)
+  mean = lambda parts: np.concatenate(parts).mean(0)
+  parts = statistics.split(x, 4), statistics.split(y, 5)
+  both = lambda a, b: mean(a) - mean(b)
+  got = statistics.jackknife(both, *parts)
+  one = statistics.jackknife(lambda a, b: both(a, b)[1], *parts)
+  assert (got.low[1], got.high[1]) == pytest.approx((one.low, one.high))
+  assert got.value[1] == one.value and len(got.value) == 2
+
+
+def influence(x, y):
+  rows = x[:, None], y[:, None]
+  moments = (statistics.moments([z]) for z in (x, y))
+  return statistics.frechet_estimate(*moments, *rows)
+
+
+def test_frechet_interval_leaves_out_single_clips():
+  """To first order; it is their jackknife, which costs N distances."""
+  mix = draw(2, 6, 6)
+  for shift in (0.3, 3.0):
+    x, y = draw(0, 150, 6, shift) @ mix, draw(1, 200, 6)
+    got = influence(x, y)
+    want = statistics.jackknife(
+      _frechet,
+      *(statistics.grouped([z[i] for i in np.arange(len(z))[:, None]], len(z))
+        for z in (x, y)),
+    )  # fmt: skip
+    assert got.value == pytest.approx(want.value, rel=1e-9)
+    assert got.high - got.low == pytest.approx(want.high - want.low, rel=0.06)
+
+
+def test_intervals_take_frames_of_a_clip_together():
+  """Each frame four times is no more data: the intervals stay as they are."""
+  x, y = draw(0, 60, 3, 0.5), draw(1, 70, 3)
+  once, twice = influence(x, y), [np.repeat(z, 4, 0) for z in (x, y)]
+  moments = [statistics.moments([z]) for z in twice]
+  rows = [z.reshape(-1, 4, 3) for z in twice]
+  got = statistics.frechet_estimate(*moments, *rows)
+  assert got.high - got.low == pytest.approx(once.high - once.low, rel=0.05)
+  width = lambda e: e.high - e.low
+  got = statistics.mmd(*twice, each=4, unbiased=False)
+  want = statistics.mmd(x, y, unbiased=False)
+  assert width(got) == pytest.approx(width(want)) and got.value == (
+    pytest.approx(want.value)
+  )
+  assert width(statistics.mmd(*twice)) < 0.6 * width(want)
+
+
+def test_wilson():
+  """Of his paper: the shares whose score test does not refuse p."""
+  z = stats.norm.ppf(0.975)
+  for count, num in ((0, 20), (3, 50), (256, 256)):
+    for p in statistics.wilson(count, num):
+      score = (count / num - p) / max(np.sqrt(p * (1 - p) / num), 1e-12)
+      assert abs(score) == pytest.approx(z, rel=1e-6) or p in (0, 1)
+
+
+@pytest.mark.parametrize(
+  "name, widest",
+  [("frechet", 1.6), ("jedi", 1.6), ("mmd", 1.6), ("neighbours", 2.1)],
+)
+def test_intervals_cover(name, widest):
   """19 of 20 have the mean of all repetitions; too many, if anything."""
 
-  def density(x, y):
+  def neighbours(x, y):
     return statistics.jackknife(
-      lambda a, b: (
-        statistics.density_coverage(
-          np.concatenate(a), np.concatenate(b)
-        ).density
+      lambda a, b: np.array(
+        statistics.neighbours(np.concatenate(a), np.concatenate(b))
       ),
       *map(statistics.split, (x, y)),
     )
 
   estimate = {
-    "frechet": lambda x, y: statistics.frechet_estimate(
-      statistics.grouped([x]), statistics.grouped([y])
-    ),
+    "frechet": influence,
     "jedi": statistics.jedi,
-    "kvd": statistics.kvd,
-    "density": density,
+    "mmd": statistics.mmd,
+    "neighbours": neighbours,
   }[name]
   found = [
     estimate(draw(2 * i, 96, 3, 0.4, 1.2), draw(2 * i + 1, 128, 3))
     for i in range(120)
   ]
   values = np.array([e.value for e in found])
-  inside = [e.low <= values.mean() <= e.high for e in found]
-  assert np.mean(inside) > 0.87
-  width = np.mean([e.high - e.low for e in found]) / (2 * 1.96 * values.std())
-  assert 0.85 < width < 1.6
+  mean = values.mean(0)
+  inside = [(e.low <= mean) & (mean <= e.high) for e in found]
+  assert np.min(np.mean(inside, 0)) > 0.87
+  width = np.mean([e.high - e.low for e in found], 0)
+  width = width / (2 * 1.96 * values.std(0))
+  assert np.min(width) > 0.85 and np.max(width) < widest
 
 
 # -------------------------------------------------------------------- kernels
@@ -309,7 +373,6 @@ def test_kernel_distance(degree, offset, unbiased, monkeypatch):
 
 def test_names_of_kernel_distances():
   x, y = draw(0, 13, 4, 0.5), draw(1, 9, 4)
-  assert statistics.kvd(x, y) == statistics.mmd(x, y)
   got = statistics.jedi(x, y)
   want = 100 * kernel_sums(x, y, 2, 0, False)
   assert got.value == pytest.approx(want) and got.low < want < got.high
@@ -372,38 +435,65 @@ def balls(x, y, k):
 def test_neighbours_are_scipys(pairs, monkeypatch):
   monkeypatch.setattr(statistics, "_PAIRS", pairs)
   fake, real = draw(0, 60, 3, 0.7), draw(1, 70, 3)
-  got = statistics.precision_recall(fake, real)
+  got = statistics.neighbours(fake, real)
   assert got.precision == balls(fake, real, 3).any(1).mean()
   assert got.recall == balls(real, fake, 3).any(1).mean()
-  got = statistics.density_coverage(fake, real)
   assert got.density == pytest.approx(balls(fake, real, 5).sum(1).mean() / 5)
   assert got.coverage == balls(fake, real, 5).any(0).mean()
   distance, index = statistics.nearest(fake, real)
   table = spatial.distance.cdist(fake, real)
   np.testing.assert_array_equal(index, table.argmin(1))
   np.testing.assert_allclose(distance, table.min(1), rtol=1e-10)
+  table = spatial.distance.squareform(spatial.distance.pdist(real))
+  want = np.sort(table, 1)[:, 1]
+  np.testing.assert_allclose(statistics.spacing(real), want, rtol=1e-10)
 
 
 def test_neighbours_of_known_sets():
   real = draw(0, 400, 4)
-  assert statistics.precision_recall(real, real) == (1, 1)
-  assert statistics.density_coverage(real, real).coverage == 1
+  got = statistics.neighbours(real, real)
+  assert (got.precision, got.recall, got.coverage) == (1, 1, 1)
   # The same distribution: the expectation of density is 1.
   same = draw(1, 400, 4)
-  got = statistics.density_coverage(same, real)
+  got = statistics.neighbours(same, real)
   assert got.density == pytest.approx(1, abs=0.15) and got.coverage > 0.9
   far = real + 100
-  assert statistics.precision_recall(far, real) == (0, 0)
-  assert statistics.density_coverage(far, real) == (0, 0)
+  assert statistics.neighbours(far, real) == (0, 0, 0, 0)
   # A dropped mode costs recall, not precision; an outlier neither.
   modes = np.concatenate([real[:200], real[200:] + 50])
-  got = statistics.precision_recall(same, modes)
+  got = statistics.neighbours(same, modes)
   assert got.precision > 0.85 and got.recall < 0.6
-  got = statistics.density_coverage(same[:200], modes)
+  got = statistics.neighbours(same[:200], modes)
   assert got.density > 0.7 and got.coverage < 0.55
 
 
 # -------------------------------------------------------------------- texture
+
+
+@pytest.mark.parametrize("spread", [1.0, 1.3])
+def test_texture_has_an_interval(spread, monkeypatch):
+  """That of repetitions; where the sets are alike it is too wide."""
+  quick = functools.partial(fidelity.sliced_wasserstein, directions=32)
+  monkeypatch.setattr(fidelity, "sliced_wasserstein", quick)
+  rng = np.random.default_rng(0)
+
+  def clips(num, spread=1.0):
+    level = rng.normal(1, 0.3, (num, 1, 1, 1, 1))
+    noise = rng.standard_normal((num, 1, 20, 20, 3))
+    return (127 + spread * 20 * level * noise).clip(0, 255).astype(np.uint8)
+
+  found = [
+    statistics.swd_estimate(clips(24, spread), clips(24), patches=240)
+    for _ in range(40)
+  ]
+  values = np.array([e.value for e in found])
+  width = np.mean([e.high - e.low for e in found])
+  # 2.36: Student's with 7 degrees of freedom.
+  assert 0.65 < width / (2 * 2.36 * values.std()) < 2
+  mean = values.mean()
+  assert np.mean([e.low <= mean <= e.high for e in found]) >= 0.8
+  few = statistics.swd_estimate(clips(5), clips(9), patches=100)
+  assert np.isnan(few.low)
 
 
 def test_texture_of_sets():
@@ -493,7 +583,7 @@ def test_order_on_real_clips(tmp_path):
   moments = lambda x: statistics.moments([x])
   distances = {
     "frechet": lambda a, b: statistics.frechet(moments(a), moments(b)),
-    "kvd": lambda a, b: statistics.kvd(a, b).value,
+    "kvd": lambda a, b: statistics.mmd(a, b).value,
     "jedi": lambda a, b: statistics.jedi(a, b).value,
   }
   for ladder, rungs in ladders.items():
@@ -505,7 +595,7 @@ def test_order_on_real_clips(tmp_path):
       halves = distance(real[::2], real[1::2])
       assert distance(found[-1][::2], real[1::2]) > 1.15 * halves
     if ladder == "modes":
-      cover = [statistics.density_coverage(x, real).coverage for x in found]
+      cover = [statistics.neighbours(x, real).coverage for x in found]
       assert footage.rises(cover[::-1])
     values = [statistics.swd(rung, clips, patches=2048) for rung in rungs]
     assert footage.rises(values), (ladder, values)

@@ -5,6 +5,7 @@ import hashlib
 import os
 import pickle
 import struct
+import tracemalloc
 import types
 import zipfile
 
@@ -528,6 +529,32 @@ def test_convert_and_load(toy, tmp_path):
   assert facts["source_sha256"] == ", ".join(sums)
   assert facts["source_file"] == "w.npz, b.npz"
   assert (facts["network"], facts["format"]) == ("toy", "1")
+
+
+def test_a_conversion_takes_the_memory_of_its_result(tmp_path, monkeypatch):
+  """Eight times as much lies unused in the file, as an optimizer's state."""
+  num = 2**20
+  rng = np.random.default_rng(0)
+  values = rng.standard_normal((2, num), np.float32)
+  place = lambda key, count: tensor(
+    key, "FloatStorage", 0, (count,), (1,), count
+  )
+  path = archive(
+    tmp_path / "state.pt",
+    {"a": place("0", num), "b": place("1", num), "opt.a": place("2", 16 * num)},
+    {"0": values[0].tobytes(), "1": values[1].tobytes(), "2": bytes(64 * num)},
+  )
+  convert = lambda tensors: {"ab": np.stack([tensors["a"], tensors["b"]])}
+  module = types.SimpleNamespace(convert=convert, UNUSED=r"opt\..*")
+  monkeypatch.setattr(weights, "net", lambda name: module)
+  tracemalloc.start()
+  try:
+    out = weights.convert("toy", path, tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+  np.testing.assert_array_equal(safetensors_numpy.load_file(out)["ab"], values)
+  assert values.nbytes <= peak < 2 * values.nbytes
 
 
 def test_a_failed_conversion_changes_nothing(toy, tmp_path):

@@ -6,9 +6,10 @@
 
 The first runs the evaluators of `config.evals`, or those of --metrics, on the
 newest checkpoint, on one (--step), on all (--all), or on each new one of a
-running job (--follow); results go to WORKDIR/eval/STEP.json and report.html.
-The second compares two sets of clips, folders of videos or others; the third
-aligned videos of the same names.
+running job (--follow); results go to WORKDIR/eval/STEP.json, metrics.jsonl and
+report.html.
+The second compares two sets of clips, folders of videos or others, of which
+several processes take a share each; the third aligned videos of the same names.
 """
 
 import argparse
@@ -44,6 +45,36 @@ def make_evaluators(fields: Mapping[str, Any]) -> dict[str, Any]:
     config_lib.check_kwargs(module.Evaluator, options, f"config.evals.{name}")
     evaluators[name] = module.Evaluator(**options)
   return evaluators
+
+
+def real_clips(config: Any, workdir: str | os.PathLike, evaluators: Any) -> Any:
+  """The held-out clips of a run, as evaluators take them.
+
+  Args:
+    config: of the run.
+    workdir: what is computed of the clips is kept below it.
+    evaluators: name -> Evaluator; for those with `needs_train` the result has
+      the training clips as `train`.
+
+  Returns:
+    A `data.pipeline.EvalClips` that says what it is: `card`, `fingerprint` and
+    `cache`, see `evals.distribution`.
+  """
+  from vidgan_jax import tasks
+  from vidgan_jax.data import pipeline
+
+  clips = lambda split: pipeline.EvalClips(
+    pipeline.make_source(config.data, split),
+    config.data.eval_ops,
+    task=tasks.create(config.task),
+  )
+  source, cache = clips("test"), pathlib.Path(workdir) / "eval" / "cache"
+  if evaluators:
+    _describe(source, config, "test", cache)
+  if any(getattr(one, "needs_train", False) for one in evaluators.values()):
+    source.train = clips("train")
+    _describe(source.train, config, "train", cache)
+  return source
 
 
 def run(
@@ -95,46 +126,57 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def write(
-  workdir: str | os.PathLike, step: int, values: Mapping[str, Any]
+  workdir: str | os.PathLike,
+  step: int,
+  values: Mapping[str, Any],
+  evaluators: Mapping[str, Any] | None = None,
 ) -> str:
   """Adds values to WORKDIR/eval/STEP.json and returns its path.
 
-  The file holds name -> number, and the same names with all that is known of
-  them under 'records'. What is there under other names stays. Numbers that are
-  not finite are texts, as in metrics.jsonl.
+  The file holds name -> number, the same names with all that is known of them
+  under 'records', and which evaluators have run, with their options, under
+  'evaluators'. What is there under other names stays. Numbers that are not
+  finite are texts, as in metrics.jsonl.
   """
   path = pathlib.Path(workdir) / "eval" / f"{step}.json"
-  row = {"step": step}
-  if path.exists():
-    try:
-      row |= json.loads(path.read_text())
-    except ValueError:  # Cut short by a crash: nothing to keep.
-      pass
+  row = {"step": step} | _read(path)
   records = row.pop("records", {})
+  done = row.pop("evaluators", {}) | _plain(evaluators or {})
   row |= {name: float(value) for name, value in values.items()}
   records |= {
     name: value.record()
     for name, value in values.items()
     if isinstance(value, evals.Value)
   }
-  _write_json(path, row | ({"records": records} if records else {}))
+  more = {"records": records, "evaluators": done}
+  _write_json(path, row | {name: x for name, x in more.items() if x})
   return str(path)
 
 
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  """What `write` wrote; nothing where a crash cut it short."""
+  try:
+    return json.loads(path.read_text())
+  except (FileNotFoundError, ValueError):
+    return {}
+
+
 def _write_json(path: pathlib.Path, row: Any) -> None:
-  from vidgan_jax import metrics
-
-  def plain(value):
-    if isinstance(value, Mapping):
-      return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-      return [plain(item) for item in value]
-    return metrics.json_number(value) if isinstance(value, float) else value
-
   path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(f".{path.name}.part")
-  part.write_text(json.dumps(plain(row), indent=2, allow_nan=False) + "\n")
+  part.write_text(json.dumps(_plain(row), indent=2, allow_nan=False) + "\n")
   part.replace(path)
+
+
+def _plain(value: Any) -> Any:
+  """As it comes back from JSON."""
+  from vidgan_jax import metrics
+
+  if isinstance(value, Mapping):
+    return {str(key): _plain(item) for key, item in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_plain(item) for item in value]
+  return metrics.json_number(value) if isinstance(value, float) else value
 
 
 def table(values: Mapping[str, Any]) -> str:
@@ -232,6 +274,7 @@ def main(argv: list[str]) -> int:
     elif args.workdir:
       _workdir(args)
     else:
+      sharding.initialize()
       _files(args)
   except (ValueError, OSError, RuntimeError) as e:
     print(f"vidgan evaluate: {e}", file=sys.stderr)
@@ -285,7 +328,15 @@ def _options(fields: Mapping[str, Any], num: int | None) -> dict[str, dict]:
 
 
 def _say(text: str) -> None:
-  print(text, flush=True)
+  if _main():
+    print(text, flush=True)
+
+
+def _main() -> bool:
+  """Whether this process is the one that tells and writes."""
+  import jax
+
+  return jax.process_index() == 0
 
 
 # ----------------------------------------------------------------- a workdir
@@ -293,7 +344,6 @@ def _say(text: str) -> None:
 
 def _workdir(args) -> None:
   from vidgan_jax import checkpoint
-  from vidgan_jax import tasks
   from vidgan_jax.data import pipeline
 
   config = checkpoint.read_config(args.workdir)
@@ -307,18 +357,13 @@ def _workdir(args) -> None:
       f"The config of {args.workdir!r} names no evaluators; name some: "
       f"--metrics {','.join(config_lib.names('evals'))}."
     )
-  evaluators = make_evaluators(_options(chosen, args.num))
-  clips = lambda split: pipeline.EvalClips(
-    pipeline.make_source(config.data, split),
-    config.data.eval_ops,
-    task=tasks.create(config.task),
-  )
-  source = clips("test")
-  _describe(source, config, "test", pathlib.Path(args.workdir) / "eval/cache")
-  if "memory" in evaluators or args.fit_features:
-    source.train = clips("train")
-  _fit(args, source)
-  judge = lambda step: _judge(args, evaluators, source, config, step)
+  options = _options(chosen, args.num)
+  evaluators = make_evaluators(options)
+  source = real_clips(config, args.workdir, evaluators)
+  if args.fit_features:
+    data = pipeline.make_source(config.data, "train")
+    _fit(args, source, pipeline.EvalClips(data, config.data.eval_ops))
+  judge = lambda step: _judge(args, evaluators, options, source, config, step)
   if args.follow:
     _follow(args.workdir, config, judge)
     return
@@ -326,7 +371,7 @@ def _workdir(args) -> None:
     judge(step)
 
 
-def _fit(args, source) -> None:
+def _fit(args, source, train) -> None:
   """Learns the features of `fd_self`, of the training clips if they are told.
 
   They are kept beside what else is computed of the real clips.
@@ -334,7 +379,6 @@ def _fit(args, source) -> None:
   from vidgan_jax.evals import fd_self
 
   if args.fit_features:
-    train = getattr(source, "train", source)
     ops = (getattr(source, "card", None) or {}).get("ops", "")
     fd_self.fit_features(fd_self.where(source), train, ops=ops, log=_say)
 
@@ -368,22 +412,34 @@ def _describe(source, config, split, cache) -> None:
   }
 
 
-def _judge(args, evaluators, source, config, step) -> int:
-  """Evaluates one checkpoint and returns its step."""
+def _judge(args, evaluators, options, source, config, step) -> None:
+  """Evaluates one checkpoint; one that is followed, only where it was not."""
   from vidgan_jax import generate
+  from vidgan_jax import metrics
 
-  values = {}
+  values, model, done = {}, None, {}
+  path = pathlib.Path(args.workdir) / "eval" / f"{step}.json"
+  there = _read(path).get("evaluators", {}) if args.follow else {}
   sides = ("ema", "raw") if args.weights == "both" else (args.weights,)
   for side in sides:
-    model = generate.load(args.workdir, step=step, weights=side)
-    found = run(evaluators, model, source, _say)
-    if side == "raw":
-      found = {f"{name}/raw": value for name, value in found.items()}
-    values |= found
-  path = write(args.workdir, model.step, values)
+    suffix = "/raw" if side == "raw" else ""
+    todo = {
+      name: evaluator
+      for name, evaluator in evaluators.items()
+      if there.get(f"{name}{suffix}") != _plain(options[name])
+    }
+    if todo:
+      model = generate.load(args.workdir, step=step, weights=side)
+      found = run(todo, model, source, _say)
+      values |= {f"{name}{suffix}": value for name, value in found.items()}
+      done |= {f"{name}{suffix}": options[name] for name in todo}
+  if model is None:
+    _say(f"Step {step}: its values are in {path}.")
+    return
+  path = write(args.workdir, model.step, values, done)
+  metrics.add(args.workdir, model.step, numbers(values))
   _say(f"Step {model.step}:\n{table(values)}\n  -> {path}")
   _report_of_run(args, evaluators, model, source, config)
-  return model.step
 
 
 def _follow(workdir, config, judge) -> None:
@@ -428,12 +484,11 @@ def _report_of_run(args, evaluators, model, source, config) -> None:
   folder = pathlib.Path(args.workdir) / "eval"
   records = {}
   for path in folder.glob("*.json"):
-    try:
-      row = json.loads(path.read_text())
-      step = row.pop("step")
-    except (ValueError, KeyError):
+    row = _read(path)
+    if "step" not in row:
       continue
-    known = row.pop("records", {})
+    step, known = row.pop("step"), row.pop("records", {})
+    row.pop("evaluators", None)
     records[step] = {
       name: known.get(name, float(value)) for name, value in row.items()
     }
@@ -495,17 +550,18 @@ def _files(args) -> None:
         f"than {LEAST}. For aligned videos there is --paired."
       )
   remarks = files.check(model, source)
-  for remark in remarks:
+  for remark in remarks if _main() else ():
     print(f"vidgan evaluate: warning: {remark}", file=sys.stderr)
   source.cache = pathlib.Path("~/.cache/vidgan_jax/eval").expanduser()
   if args.train:
     source.train = files.open_clips(args.train, **options, split="train")
+    source.train.cache = source.cache
   names = args.metrics.split(",") if args.metrics else list(DEFAULT)
   if not args.metrics and options["frames"] < 9:
     names.remove("fvd")  # Its network wants more.
   if args.fit_features and "fd_self" not in names:
     names.append("fd_self")
-  _fit(args, source)
+  _fit(args, source, getattr(source, "train", source))
   fields = _options(dict.fromkeys(names, {}), args.num)
   for name, given in fields.items():
     known = inspect.signature(
@@ -530,13 +586,13 @@ def _files(args) -> None:
     **options,
   }
   _put(args, values, settings, {"warnings": remarks} if remarks else {})
-  if args.report:
+  if args.report and _main():
     _report({0: values}, model, source, evaluators, settings, args.report)
 
 
 def _put(args, values, settings, more) -> None:
   """Writes --out."""
-  if not args.out:
+  if not (args.out and _main()):
     return
   row = {name: float(value) for name, value in values.items()}
   row["records"] = {name: value.record() for name, value in values.items()}

@@ -1,9 +1,10 @@
 """What a run tells: terminal, log.txt, metrics.jsonl, TensorBoard, samples/.
 
 `metrics.jsonl` has one JSON object a line and a step, in the order of the
-steps; `read` reads it. A run that goes on at step k drops the lines of later
-steps first, so that each step is there once. JSON knows no NaN: numbers that
-are not finite are the texts "NaN", "Infinity" and "-Infinity".
+steps. What `vidgan evaluate` finds later, perhaps beside a run that writes, are
+lines of their own (`add`); `read` joins those of a step. A run that goes on at
+step k drops the lines of later steps first. JSON knows no NaN: numbers that are
+not finite are the texts "NaN", "Infinity" and "-Infinity".
 
 TensorBoard files are written through CLU. TensorFlow, which it needs, takes
 seconds to import, so a thread does that, from the first thing there is to
@@ -65,7 +66,7 @@ class Writer:
     self._board: Any = None  # CLU's writer, made by the thread
     self._sums: dict[str, list[float]] = {}  # since the last line
     self._row: dict[str, Any] = {}  # the last line of metrics.jsonl,
-    self._row_at = 0  # and where in the file it begins
+    self._row_at = self._row_end = 0  # and where in the file it lies
     self._progress = _Progress(every)
     self._jobs: list[concurrent.futures.Future] = []
     self._handlers: list[tuple[logging.Logger, logging.Handler]] = []
@@ -188,17 +189,20 @@ class Writer:
     self._check()
     values = {name: float(value) for name, value in values.items()}
     with _told(self._file.name):
-      if step == self._row.get("step"):
+      end = self._file.seek(0, os.SEEK_END)
+      # Behind the line may be another one by now, of `add`.
+      if step == self._row.get("step") and end == self._row_end:
         self._file.truncate(self._row_at)
         self._file.seek(self._row_at)
       else:
         self._row = {"step": step}
         if getattr(self, "_batch", None):
           self._row["kimg"] = step * self._batch / 1000
-        self._row_at = self._file.seek(0, os.SEEK_END)
+        self._row_at = end
       self._row |= {name: json_number(value) for name, value in values.items()}
       self._file.write(json.dumps(self._row, allow_nan=False) + "\n")
       self._file.flush()
+      self._row_end = self._file.tell()
     self._to_board(lambda board: board.write_scalars(step, values))
 
   def pause_ended(self) -> None:
@@ -221,7 +225,8 @@ class Writer:
       self._file = path.open("a")
     if lines:
       self._row = json.loads(lines[-1])
-      self._row_at = self._file.tell() - len(lines[-1].encode())
+      self._row_end = self._file.tell()
+      self._row_at = self._row_end - len(lines[-1].encode())
 
   # ------------------------------------------------------------ pictures
 
@@ -485,17 +490,46 @@ def _board(workdir: str) -> Any:
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, float]]:
-  """Reads the lines of a `metrics.jsonl`, or of the one in a workdir."""
+  """Reads a `metrics.jsonl`, or the one of a workdir: one row a step."""
   path = pathlib.Path(path)
   if path.is_dir():
     path = path / "metrics.jsonl"
-  return [
-    {
+  rows: dict[int, dict[str, float]] = {}
+  for line in path.read_text().splitlines():
+    row = {
       name: float(value) if isinstance(value, str) else value
       for name, value in json.loads(line).items()
     }
-    for line in path.read_text().splitlines()
-  ]
+    rows.setdefault(row["step"], {}).update(row)
+  return [rows[step] for step in sorted(rows)]
+
+
+def add(
+  workdir: str | os.PathLike[str], step: int, values: Mapping[str, float]
+) -> None:
+  """Adds numbers of a step to `metrics.jsonl`; a run may be writing it.
+
+  What stands there already is not written again.
+
+  Args:
+    workdir: of the run.
+    step: steps done.
+    values: name -> number.
+  """
+  path = pathlib.Path(workdir) / "metrics.jsonl"
+  lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+  known = {}
+  for line in lines:
+    with contextlib.suppress(ValueError):  # One that a crash cut short.
+      row = json.loads(line)
+      known |= row if row["step"] == step else {}
+  new = {name: json_number(float(value)) for name, value in values.items()}
+  new = {name: x for name, x in new.items() if known.get(name) != x}
+  if not new:
+    return
+  text = json.dumps({"step": step} | new, allow_nan=False) + "\n"
+  with _open(path, "a") as file:
+    file.write("\n" * bool(lines and not lines[-1].endswith("\n")) + text)
 
 
 def overview(params: Any, name: str) -> str:

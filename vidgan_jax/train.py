@@ -136,11 +136,8 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
     sharding=sharding.batch_sharding(mesh),
     log=log,
   )
-  real = pipeline.EvalClips(
-    pipeline.make_source(config.data, "test"),
-    config.data.eval_ops,
-    task=task,
-  )
+  evaluators = evaluate.make_evaluators(config.evals)
+  real = evaluate.real_clips(config, workdir, evaluators)
   _check_labels(config, data)
   _check_task(config, task)
   clip = real.read([0])[0]
@@ -266,7 +263,6 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
     class_names=tuple(facts["class_names"]),
     resolution=config.model.resolution,
   )
-  evaluators = evaluate.make_evaluators(config.evals)
   fps = 1 / np.median(np.diff(facts["times"])) if len(facts["times"]) > 1 else 1
   if start == 0:
     clips = metrics_lib.stack(real.read(range(min(16, len(real)))))
@@ -287,15 +283,15 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
     sample = _due(step, every["sample"], total)
     judge = bool(evaluators) and _due(step, every["eval"], total)
     if sample or judge:
-      ema = sharding.fetch(state.ema)
-      if jax.process_index() == 0:
-        now = model.with_params(ema, step)
-        if sample:
-          writer.videos(step, _samples(now, task, real), fps)
-        if judge:
-          values = evaluate.run(evaluators, now, real, log)
-          writer.scalars(step, evaluate.numbers(values))
-          evaluate.write(workdir, step, values)
+      now = model.with_params(sharding.fetch(state.ema), step)
+      main = jax.process_index() == 0
+      if sample and main:
+        writer.videos(step, _samples(now, task, real), fps)
+      if judge:  # By all processes: they share the clips.
+        values = evaluate.run(evaluators, now, real, log)
+        writer.scalars(step, evaluate.numbers(values))
+        if main:
+          evaluate.write(workdir, step, values, config.evals.to_dict())
       multihost_utils.sync_global_devices("looked")
       writer.pause_ended()
 

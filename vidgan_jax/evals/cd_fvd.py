@@ -13,7 +13,7 @@ from vidgan_jax.evals import weights
 from vidgan_jax.evals.nets import videomae
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluator:
   """Frechet distance of 1408 features.
 
@@ -31,41 +31,29 @@ class Evaluator:
   seed: int = 1
   batch: int = 4
 
-  def __post_init__(self):
-    self._real = None
-
   def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
-    """Yields `cd_fvd`, without an interval: 1408 features cost too much."""
+    """Yields `cd_fvd`."""
     try:
-      params, sha256 = weights.load("videomae")
+      net = distribution.trained(
+        "videomae",
+        _apply,
+        features="1408, mean of the tokens",
+        input=f"cdfvd: {videomae.PROTOCOLS['cdfvd']}",
+      )
     except weights.Missing as error:
       yield "cd_fvd", evals.missing(error)
       return
-    net = distribution.Network(
-      apply=_apply,
-      params=params,
-      card={
-        "network": "videomae",
-        "features": "1408, mean of the tokens",
-        "weights": sha256,
-        "input": f"cdfvd: {videomae.PROTOCOLS['cdfvd']}",
-      },
+    pair = distribution.compare(
+      model,
+      source,
+      net,
+      num=self.num,
+      num_real=self.real,
+      seed=self.seed,
+      batch=self.batch,
+      cut=distribution.Cut(frames=self.frames),
     )
-    cut = distribution.Cut(frames=self.frames)
-    options = dict(batch=self.batch, parts=1, cut=cut)
-    if self._real is None:
-      self._real = distribution.real(source, net, self.real, **options)
-    fake = distribution.generated(model, net, self.num, self.seed, **options)
-    protocol = distribution.card(
-      source, model, **net.card, frames=self.frames, seed=self.seed
-    )
-    yield from distribution.figures(
-      fake,
-      self._real,
-      {"frechet": "cd_fvd"},
-      protocol,
-      distribution.short(self.num, fake.num, self._real.num, self.real),
-    )
+    yield from distribution.figures(pair, {"frechet": "cd_fvd"})
 
 
 def _apply(params, video):

@@ -1,33 +1,39 @@
 """Two sets of clips, held against each other by one network's features.
 
-One pass over the features of each set gives every figure of that network:
-moments are streamed, and rows are kept for kernels and neighbours, at most
-`KEEP` of them, so memory does not grow with the number of clips. What real
-clips gave is kept on disk under a name that says all it depends on.
+`compare` is all that an evaluator of such a distance needs: one pass over the
+features of each set gives every figure of that network. Moments are streamed,
+and rows are kept for kernels, neighbours and intervals, at most `KEEP` of them,
+so memory does not grow with the number of clips. What real clips gave is kept
+as long as they are, and on disk under a name that says all it depends on. With
+several processes each computes its share, and all get the whole.
 """
 
 from collections.abc import Callable
+from collections.abc import Hashable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
+import io
 import math
 import os
 import pathlib
 from typing import Any
+import weakref
 
 import jax
+from jax.experimental import multihost_utils
 import numpy as np
-from scipy import stats
 
 from vidgan_jax import evals
-from vidgan_jax import sharding
 from vidgan_jax.evals import features
 from vidgan_jax.evals import statistics
+from vidgan_jax.evals import weights
 
-KEEP = 10_000  # rows for kernels and neighbours
-PARTS = 16  # of a sample, for intervals
-VERSION = 1  # of what is on disk
+KEEP = 10_000  # rows for kernels, neighbours and intervals
+PARTS = 16  # of a set, for the intervals of neighbours
+LEAST = 6  # clips that have a fifth neighbour
+VERSION = 2  # of what is on disk
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +50,23 @@ class Network:
   apply: Callable[[Any, jax.Array], jax.Array]
   params: Any
   card: Mapping[str, Any]
+
+
+def trained(name: str, apply: Callable, features: str, input: str) -> Network:
+  """A network of nets/ with its public weights.
+
+  Args:
+    name: of `weights.names()`.
+    apply: as in `Network`.
+    features: which they are, in words.
+    input: how clips are brought to it, in words.
+
+  Raises:
+    weights.Missing: they are not there.
+  """
+  params, sha256 = weights.load(name)
+  facts = {"features": features, "weights": sha256, "input": input}
+  return Network(apply=apply, params=params, card={"network": name} | facts)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,31 +102,63 @@ class Sample:
   """What is known of one set of clips.
 
   Attributes:
-    parts: moments of its rows, in parts for intervals.
-    rows: (n, D) float32, all rows or `KEEP` of them at random.
+    moments: of its rows.
+    rows: (n, D) float32, those of a clip one after the other: of all clips, or
+      of as many at random as have `KEEP`.
     num: clips.
     shape: (T, H, W) of a clip.
   """
 
-  parts: tuple[statistics.Moments, ...]
+  moments: statistics.Moments
   rows: np.ndarray
   num: int
   shape: tuple[int, ...]
 
   @property
-  def whole(self) -> statistics.Moments:
-    """Moments of all parts together."""
-    return statistics.merged(self.parts)
+  def each(self) -> int:
+    """Rows of a clip: 1, or its frames."""
+    return self.moments.num // self.num
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pair:
+  """Generated and real clips, seen by one network.
+
+  Attributes:
+    fake: of generated clips.
+    real: of real ones.
+    protocol: of every figure of the two.
+    note: where there are fewer clips than asked for.
+  """
+
+  fake: Sample
+  real: Sample
+  protocol: Mapping[str, Any]
+  note: str = ""
+
+  def value(
+    self,
+    estimator: str,
+    number: float,
+    low: float = math.nan,
+    high: float = math.nan,
+    note: str = "",
+  ) -> evals.Value:
+    """A figure of the two, with all that is known of it."""
+    ends = (low, high) if math.isfinite(low) else (None, None)
+    facts = {**self.protocol, "estimator": estimator}
+    text = "; ".join(part for part in (self.note, note) if part)
+    return evals.Value(float(number), *ends, facts["num"], facts, text)
 
 
 # ---------------------------------------------------------------------- clips
 
 
 def real_clips(
-  source: Any, num: int, batch: int, cut: Cut = Cut()
+  source: Any, num: int, batch: int, cut: Cut = Cut(), first: int = 0
 ) -> Iterator[np.ndarray]:
-  """Yields the first `num` clips of a source, some at a time."""
-  for start in range(0, num, batch):
+  """Yields the clips `first` to `num` of a source, some at a time."""
+  for start in range(first, num, batch):
     examples = source.read(range(start, min(start + batch, num)))
     shapes = {np.shape(example["video"]) for example in examples}
     if len(shapes) > 1:
@@ -115,11 +170,25 @@ def real_clips(
 
 
 def generated_clips(
-  model: Any, seed: int, num: int, batch: int, cut: Cut = Cut()
+  model: Any, seed: int, num: int, batch: int, cut: Cut = Cut(), first: int = 0
 ) -> Iterator[np.ndarray]:
-  """Yields clips of a model, some at a time."""
+  """Yields the clips `first` to `num` of a model, some at a time."""
+  done = 0  # A model draws them in turn.
   for video in model.stream(seed, num, batch, frames=cut.span):
-    yield cut(video)
+    done += len(video)
+    if done > first:
+      yield cut(video[max(0, len(video) - done + first) :])
+
+
+_KNOWN = weakref.WeakKeyDictionary()
+
+
+def once(source: Any, key: Hashable, make: Callable[[], Any]) -> Any:
+  """What `make` gives of real clips, which do not change from step to step."""
+  known = _KNOWN.setdefault(source, {})
+  if key not in known:
+    known[key] = make()
+  return known[key]
 
 
 def card(source: Any, model: Any, **more: Any) -> dict[str, Any]:
@@ -156,28 +225,127 @@ def short(
 # -------------------------------------------------------------------- samples
 
 
+def compare(
+  model: Any,
+  source: Any,
+  network: Network,
+  *,
+  num: int,
+  seed: int,
+  batch: int = 32,
+  cut: Cut = Cut(),
+  num_real: int | None = None,
+) -> Pair:
+  """Generated and real clips, seen by one network.
+
+  Args:
+    model: a `generate.Model`, or clips of files.
+    source: real clips. One with `cache`, a folder, and `fingerprint`, a text
+      that changes with any of its clips, has what is known of them kept.
+    network: gives the features.
+    num: generated clips, and real ones unless `num_real` is given, at most.
+    seed: of the generated clips.
+    batch: clips at a time; it changes no figure.
+    cut: which frames count.
+    num_real: real clips, at most.
+
+  Raises:
+    ValueError: the sets differ in size: a distance would be that of sizes.
+  """
+  asked = num if num_real is None else num_real
+  known = real(source, network, asked, batch, cut)
+  fake = generated(model, network, num, seed, batch, cut)
+  if fake.shape != known.shape:
+    raise ValueError(
+      f"Generated clips have (T, H, W) = {fake.shape}, real ones "
+      f"{known.shape}: bring both to one size and length, with --size and "
+      "--frames."
+    )
+  protocol = card(
+    source,
+    model,
+    **network.card,
+    frames=cut.frames,
+    stride=cut.stride,
+    size=list(fake.shape),
+    num={"generated": fake.num, "real": known.num},
+    seed=seed,
+  )
+  note = short(num, fake.num, known.num, asked)
+  return Pair(fake=fake, real=known, protocol=protocol, note=note)
+
+
+def real(
+  source: Any,
+  network: Network,
+  num: int,
+  batch: int = 32,
+  cut: Cut = Cut(),
+) -> Sample:
+  """Features of real clips, from disk if they are there."""
+  num = min(num, len(source))
+  settings = {
+    "version": VERSION,
+    "network": dict(network.card),
+    "cut": [cut.frames, cut.stride],
+    "num": num,
+    "keep": KEEP,
+  }
+
+  def make():
+    folder, path, found = getattr(source, "cache", None), None, None
+    if folder is not None:
+      name = statistics.digest(settings | {"data": source.fingerprint})
+      path = pathlib.Path(folder) / f"{name[:32]}.npz"
+      found = _load(path)
+    if all(_gathered(b"there" if found else b"")):
+      return found  # On the disk of each process.
+    clips = lambda first, last: real_clips(source, last, batch, cut, first)
+    found = _shared(clips, network, num, batch)
+    if path is not None and jax.process_index() == 0:
+      _save(path, found)
+    return found
+
+  return once(source, statistics.digest(settings), make)
+
+
+def generated(
+  model: Any,
+  network: Network,
+  num: int,
+  seed: int,
+  batch: int = 32,
+  cut: Cut = Cut(),
+) -> Sample:
+  """Features of generated clips."""
+  num = min(num, len(model)) if hasattr(model, "__len__") else num
+  clips = lambda first, last: generated_clips(
+    model, seed, last, batch, cut, first
+  )
+  return _shared(clips, network, num, batch)
+
+
 def sample(
   videos: Iterable[np.ndarray],
   network: Network,
   num: int,
   batch: int = 32,
-  parts: int = PARTS,
+  first: int = 0,
 ) -> Sample:
-  """Features of clips as they come.
+  """Features of clips as they come, on all devices of this process.
 
   Args:
     videos: (n, T, H, W, 3) uint8, n as it comes.
     network: gives the features.
-    num: clips that will come, at most.
-    batch: clips for one call; it changes no result. All devices of this
-      process share it.
-    parts: of the moments; fewer where there are fewer clips.
+    num: clips of the whole set; these may be a part of it.
+    batch: clips for one call; it changes no result.
+    first: number of the first clip in the whole set.
   """
-  mesh = None
-  if jax.device_count() > 1 and jax.process_count() == 1:
-    mesh = sharding.make_mesh()
-    batch = -(-batch // mesh.size) * mesh.size
-  kept, seen, shape, keep = [], 0, None, None
+  devices, mesh = jax.local_devices(), None
+  if len(devices) > 1:
+    mesh = jax.sharding.Mesh(np.array(devices), ("data",))
+    batch = -(-batch // len(devices)) * len(devices)
+  kept, seen, shape, keep = [], first, None, None
 
   def checked():
     nonlocal shape
@@ -195,112 +363,97 @@ def sample(
     for block in features.stream(
       network.apply, network.params, checked(), batch, mesh
     ):
-      a_clip = block.shape[1] if block.ndim == 3 else 1
-      block = block.reshape(-1, block.shape[-1])
       if keep is None:
-        total = num * a_clip
-        rng = np.random.default_rng(0)
-        keep = np.ones(total, bool)
-        if total > KEEP:
-          keep[rng.permutation(total)[KEEP:]] = False
-        kept.append(a_clip)
-      start = seen * a_clip
-      kept.append(block[keep[start : start + len(block)]])
-      seen += len(block) // a_clip
-      yield block
+        most = max(1, KEEP // (block.shape[1] if block.ndim == 3 else 1))
+        keep = np.ones(num, bool)
+        keep[np.random.default_rng(0).permutation(num)[most:]] = False
+      chosen = block[keep[seen : seen + len(block)]]
+      seen += len(block)
+      kept.append(chosen.reshape(-1, block.shape[-1]))
+      yield block.reshape(-1, block.shape[-1])
 
-  found = statistics.grouped(rows(), max(1, min(parts, num)))
   return Sample(
-    parts=tuple(found),
-    rows=np.concatenate(kept[1:]),
-    num=seen,
+    moments=statistics.moments(rows()),
+    rows=np.concatenate(kept),
+    num=seen - first,
     shape=tuple(shape[:-1]),
   )
 
 
-def real(
-  source: Any,
+# ------------------------------------------------------------------ processes
+
+
+def _shared(
+  clips: Callable[[int, int], Iterable[np.ndarray]],
   network: Network,
   num: int,
-  batch: int = 32,
-  parts: int = PARTS,
-  cut: Cut = Cut(),
+  batch: int,
 ) -> Sample:
-  """Features of real clips, from disk if they are there.
+  """Features of `num` clips, `clips(first, last)`, a share a process."""
+  processes, i = jax.process_count(), jax.process_index()
+  if num < 2 * processes:  # Moments want two clips.
+    return sample(clips(0, num), network, num, batch)
+  cuts = [num * j // processes for j in range(processes + 1)]
+  part = sample(clips(cuts[i], cuts[i + 1]), network, num, batch, cuts[i])
+  if processes == 1:
+    return part
+  parts = [_unpacked(data) for data in _gathered(_packed(part))]
+  return Sample(
+    moments=statistics.merged(part.moments for part in parts),
+    rows=np.concatenate([part.rows for part in parts]),
+    num=num,
+    shape=part.shape,
+  )
 
-  A source with `cache`, a folder, and `fingerprint`, a text that changes with
-  any of its clips, has them kept.
-  """
-  num = min(num, len(source))
-  folder = getattr(source, "cache", None)
-  path = None
-  if folder is not None:
-    name = statistics.digest(
-      {
-        "version": VERSION,
-        "data": source.fingerprint,
-        "network": dict(network.card),
-        "cut": [cut.frames, cut.stride],
-        "num": num,
-        "parts": parts,
-        "keep": KEEP,
-      }
+
+def _gathered(data: bytes) -> list[bytes]:
+  """Those of all processes: numbers of 64 bits would come back with 32."""
+  if jax.process_count() == 1:
+    return [data]
+  gather = multihost_utils.process_allgather
+  lengths = gather(np.array(len(data), np.int32))
+  padded = np.zeros(lengths.max(), np.uint8)
+  padded[: len(data)] = np.frombuffer(data, np.uint8)
+  return [bytes(row[:n]) for row, n in zip(gather(padded), lengths)]
+
+
+def _packed(found: Sample) -> bytes:
+  file = io.BytesIO()
+  np.savez(
+    file,
+    rows_seen=found.moments.num,
+    mean=found.moments.mean,
+    scatter=found.moments.scatter,
+    rows=found.rows,
+    num=found.num,
+    shape=found.shape,
+  )
+  return file.getvalue()
+
+
+def _unpacked(data: bytes) -> Sample:
+  with np.load(io.BytesIO(data), allow_pickle=False) as file:
+    return Sample(
+      moments=statistics.Moments(
+        num=int(file["rows_seen"]), mean=file["mean"], scatter=file["scatter"]
+      ),
+      rows=file["rows"],
+      num=int(file["num"]),
+      shape=tuple(map(int, file["shape"])),
     )
-    path = pathlib.Path(folder) / f"{name[:32]}.npz"
-    if (found := _load(path)) is not None:
-      return found
-  clips = real_clips(source, num, batch, cut)
-  found = sample(clips, network, num, batch, parts)
-  if path is not None:
-    _save(path, found)
-  return found
-
-
-def generated(
-  model: Any,
-  network: Network,
-  num: int,
-  seed: int,
-  batch: int = 32,
-  parts: int = PARTS,
-  cut: Cut = Cut(),
-) -> Sample:
-  """Features of generated clips."""
-  clips = generated_clips(model, seed, num, batch, cut)
-  return sample(clips, network, num, batch, parts)
 
 
 def _save(path: pathlib.Path, found: Sample) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(f".{path.name}.{os.getpid()}.part")
-  with open(part, "wb") as file:
-    np.savez(
-      file,
-      nums=[p.num for p in found.parts],
-      means=[p.mean for p in found.parts],
-      scatters=[p.scatter for p in found.parts],
-      rows=found.rows,
-      num=found.num,
-      shape=found.shape,
-    )
+  part.write_bytes(_packed(found))
   part.replace(path)
 
 
 def _load(path: pathlib.Path) -> Sample | None:
   """None where there is nothing, or nothing whole: it is made again."""
   try:
-    with np.load(path, allow_pickle=False) as file:
-      return Sample(
-        parts=tuple(
-          statistics.Moments(num=int(n), mean=mean, scatter=scatter)
-          for n, mean, scatter in zip(
-            file["nums"], file["means"], file["scatters"]
-          )
-        ),
-        rows=file["rows"],
-        num=int(file["num"]),
-        shape=tuple(map(int, file["shape"])),
-      )
+    return _unpacked(path.read_bytes())
   except Exception:  # A damaged archive can fail in any way.
     return None
 
@@ -308,135 +461,78 @@ def _load(path: pathlib.Path) -> Sample | None:
 # -------------------------------------------------------------------- figures
 
 
-def same_size(fake: Sample, real: Sample) -> None:
-  """Refuses clips of different sizes: a distance would be that of sizes."""
-  if fake.shape != real.shape:
-    raise ValueError(
-      f"Generated clips have (T, H, W) = {fake.shape}, real ones {real.shape}: "
-      "bring both to one size and length, with --size and --frames."
-    )
-
-
-def frechet(fake: Sample, real: Sample) -> tuple[float, float, float]:
-  """The Frechet distance with its 95 % interval; NaN ends without parts.
-
-  The jackknife of `statistics`, to first order: leaving out part g changes the
-  covariance A by A_g - A and the distance by
-
-    2 (m - n) . (m_g - m) + tr (I - T) (A_g - A),
-
-  with T the map that carries the one Gaussian to the other, so that the whole
-  costs two distances and not one a part.
-  """
-  a, b = fake.whole, real.whole
-  groups = min(len(fake.parts), len(real.parts))
-  if groups < 3:
-    return statistics.frechet(a, b), math.nan, math.nan
-  root_a, inverse_a = _root(a.cov)
-  root_b, inverse_b = _root(b.cov)
-  u, singular, v = np.linalg.svd(root_a.T @ root_b, full_matrices=False)
-  middle = u @ v  # (rank of A, rank of B)
-  gap = a.mean - b.mean
-  value = gap @ gap + np.trace(a.cov) + np.trace(b.cov) - 2 * singular.sum()
-  value = max(float(value), 0.0)
-  variance = 0.0
-  for one, parts, slope, way in (
-    (a, fake.parts, 2 * gap, root_b @ middle.T @ inverse_a),
-    (b, real.parts, -2 * gap, root_a @ middle @ inverse_b),
-  ):
-    rest = np.eye(len(way)) - way.T
-    spread = lambda x, rest=rest: np.sum(rest * x)  # tr (I - T) X
-    changes = []
-    for part in parts:
-      left = one.num - part.num
-      mean = (one.num * one.mean - part.num * part.mean) / left
-      apart = mean - part.mean
-      scatter = (
-        spread(one.scatter)
-        - spread(part.scatter)
-        - left * part.num / one.num * (apart @ rest @ apart)
-      )
-      changes.append(
-        slope @ (mean - one.mean) + scatter / (left - 1) - spread(one.cov)
-      )
-    variance += (len(parts) - 1) * np.var(changes)
-  margin = stats.t.ppf(0.975, groups - 1) * math.sqrt(variance)
-  return value, max(value - margin, 0.0), value + margin
-
-
-def _root(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """R with R R^T = cov, and its pseudo-inverse."""
-  values, vectors = np.linalg.eigh(cov)
-  there = values > values[-1] * len(values) * np.finfo(np.float64).eps
-  root, vectors = np.sqrt(values[there]), vectors[:, there]
-  return vectors * root, (vectors / root).T
+def names(frechet: str, kernel: str, suffix: str) -> dict[str, str]:
+  """What `figures` computes -> the name that it gets."""
+  return {"frechet": frechet, "kernel": kernel} | {
+    name: f"{name}_{suffix}" for name in statistics.Neighbours._fields
+  }
 
 
 def figures(
-  fake: Sample,
-  real: Sample,
-  names: Mapping[str, str],
-  protocol: Mapping[str, Any],
-  note: str = "",
+  pair: Pair, names: Mapping[str, str]
 ) -> Iterator[tuple[str, evals.Value]]:
   """Yields the figures of two samples.
 
   Args:
-    fake: of generated clips.
-    real: of real ones.
-    names: what to compute -> the name it gets: 'frechet', 'kernel',
-      'precision', 'recall', 'density', 'coverage'.
-    protocol: of all of them.
-    note: likewise.
+    pair: from `compare`.
+    names: what to compute, see `names`.
   """
-  same_size(fake, real)
-  num = {"generated": fake.num, "real": real.num}
-  size = {"size": list(fake.shape), "num": num}
-
-  def value(which, estimator, number, low=math.nan, high=math.nan, why=""):
-    ends = (low, high) if math.isfinite(low) else (None, None)
-    facts = {**protocol, **size, "estimator": estimator}
-    text = "; ".join(part for part in (note, why) if part)
-    found = evals.Value(float(number), *ends, num, facts, text)
-    return names[which], found
-
+  fake, real = pair.fake, pair.real
   if "frechet" in names:
-    yield value(
-      "frechet",
-      "Frechet, unbiased covariances, float64",
-      *frechet(fake, real),
-      why=""
-      if min(fake.num, real.num) > fake.rows.shape[1]
-      else "fewer clips than features: the covariances are singular",
-    )
-  x, y = fake.rows, real.rows
-  if "kernel" in names:
-    text = "MMD^2, (x.y/D + 1)^3, unbiased"
-    if min(len(x), len(y)) < 3:
-      yield (
-        names["kernel"],
-        evals.missing("not computed: needs 3 clips of each"),
-      )
+    estimator = "Frechet, unbiased covariances, float64"
+    few = min(fake.moments.num, real.moments.num) <= fake.rows.shape[1]
+    note = "fewer clips than features: the covariances are singular" * few
+    if min(fake.num, real.num) < 3:
+      number = statistics.frechet(fake.moments, real.moments)
+      yield names["frechet"], pair.value(estimator, number, note=note)
     else:
-      found = statistics.mmd(x, y)
-      yield value("kernel", text, found.value, found.low, found.high)
-  yield from _neighbours(x, y, names, value)
+      found = statistics.frechet_estimate(
+        fake.moments, real.moments, _by_clip(fake), _by_clip(real)
+      )
+      estimator += "; infinitesimal jackknife over clips"
+      low = max(found.low, 0.0)
+      value = pair.value(estimator, found.value, low, found.high, note)
+      yield names["frechet"], value
+  if "kernel" in names:
+    if min(fake.num, real.num) < 3:
+      reason = "not computed: needs 3 clips of each"
+      yield names["kernel"], evals.missing(reason)
+    else:
+      found = statistics.mmd(fake.rows, real.rows, each=fake.each)
+      estimator = "MMD^2, (x.y/D + 1)^3, unbiased; jackknife over clips"
+      value = pair.value(estimator, found.value, found.low, found.high)
+      yield names["kernel"], value
+  if set(statistics.Neighbours._fields) & set(names):
+    yield from _neighbours(pair, names)
 
 
-def _neighbours(x, y, names, value):
-  """Precision, recall, density and coverage, without intervals."""
-  for function, k in (
-    (statistics.precision_recall, 3),
-    (statistics.density_coverage, 5),
-  ):
-    for i, which in enumerate(function.__name__.split("_")):
-      if which not in names:
-        continue
-      text = f"{which}, k = {k}"
-      if min(len(x), len(y)) <= k:
-        yield (
-          names[which],
-          evals.missing(f"not computed: needs more than {k} clips of each"),
-        )
-      else:
-        yield value(which, text, function(x, y, k)[i])
+def _by_clip(one: Sample) -> np.ndarray:
+  return one.rows.reshape(-1, one.each, one.rows.shape[1])
+
+
+def _neighbours(pair, names):
+  """Precision, recall, density and coverage."""
+  x, y = pair.fake.rows, pair.real.rows
+  fields = statistics.Neighbours._fields
+  least, parts = min(len(x), len(y)), min(PARTS, len(x), len(y))
+  if least < LEAST:
+    reason = f"not computed: needs {LEAST} clips of each"
+    yield from ((names[one], evals.missing(reason)) for one in fields)
+    return
+  estimator = "balls of the 3rd (density, coverage: 5th) neighbour"
+  if least - -(-least // parts) >= LEAST:
+    found = statistics.jackknife(
+      lambda a, b: np.array(
+        statistics.neighbours(np.concatenate(a), np.concatenate(b))
+      ),
+      statistics.split(x, parts),
+      statistics.split(y, parts),
+    )
+    low = np.maximum(found.low, 0)
+    high = np.minimum(found.high, [1, 1, math.inf, 1])
+    numbers = zip(found.value, low, high)
+    estimator += f"; jackknife over {parts} parts of either set"
+  else:
+    numbers = ((number,) for number in statistics.neighbours(x, y))
+  for name, some in zip(fields, numbers):
+    yield names[name], pair.value(f"{name}, {estimator}", *some)

@@ -27,17 +27,10 @@ from vidgan_jax.evals import statistics
 from vidgan_jax.evals import weights
 from vidgan_jax.evals.nets import selfnet
 
-NAMES = {
-  "frechet": "fd_self",
-  "kernel": "kd_self",
-  "precision": "precision_self",
-  "recall": "recall_self",
-  "density": "density_self",
-  "coverage": "coverage_self",
-}
+NAMES = distribution.names("fd_self", "kd_self", "self")
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluator:
   """Compares generated clips with the real ones of the evaluation split.
 
@@ -55,34 +48,23 @@ class Evaluator:
   batch: int = 32
   features: str = ""
 
-  def __post_init__(self):
-    self._real = self._net = None
-
   def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
     """Yields `fd_self`, its kernel distance, and shares of neighbours."""
-    if self._net is None:
-      try:
-        self._net = network(self.features or where(source))
-      except weights.Missing as error:
-        yield NAMES["frechet"], evals.missing(error)
-        return
-    net = self._net
-    if self._real is None:  # Real clips do not change from step to step.
-      self._real = distribution.real(source, net, self.num, self.batch)
-    fake = distribution.generated(model, net, self.num, self.seed, self.batch)
-    if fake.shape != tuple(net.card["fitted"]["shape"]):
+    try:
+      net = network(self.features or where(source))
+    except weights.Missing as error:
+      yield NAMES["frechet"], evals.missing(error)
+      return
+    pair = distribution.compare(
+      model, source, net, num=self.num, seed=self.seed, batch=self.batch
+    )
+    if pair.fake.shape != tuple(net.card["fitted"]["shape"]):
       raise ValueError(
         f"The features were learnt from clips of (T, H, W) = "
-        f"{net.card['fitted']['shape']}, these are {list(fake.shape)}: learn "
-        "them from clips of this size, with --fit-features."
+        f"{net.card['fitted']['shape']}, these are {list(pair.fake.shape)}: "
+        "learn them from clips of this size, with --fit-features."
       )
-    yield from distribution.figures(
-      fake,
-      self._real,
-      NAMES,
-      distribution.card(source, model, **net.card, seed=self.seed),
-      distribution.short(self.num, fake.num, self._real.num),
-    )
+    yield from distribution.figures(pair, NAMES)
 
 
 def network(path: str | os.PathLike) -> distribution.Network:

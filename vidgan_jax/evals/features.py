@@ -26,11 +26,10 @@ def stream(
       depend on the others. It is jitted here, once for each function: give the
       same one again, not an equal one.
     params: of `apply`.
-    videos: arrays of clips (N, T, H, W, 3) uint8, N as it comes; with several
-      processes the same on each.
+    videos: arrays of clips (N, T, H, W, 3) uint8, N as it comes.
     batch: clips for one call of `apply`; it does not change the result.
-    mesh: cuts each batch over its devices, which must divide it; None: one
-      device. Every process gets all features.
+    mesh: cuts each batch over its devices, those of this process, which must
+      divide it; None: one device.
   """
   params = jax.device_put(params, mesh and sharding.replicated(mesh))
   for video in videos:
@@ -40,11 +39,8 @@ def stream(
       # The last part is filled up, so that `apply` compiles once.
       full = np.concatenate([part, np.repeat(part[-1:], batch - len(part), 0)])
       if mesh is not None:
-        share = batch // jax.process_count()
-        first = share * jax.process_index()
-        full = sharding.put(full[first : first + share], mesh)
-      found = sharding.fetch(_run(apply, params, full))
-      yield np.asarray(found)[: len(part)]
+        full = jax.device_put(full, sharding.batch_sharding(mesh))
+      yield np.asarray(_run(apply, params, full))[: len(part)]
 
 
 @functools.partial(jax.jit, static_argnums=0)

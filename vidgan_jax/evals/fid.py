@@ -15,7 +15,7 @@ from vidgan_jax.evals import weights
 from vidgan_jax.evals.nets import inception
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluator:
   """FID and KID on the 2048 pooled features of Inception-V3.
 
@@ -33,52 +33,42 @@ class Evaluator:
   seed: int = 1
   batch: int = 4
 
-  def __post_init__(self):
-    self._real = None
-
   def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
-    """Yields `fid` and `kid`; without intervals, as frames of a clip agree."""
+    """Yields `fid` and `kid`; the intervals are over clips, not frames."""
     try:
-      params, sha256 = weights.load("inception")
+      net = distribution.trained(
+        "inception",
+        _apply(self.protocol),
+        features="2048, the last pooling, of frames",
+        input=self.protocol,
+      )
     except weights.Missing as error:
       for name in ("fid", "kid"):
         yield name, evals.missing(error)
       return
-    net = distribution.Network(
-      apply=_apply(self.protocol),
-      params=params,
-      card={
-        "network": "inception",
-        "features": "2048, the last pooling, of frames",
-        "weights": sha256,
-        "input": self.protocol,
-      },
+    pair = distribution.compare(
+      model,
+      source,
+      net,
+      num=self.num,
+      seed=self.seed,
+      batch=self.batch,
+      cut=distribution.Cut(frames=self.frames),
     )
-    cut = distribution.Cut(frames=self.frames)
-    options = dict(batch=self.batch, parts=1, cut=cut)
-    if self._real is None:
-      self._real = distribution.real(source, net, self.num, **options)
-    fake = distribution.generated(model, net, self.num, self.seed, **options)
-    protocol = distribution.card(
-      source, model, **net.card, frames=self.frames, seed=self.seed
-    )
-    note = distribution.short(self.num, fake.num, self._real.num)
-    yield from distribution.figures(
-      fake, self._real, {"frechet": "fid"}, protocol, note
-    )
-    size = min(1000, len(fake.rows), len(self._real.rows))
+    yield from distribution.figures(pair, {"frechet": "fid"})
+    fake, real = pair.fake, pair.real
+    size = min(1000, len(fake.rows), len(real.rows))
     value, deviation = statistics.kid(
-      fake.rows, self._real.rows, size=size, seed=self.seed
+      fake.rows, real.rows, size=size, seed=self.seed
     )
-    num = {"generated": fake.num, "real": self._real.num}
-    facts = {
-      **protocol,
-      "size": list(fake.shape),
-      "num": num,
-      "estimator": f"unbiased MMD^2, (x.y/D + 1)^3, 100 subsets of {size}",
-    }
-    text = f"{note}; " * bool(note) + f"deviation of a subset {deviation:.3g}"
-    yield "kid", evals.Value(value, num=num, protocol=facts, note=text)
+    estimator = f"unbiased MMD^2, (x.y/D + 1)^3, 100 subsets of {size}"
+    ends = ()
+    if min(fake.num, real.num) >= 3:
+      found = statistics.mmd(fake.rows, real.rows, each=fake.each)
+      ends = value + found.low - found.value, value + found.high - found.value
+      estimator += "; jackknife over clips, all frames at once"
+    note = f"deviation of a subset {deviation:.3g}"
+    yield "kid", pair.value(estimator, value, *ends, note=note)
 
 
 @functools.cache

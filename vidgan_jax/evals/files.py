@@ -35,6 +35,7 @@ _VERSION = 2  # of what a fingerprint stands for
 # the same from wherever one begins to read. In others it depends on that.
 _TIMED = ("mov", "matroska")
 _INTRA = 1  # AVPictureType of a picture that needs no other
+_KEEP = 2**30  # bytes of clips: every metric reads them, decoding is slow
 
 
 class Clips:
@@ -81,6 +82,7 @@ class Clips:
     if not num:
       raise ValueError(f"{path} holds no clips.")
     self._path, self._num = path, num
+    self._kept, self._room = {}, _KEEP
     self._order = np.random.default_rng(_SHUFFLE).permutation(num)
     self._read = lambda i: read(int(self._order[i]))
     self.fingerprint, self.cache = f"{_VERSION} {fingerprint}", None
@@ -104,8 +106,14 @@ class Clips:
         raise IndexError(
           f"Clip {i} does not exist: {self._path} has {self._num} clips."
         )
+    missing = [i for i in dict.fromkeys(indices) if i not in self._kept]
     with futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-      found = list(pool.map(self._read, indices))
+      new = dict(zip(missing, pool.map(self._read, missing)))
+    for i, (video, times) in new.items():
+      if video.nbytes <= self._room:
+        self._kept[i] = video, times
+        self._room -= video.nbytes
+    found = [new[i] if i in new else self._kept[i] for i in indices]
     for i, (video, _) in zip(indices, found):
       if video.shape[:3] != self.shape:
         raise ValueError(

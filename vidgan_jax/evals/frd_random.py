@@ -16,14 +16,7 @@ from vidgan_jax.evals import distribution
 from vidgan_jax.evals import statistics
 from vidgan_jax.evals.nets import random3d
 
-NAMES = {
-  "frechet": "frd_random",
-  "kernel": "krd_random",
-  "precision": "precision_random",
-  "recall": "recall_random",
-  "density": "density_random",
-  "coverage": "coverage_random",
-}
+NAMES = distribution.names("frd_random", "krd_random", "random")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -44,23 +37,18 @@ class Evaluator:
   batch: int = 32
   nearest: Any = dataclasses.field(default=None, init=False, repr=False)
 
-  def __post_init__(self):
-    self._real = None
-
   def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
     """Yields `frd_random`, its kernel distance, and shares of neighbours."""
-    net = network()
-    if self._real is None:  # Real clips do not change from step to step.
-      self._real = distribution.real(source, net, self.num, self.batch)
-    fake = distribution.generated(model, net, self.num, self.seed, self.batch)
-    self.nearest, _ = statistics.nearest(fake.rows, self._real.rows)
-    yield from distribution.figures(
-      fake,
-      self._real,
-      NAMES,
-      distribution.card(source, model, **net.card, seed=self.seed),
-      distribution.short(self.num, fake.num, self._real.num),
+    pair = distribution.compare(
+      model,
+      source,
+      network(),
+      num=self.num,
+      seed=self.seed,
+      batch=self.batch,
     )
+    self.nearest, _ = statistics.nearest(pair.fake.rows, pair.real.rows)
+    yield from distribution.figures(pair, NAMES)
 
 
 def network() -> distribution.Network:

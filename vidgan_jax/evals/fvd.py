@@ -19,7 +19,7 @@ from vidgan_jax.evals import weights
 from vidgan_jax.evals.nets import i3d
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluator:
   """Everything that the 400 logits of I3D tell.
 
@@ -44,59 +44,43 @@ class Evaluator:
 
   def __post_init__(self):
     config_lib.check_name(self.protocol, i3d.PROTOCOLS, "fvd: protocol")
-    self._real = None
 
   def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
     """Yields the distances, precision, recall, density and coverage."""
     try:
-      params, sha256 = weights.load("i3d")
+      net = distribution.trained(
+        "i3d",
+        _apply(self.protocol),
+        features="400 logits",
+        input=f"{self.protocol}: {i3d.PROTOCOLS[self.protocol]}",
+      )
     except weights.Missing as error:
       yield f"fvd{self._suffix(self.num)}", evals.missing(error)
       return
-    net = distribution.Network(
-      apply=_apply(self.protocol),
-      params=params,
-      card={
-        "network": "i3d",
-        "features": "400 logits",
-        "weights": sha256,
-        "input": f"{self.protocol}: {i3d.PROTOCOLS[self.protocol]}",
-      },
-    )
-    cut = distribution.Cut(frames=self.frames, stride=self.stride)
-    if self._real is None:
-      self._real = distribution.real(source, net, self.num, self.batch, cut=cut)
-    fake = distribution.generated(
-      model, net, self.num, self.seed, self.batch, cut=cut
+    pair = distribution.compare(
+      model,
+      source,
+      net,
+      num=self.num,
+      seed=self.seed,
+      batch=self.batch,
+      cut=distribution.Cut(frames=self.frames, stride=self.stride),
     )
     # Clips of files may be of every k-th frame already.
     stride = (getattr(source, "card", None) or {}).get("stride", 1)
-    suffix = self._suffix(fake.num, stride)
-    protocol = distribution.card(
-      source,
-      model,
-      **net.card,
-      frames=self.frames,
-      stride=self.stride,
-      seed=self.seed,
-    )
-    note = distribution.short(self.num, fake.num, self._real.num)
-    names = {"frechet": f"fvd{suffix}", "kernel": f"kvd{suffix}"} | {
-      name: f"{name}_i3d{suffix}"
-      for name in ("precision", "recall", "density", "coverage")
-    }
-    yield from distribution.figures(fake, self._real, names, protocol, note)
+    suffix = self._suffix(pair.fake.num, stride)
+    names = distribution.names(f"fvd{suffix}", f"kvd{suffix}", f"i3d{suffix}")
+    yield from distribution.figures(pair, names)
     if self.extrapolate:
-      num = {"generated": fake.num, "real": self._real.num}
-      facts = {**protocol, "num": num, "estimator": "Frechet at 1/N = 0"}
+      value, note = math.nan, ""
       try:
-        value = statistics.frechet_inf(fake.parts, self._real.parts)
+        value = statistics.frechet_inf(
+          *(statistics.grouped([one.rows]) for one in (pair.fake, pair.real))
+        )
       except ValueError as error:
-        value, note = math.nan, f"not computed: {error}"
-      yield (
-        f"fvd_inf{suffix}",
-        evals.Value(value, num=num, protocol=facts, note=note),
-      )
+        note = f"not computed: {error}"
+      estimator = "Frechet at 1/N = 0"
+      yield f"fvd_inf{suffix}", pair.value(estimator, value, note=note)
 
   def _suffix(self, num, stride=1):
     stride *= self.stride

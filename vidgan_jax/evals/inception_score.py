@@ -45,7 +45,12 @@ class Evaluator:
       self.protocol, c3d.PROTOCOLS, "inception_score: protocol"
     )
     try:
-      params, sha256 = weights.load("c3d")
+      net = distribution.trained(
+        "c3d",
+        _apply(self.protocol),
+        features="101 logits",
+        input=f"{self.protocol}: {c3d.PROTOCOLS[self.protocol]}",
+      )
     except weights.Missing as error:
       yield f"is{self.num}_ucf", evals.missing(error)
       return
@@ -53,15 +58,13 @@ class Evaluator:
       model, self.seed, self.num, self.batch, distribution.Cut(frames=_FRAMES)
     )
     logits = np.concatenate(
-      list(features.stream(_apply(self.protocol), params, clips, self.batch))
+      list(features.stream(net.apply, net.params, clips, self.batch))
     )
     mean, deviation = statistics.inception_score(logits, self.splits)
     facts = distribution.card(
       None,
       model,
-      network="c3d",
-      weights=sha256,
-      input=f"{self.protocol}: {c3d.PROTOCOLS[self.protocol]}",
+      **net.card,
       frames=_FRAMES,
       splits=self.splits,
       num=len(logits),

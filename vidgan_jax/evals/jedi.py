@@ -16,7 +16,7 @@ from vidgan_jax.evals import weights
 from vidgan_jax.evals.nets import vjepa
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluator:
   """The paper takes 5,000 clips.
 
@@ -36,54 +36,32 @@ class Evaluator:
 
   def __post_init__(self):
     config_lib.check_name(self.protocol, vjepa.PROTOCOLS, "jedi: protocol")
-    self._real = None
 
   def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
     """Yields `jedi`."""
     try:
-      params, sha256 = weights.load("vjepa")
+      net = distribution.trained(
+        "vjepa",
+        _apply(self.protocol),
+        features="1280, the probe's pooler",
+        input=f"{self.protocol}: {vjepa.PROTOCOLS[self.protocol]}",
+      )
     except weights.Missing as error:
       yield "jedi", evals.missing(error)
       return
-    net = distribution.Network(
-      apply=_apply(self.protocol),
-      params=params,
-      card={
-        "network": "vjepa",
-        "features": "1280, the probe's pooler",
-        "weights": sha256,
-        "input": f"{self.protocol}: {vjepa.PROTOCOLS[self.protocol]}",
-      },
-    )
-    cut = distribution.Cut(frames=self.frames)
-    options = dict(batch=self.batch, parts=1, cut=cut)
-    if self._real is None:
-      self._real = distribution.real(source, net, self.num, **options)
-    fake = distribution.generated(model, net, self.num, self.seed, **options)
-    distribution.same_size(fake, self._real)
-    num = {"generated": fake.num, "real": self._real.num}
-    facts = distribution.card(
-      source,
+    pair = distribution.compare(
       model,
-      **net.card,
-      frames=self.frames,
-      size=list(fake.shape),
-      num=num,
+      source,
+      net,
+      num=self.num,
       seed=self.seed,
-      estimator="100 MMD^2, (x.y/D)^2, biased",
+      batch=self.batch,
+      cut=distribution.Cut(frames=self.frames),
     )
-    found = statistics.jedi(fake.rows, self._real.rows)
-    yield (
-      "jedi",
-      evals.Value(
-        found.value,
-        found.low,
-        found.high,
-        num,
-        facts,
-        distribution.short(self.num, *num.values()),
-      ),
-    )
+    found = statistics.jedi(pair.fake.rows, pair.real.rows)
+    estimator = "100 MMD^2, (x.y/D)^2, biased; jackknife over clips"
+    value = pair.value(estimator, found.value, found.low, found.high)
+    yield "jedi", value
 
 
 @functools.cache

@@ -1,7 +1,9 @@
 """`memory`: how unlike generated clips are, and what they learnt by heart.
 
 Diversity in the space of a random network's features, beside that of real
-clips; the nearest training clip of every generated one, in that space and by
+clips; latent recall, the share of real clips that the generator reaches, found
+among many of its clips and not, as in Webster et al. 2019, by optimising the
+latents; the nearest training clip of every generated one, in that space and by
 perceptual hashes, against how near held-out clips come (`memorisation`); and a
 picture of the closest pairs.
 """
@@ -9,6 +11,7 @@ picture of the closest pairs.
 from collections.abc import Iterator
 import dataclasses
 from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,12 +28,16 @@ _NO_TRAINING = "not computed: needs the training clips (--train DIR)"
 
 @dataclasses.dataclass(kw_only=True)
 class Evaluator:
-  """Needs `source.train`, the clips of training, for all but diversity.
+  """Needs `source.train`, the clips of training, for near copies.
+
+  Class attributes:
+    needs_train: who runs it gives the source its `train`.
 
   Attributes:
     num: generated and held-out clips, at most.
     train: clips of training, at most.
-    share: of held-out clips that may count as copies: sets the threshold.
+    share: of held-out clips that may count as copies, and of real clips that
+      may be out of each other's reach: sets the thresholds.
     pairs: closest pairs to show.
     seed: of the generated clips.
     batch: clips at a time.
@@ -38,6 +45,7 @@ class Evaluator:
       training clips.
   """
 
+  needs_train: ClassVar[bool] = True
   num: int = 256
   train: int = 10_000
   share: float = 0.05
@@ -46,31 +54,28 @@ class Evaluator:
   batch: int = 32
   closest: Any = dataclasses.field(default=None, init=False, repr=False)
 
-  def __post_init__(self):
-    self._real = self._train = None
-
   def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
-    """Yields diversity, rates of near copies, and how near clips come."""
+    """Yields diversity, recall, rates of near copies, how near clips come."""
     train = getattr(source, "train", None)
-    if self._real is None:
-      num = min(self.num, len(source))
-      self._real = self._look(distribution.real_clips(source, num, self.batch))
-    if self._train is None and train is not None:
-      num = min(self.train, len(train))
-      self._train = self._look(distribution.real_clips(train, num, self.batch))
+    real = self._once(source, self.num)
+    trained = None if train is None else self._once(train, self.train)
     keep: list[np.ndarray] = []
     clips = distribution.generated_clips(model, self.seed, self.num, self.batch)
-    fake, real = self._look(clips, keep), self._real
+    fake = self._look(clips, keep)
     num = {"generated": len(fake[0]), "real": len(real[0])}
     note = distribution.short(self.num, *num.values())
-    if self._train is not None:
-      num["train"] = len(self._train[0])
+    if trained is not None:
+      num["train"] = len(trained[0])
 
-    def value(number, estimator, **facts):
+    def value(number, estimator, ends=(None, None), **facts):
       facts = distribution.card(
         source, model, seed=self.seed, estimator=estimator, num=num, **facts
       )
-      return evals.Value(float(number), num=num, protocol=facts, note=note)
+      return evals.Value(float(number), *ends, num, facts, note)
+
+    def share(near, estimator, **facts):
+      ends = statistics.wilson(int(near.sum()), len(near))
+      return value(near.mean(), f"{estimator}; Wilson", ends, **facts)
 
     space = frd_random.network().card["network"]
     for name, found in (("", fake), ("_real", real)):
@@ -80,6 +85,20 @@ class Evaluator:
         if len(found[0]) > 1
         else evals.missing("not computed: needs two clips"),
       )
+    if len(real[0]) > 1:
+      reach = np.quantile(
+        statistics.spacing(real[0]), 1 - self.share, method="inverted_cdf"
+      )
+      found = share(
+        statistics.nearest(real[0], fake[0])[0] <= reach,
+        "share of real clips as near to a generated one as "
+        f"{1 - self.share:.0%} of them are to another real one",
+        threshold=float(reach),
+        network=space,
+      )
+    else:
+      found = evals.missing("not computed: needs two real clips")
+    yield "memory/latent_recall", found
     self.closest = None
     for name, i, nearest in (
       ("features", 0, statistics.nearest),
@@ -89,10 +108,10 @@ class Evaluator:
         f"memory/{what}_{name}"
         for what in ("near_copies", "near_copies_held_out", "nearer")
       ]
-      reason = _NO_TRAINING if self._train is None else ""
+      reason = _NO_TRAINING if trained is None else ""
       if not reason:
-        distance, index = nearest(fake[i], self._train[i])
-        held_out, _ = nearest(real[i], self._train[i])
+        distance, index = nearest(fake[i], trained[i])
+        held_out, _ = nearest(real[i], trained[i])
         try:
           found = memorisation.near_copies(distance, held_out, self.share)
         except ValueError as error:
@@ -104,25 +123,35 @@ class Evaluator:
             training=np.stack([_some(train, index[i]) for i in order]),
             distances=distance[order],
             space=space,
-            threshold=found.threshold,
+            threshold=None if reason else found.threshold,
           )
       if reason:
         yield from ((one, evals.missing(reason)) for one in names)
         continue
       facts = {"threshold": found.threshold, "space": name}
-      yield names[0], value(found.rate, "share below threshold", **facts)
-      yield names[1], value(found.expected, "the same, held-out clips", **facts)
+      near, text = distance < found.threshold, "share below threshold"
+      yield names[0], share(near, text, **facts)
+      near, text = held_out < found.threshold, "the same, held-out clips"
+      yield names[1], share(near, text, **facts)
       yield names[2], value(found.nearer, "P(nearer than held-out)", **facts)
 
-  def _look(self, videos, keep=None):
-    """Features (N, D) and hashes (N, 4, 64) of clips, one pass."""
+  def _once(self, source, num):
+    """Features (N, D) and hashes (N, 4, 64) of real clips, kept."""
+    num = min(num, len(source), distribution.KEEP)  # The rows of all are there.
+    clips = lambda: distribution.real_clips(source, num, self.batch)
+    hashes = lambda: np.concatenate([*map(memorisation.hashes, clips())])
+    network = frd_random.network()
+    rows = distribution.real(source, network, num, self.batch).rows
+    return rows, distribution.once(source, ("hashes", num), hashes)
+
+  def _look(self, videos, keep):
+    """The same of generated clips, one pass, and their frames into `keep`."""
     hashes = []
 
     def seen():
       for video in videos:
         hashes.append(memorisation.hashes(video))
-        if keep is not None:
-          keep.extend(map(_frames, video))
+        keep.extend(map(_frames, video))
         yield video
 
     net = frd_random.network()

@@ -184,7 +184,7 @@ def _rows(videos: Iterable[np.ndarray], measure: Callable) -> np.ndarray:
 # ------------------------------------------------------------------ evaluator
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluator:
   """What moves in generated clips, beside what moves in real ones.
 
@@ -200,16 +200,16 @@ class Evaluator:
   batch: int = 32
   parts: int = 16
 
-  def __post_init__(self):
-    self._real = None
-
   def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
     """Yields distances of speeds and spectra, and both sets' E_warp, order."""
-    if self._real is None:
-      num = min(self.num, len(source))
-      self._real = _measures(distribution.real_clips(source, num, self.batch))
+    some = min(self.num, len(source))
+    real = distribution.once(
+      source,
+      ("motion", some),
+      lambda: _measures(distribution.real_clips(source, some, self.batch)),
+    )
     clips = distribution.generated_clips(model, self.seed, self.num, self.batch)
-    fake, real = _measures(clips), self._real
+    fake = _measures(clips)
     num = {"generated": len(fake["order"]), "real": len(real["order"])}
     note = distribution.short(self.num, num["generated"], num["real"])
 

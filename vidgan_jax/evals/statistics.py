@@ -53,7 +53,8 @@ class Estimate:
       repetitions with as many clips. The bias is not taken off.
     high: its upper end.
     bias: what the value owes to the finite samples, to first order (Quenouille
-      1956): value - bias is without the term in 1 / N. 0 for unbiased ones.
+      1956): value - bias is without the term in 1 / N. 0 for unbiased ones, NaN
+      where it is not known.
   """
 
   value: float
@@ -164,25 +165,60 @@ def frechet(fake: Moments, real: Moments) -> float:
   singular (fewer clips than features).
   """
   _same(fake.mean, real.mean)
-  cross = _root(fake.cov).T @ _root(real.cov)
+  cross = _root(fake.cov)[0].T @ _root(real.cov)[0]
+  return _distance(fake, real, np.linalg.svd(cross, compute_uv=False))
+
+
+def _distance(fake, real, singular):
   distance = np.sum((fake.mean - real.mean) ** 2)
-  distance += np.trace(fake.cov) + np.trace(real.cov)
-  distance -= 2 * np.linalg.svd(cross, compute_uv=False).sum()
+  distance += np.trace(fake.cov) + np.trace(real.cov) - 2 * singular.sum()
   return float(max(distance, 0.0))
 
 
-def _root(cov: np.ndarray) -> np.ndarray:
-  """R (D, rank) with R R^T = cov."""
+def _root(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """R (D, rank) with R R^T = cov, and its pseudo-inverse."""
   values, vectors = np.linalg.eigh(cov)
   there = values > values[-1] * len(values) * np.finfo(np.float64).eps
-  return vectors[:, there] * np.sqrt(values[there])
+  root, vectors = np.sqrt(values[there]), vectors[:, there]
+  return vectors * root, (vectors / root).T
 
 
 def frechet_estimate(
-  fake: Sequence[Moments], real: Sequence[Moments]
+  fake: Moments, real: Moments, fake_rows: np.ndarray, real_rows: np.ndarray
 ) -> Estimate:
-  """`frechet` with its interval; both in parts, from `grouped`."""
-  return jackknife(lambda a, b: frechet(merged(a), merged(b)), fake, real)
+  """`frechet` with its interval, by the infinitesimal jackknife.
+
+  Jaeckel 1972: the variance is that of what each clip adds to the distance to
+  first order, for a row x of the one set
+
+    2 (m - n) . (x - m) + (x - m)^T (I - T) (x - m),
+
+  with T the map that carries its Gaussian to the other, likewise for the other
+  set. So the whole costs no more than two distances. The rows of a clip, its
+  frames, agree: their mean is one observation.
+
+  Args:
+    fake: moments of all rows.
+    real: likewise.
+    fake_rows: (clips, rows of a clip, D), all of them or some at random.
+    real_rows: likewise.
+  """
+  _same(fake.mean, real.mean)
+  root_a, inverse_a = _root(fake.cov)
+  root_b, inverse_b = _root(real.cov)
+  u, singular, v = np.linalg.svd(root_a.T @ root_b, full_matrices=False)
+  middle = u @ v  # (rank of A, rank of B)
+  variance, least = 0.0, np.inf
+  for one, other, rows, way in (
+    (fake, real, fake_rows, root_b @ middle.T @ inverse_a),
+    (real, fake, real_rows, root_a @ middle @ inverse_b),
+  ):
+    x = _checked(rows.reshape(-1, rows.shape[-1]), 2) - one.mean
+    adds = 2 * x @ (one.mean - other.mean) + ((x - x @ way) * x).sum(1)
+    clips = one.num / rows.shape[1]
+    variance += np.var(adds.reshape(rows.shape[:2]).mean(1), ddof=1) / clips
+    least = min(least, clips)
+  return _estimate(_distance(fake, real, singular), variance, np.nan, least)
 
 
 def frechet_inf(
@@ -231,7 +267,7 @@ def split(x: np.ndarray, groups: int = 16) -> list[np.ndarray]:
 
 
 def jackknife(
-  statistic: Callable[[list, list], float],
+  statistic: Callable[[list, list], Any],
   fake: Sequence[Any],
   real: Sequence[Any],
 ) -> Estimate:
@@ -247,7 +283,8 @@ def jackknife(
   0, the interval is too wide rather than too narrow.
 
   Args:
-    statistic: of the two lists of parts that are left.
+    statistic: of the two lists of parts that are left: a number, or an array of
+      several, and so are the fields of the result.
     fake: at least 3 parts, arrays from `split` or moments from `grouped`.
     real: the same of the real clips.
   """
@@ -259,9 +296,15 @@ def jackknife(
     [statistic(_without(fake, g), list(real)) for g in range(len(fake))],
     [statistic(list(fake), _without(real, g)) for g in range(len(real))],
   ]
-  variance = sum((len(v) - 1) * np.var(v) for v in left)
-  bias = sum((len(v) - 1) * (np.mean(v) - value) for v in left)
+  variance = sum((len(v) - 1) * np.var(v, axis=0) for v in left)
+  bias = sum((len(v) - 1) * (np.mean(v, axis=0) - value) for v in left)
   return _estimate(value, variance, bias, groups)
+
+
+def wilson(count: int, num: int) -> tuple[float, float]:
+  """95 % interval of a share, `count` of `num` (Wilson 1927)."""
+  low, high = stats.binomtest(count, num).proportion_ci(method="wilson")
+  return float(low), float(high)
 
 
 def _without(parts, g):
@@ -270,20 +313,16 @@ def _without(parts, g):
 
 def _estimate(value, variance, bias, groups):
   margin = stats.t.ppf(0.975, groups - 1) * np.sqrt(variance)
+  plain = lambda x: float(x) if np.ndim(x) == 0 else x
   return Estimate(
-    value=float(value),
-    low=float(value - margin),
-    high=float(value + margin),
-    bias=float(bias),
+    value=plain(value),
+    low=plain(value - margin),
+    high=plain(value + margin),
+    bias=plain(bias),
   )
 
 
 # -------------------------------------------------------------------- kernels
-
-
-def kvd(fake: np.ndarray, real: np.ndarray) -> Estimate:
-  """Kernel video distance: `mmd` on I3D logits (Unterthiner et al. 2019)."""
-  return mmd(fake, real)
 
 
 def jedi(fake: np.ndarray, real: np.ndarray) -> Estimate:
@@ -299,15 +338,17 @@ def mmd(
   degree: int = 3,
   offset: float = 1.0,
   unbiased: bool = True,
+  each: int = 1,
 ) -> Estimate:
   """Squared maximum mean discrepancy (Gretton et al. 2012, eqs. 3 and 5).
 
     mean k(x, x') + mean k(y, y') - 2 mean k(x, y),
     k(x, y) = (x . y / D + offset)^degree
 
-  `unbiased` leaves k(x, x) of a clip with itself out; the value can then be
-  below 0. The interval leaves out every clip in turn, exactly, by the sums of
-  the kernel's rows; memory does not grow with their number squared.
+  The defaults are the kernel video distance (Unterthiner et al. 2019) of I3D's
+  logits. `unbiased` leaves k(x, x) of a row with itself out; the value can then
+  be below 0. The interval leaves out every clip in turn, exactly, by the sums
+  of the kernel's rows; memory does not grow with their number squared.
 
   Args:
     fake: (M, D).
@@ -315,33 +356,49 @@ def mmd(
     degree: of the polynomial.
     offset: sklearn's `coef0`; its gamma is 1 / D.
     unbiased: without the diagonal.
+    each: rows of a clip, one after the other; they are left out together.
   """
-  x, y = _checked(fake, 3), _checked(real, 3)
+  x, y = _checked(fake, 3 * each), _checked(real, 3 * each)
   _same(x[0], y[0])
-  power = lambda dot: _power(dot / x.shape[1] + offset, degree)
-  rows = lambda a, b: np.concatenate(
-    [power(some @ b.T).sum(1) for some in _blocks(a, len(b))]
-  )
-  xx, yy, xy, yx = rows(x, x), rows(y, y), rows(x, y), rows(y, x)
-  x_own, y_own = power((x * x).sum(1)), power((y * y).sum(1))
+  kernel = lambda dot: _power(dot / x.shape[1] + offset, degree)
+  by_clip = lambda sums: sums.reshape(-1, each).sum(1)
+
+  def sums(a, b):
+    """Of the kernel's rows and columns."""
+    rows, columns = [], 0
+    for some in _blocks(a, len(b)):
+      block = kernel(some @ b.T)
+      rows.append(block.sum(1))
+      columns = columns + block.sum(0)
+    return np.concatenate(rows), columns
 
   def within(total, diagonal, num):
     if unbiased:
       return (total - diagonal) / (num * (num - 1))
     return total / num**2
 
+  def alone(a):
+    """Of one set: its term, and that without each clip."""
+    rows, _ = sums(a, a)
+    own = kernel((a * a).sum(1))
+    # Without a clip its rows and columns go, and the corner that both have.
+    clips = a.reshape(-1, each, a.shape[1])
+    corner = kernel(clips @ clips.swapaxes(1, 2)).sum((1, 2))
+    total = rows.sum() - 2 * by_clip(rows) + corner
+    return within(rows.sum(), own.sum(), len(a)), within(
+      total, own.sum() - by_clip(own), len(a) - each
+    )
+
   m, n = len(x), len(y)
-  one = within(xx.sum(), x_own.sum(), m)
-  two = within(yy.sum(), y_own.sum(), n)
-  value = one + two - 2 * xy.sum() / (m * n)
-  # Without clip i its row and its column go, and the corner that both have.
-  fewer = within(xx.sum() - 2 * xx + x_own, x_own.sum() - x_own, m - 1)
-  no_x = fewer + two - 2 * (xy.sum() - xy) / ((m - 1) * n)
-  fewer = within(yy.sum() - 2 * yy + y_own, y_own.sum() - y_own, n - 1)
-  no_y = one + fewer - 2 * (xy.sum() - yx) / (m * (n - 1))
-  variance = (m - 1) * np.var(no_x) + (n - 1) * np.var(no_y)
-  bias = (m - 1) * (no_x.mean() - value) + (n - 1) * (no_y.mean() - value)
-  return _estimate(value, variance, bias, min(m, n))
+  (one, fewer_x), (two, fewer_y) = alone(x), alone(y)
+  xy, yx = map(by_clip, sums(x, y))
+  total = xy.sum()
+  value = one + two - 2 * total / (m * n)
+  no_x = fewer_x + two - 2 * (total - xy) / ((m - each) * n)
+  no_y = one + fewer_y - 2 * (total - yx) / (m * (n - each))
+  variance = sum((len(v) - 1) * np.var(v) for v in (no_x, no_y))
+  bias = sum((len(v) - 1) * (v.mean() - value) for v in (no_x, no_y))
+  return _estimate(value, variance, bias, min(m, n) // each)
 
 
 def _power(x: np.ndarray, degree: int) -> np.ndarray:
@@ -411,48 +468,51 @@ def diversity(features: np.ndarray) -> float:
 # ----------------------------------------------------------- nearest neighbours
 
 
-class PrecisionRecall(NamedTuple):
-  """Shares: of fakes that look real, of what is real that is generated."""
+class Neighbours(NamedTuple):
+  """See `neighbours`."""
 
   precision: float
   recall: float
-
-
-class DensityCoverage(NamedTuple):
-  """See `density_coverage`."""
-
   density: float
   coverage: float
 
 
-def precision_recall(
-  fake: np.ndarray, real: np.ndarray, k: int = 3
-) -> PrecisionRecall:
-  """Share of one set within the balls of the other (Kynkaanniemi et al. 2019).
+def neighbours(
+  fake: np.ndarray, real: np.ndarray, k: int = 3, k_density: int = 5
+) -> Neighbours:
+  """Shares of one set in the balls of the other.
 
-  A ball reaches from each clip to its k-th neighbour in its own set.
+  A ball reaches from each clip to its k-th neighbour in its own set. Precision
+  and recall (Kynkaanniemi et al. 2019): the share of generated clips in a ball
+  of a real one, and the reverse. With balls of `k_density` (Naeem et al. 2020,
+  eqs. 3 and 4), density: the mean number of balls of real clips that a
+  generated one is in, over k; 1 is expected of the same distribution, and it
+  can be more. Coverage: the share of real clips with a generated one in their
+  ball. One outlier among the real clips does not spoil these two as it does
+  precision.
   """
-  fake, real = _checked(fake, k + 1), _checked(real, k + 1)
-  precision = _covered(fake, real, _radii(real, k)) > 0
-  recall = _covered(real, fake, _radii(fake, k)) > 0
-  return PrecisionRecall(float(precision.mean()), float(recall.mean()))
+  fake, real = _checked(fake, k + 1), _checked(real, max(k, k_density) + 1)
+  (own,) = _radii(fake, k)
+  balls, wide = _radii(real, k, k_density)
+  precise, dense, seen, covered = 0, 0, False, False
+  for d in _squared(fake, real):
+    precise += (d <= balls).any(1).sum()
+    inside = d <= wide
+    dense += inside.sum()
+    covered |= inside.any(0)
+    seen |= (d <= own[: len(d), None]).any(0)
+    own = own[len(d) :]
+  return Neighbours(
+    precision=precise / len(fake),
+    recall=float(np.mean(seen)),
+    density=dense / (k_density * len(fake)),
+    coverage=float(np.mean(covered)),
+  )
 
 
-def density_coverage(
-  fake: np.ndarray, real: np.ndarray, k: int = 5
-) -> DensityCoverage:
-  """Density and coverage (Naeem et al. 2020, eqs. 3 and 4).
-
-  Density: the mean number of balls of real clips that a generated one is in,
-  over k; 1 is expected of the same distribution, and it can be more. Coverage:
-  the share of real clips with a generated one in their ball. One outlier among
-  the real clips does not spoil them as it does precision.
-  """
-  fake, real = _checked(fake, 1), _checked(real, k + 1)
-  radii = _radii(real, k)
-  density = _covered(fake, real, radii).mean() / k
-  nearest = np.concatenate([d.min(1) for d in _squared(real, fake)])
-  return DensityCoverage(float(density), float((nearest <= radii).mean()))
+def spacing(x: np.ndarray) -> np.ndarray:
+  """Distance (N,) of each row to the nearest other one."""
+  return np.sqrt(_radii(_checked(x, 2), 1)[0])
 
 
 def nearest(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -465,17 +525,12 @@ def nearest(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return np.sqrt(np.concatenate(squared)), np.concatenate(index)
 
 
-def _radii(x: np.ndarray, k: int) -> np.ndarray:
-  """Squared distance of each row to the k-th of the others: (N,)."""
+def _radii(x: np.ndarray, *ks: int) -> np.ndarray:
+  """Squared distance of each row to the k-th of the others: (ks, N)."""
   found = []
   for block in _squared(x, x):  # Itself, at 0, is the first.
-    found.append(np.partition(block, k, axis=1)[:, k])
-  return np.concatenate(found)
-
-
-def _covered(x: np.ndarray, y: np.ndarray, radii: np.ndarray) -> np.ndarray:
-  """In how many balls of y's rows each row of x is: (N,)."""
-  return np.concatenate([(d <= radii).sum(1) for d in _squared(x, y)])
+    found.append(np.partition(block, ks, axis=1)[:, ks])
+  return np.concatenate(found).T
 
 
 def _squared(x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:
@@ -526,18 +581,64 @@ def swd(
     frames: of each clip, at most, taken at random.
     seed: of frames, places and directions.
   """
-  a, b = (_patches(clips, patches, frames, seed) for clips in (fake, real))
+  return swd_estimate(
+    fake, real, patches=patches, frames=frames, seed=seed, parts=1
+  ).value
+
+
+def swd_estimate(
+  fake: Sequence[np.ndarray],
+  real: Sequence[np.ndarray],
+  *,
+  patches: int = 16_384,
+  frames: int = 8,
+  seed: int = 0,
+  parts: int = 8,
+) -> Estimate:
+  """`swd` with an interval over clips.
+
+  Each of some disjoint parts of the clips has a distance as well. They rest on
+  fewer clips, so that their deviation is larger than that of the whole by the
+  root of their number (batch means, Conway 1963). NaN for less than 3 parts.
+
+  Args:
+    fake: see `swd`.
+    real: likewise.
+    patches: likewise.
+    frames: likewise.
+    seed: likewise.
+    parts: at most; a part has two clips of each set at least.
+  """
+  parts = min(parts, len(fake) // 2, len(real) // 2)
+  (a, of_a), (b, of_b) = (
+    _patches(clips, patches, frames, seed) for clips in (fake, real)
+  )
   if not a or len(a) != len(b):
     raise ValueError(
       f"swd: pyramids of {len(a)} and {len(b)} levels; give clips of the same "
       "size, at least 16 x 16 pixels."
     )
-  return fidelity.sliced_wasserstein(a, b, seed)
+  value = fidelity.sliced_wasserstein(a, b, seed)
+  if parts < 3:
+    return Estimate(value=value, low=np.nan, high=np.nan, bias=np.nan)
+  values = []
+  for i in range(parts):
+    rows = [np.flatnonzero(clips % parts == i) for clips in (of_a, of_b)]
+    some = min(map(len, rows))  # As many patches of each, all but a few.
+    levels = (
+      [level[index[:some]] for level in one] for one, index in zip((a, b), rows)
+    )
+    values.append(fidelity.sliced_wasserstein(*levels, seed))
+  return _estimate(value, np.var(values, ddof=1) / parts, np.nan, parts)
 
 
 def _patches(clips, patches, frames, seed):
-  """One array (patches, D) a level, the same number from each clip or +- 1."""
+  """(patches, D) a level, as many from each clip or +- 1, and whose they are.
+
+  Clips have other numbers there, at random: their order may have a period.
+  """
   counts = np.diff(np.linspace(0, patches, len(clips) + 1).astype(int))
+  number = np.random.default_rng(seed).permutation(len(clips))
   found = []
   for i, (clip, count) in enumerate(zip(clips, counts)):
     rng = np.random.default_rng((seed, i))
@@ -548,7 +649,8 @@ def _patches(clips, patches, frames, seed):
       some = some / 127.5 - 1
     place = int(rng.integers(2**31))
     found.append(fidelity.descriptors(some, None, place, int(count)))
-  return [np.concatenate(level) for level in zip(*found)]
+  levels = [np.concatenate(level) for level in zip(*found)]
+  return levels, np.repeat(number, counts)
 
 
 # ----------------------------------------------------------------------- hash

@@ -2,7 +2,9 @@
 
 Nothing is downloaded. A user puts a public file somewhere and converts it once;
 `vidgan weights` says which. Files are read as data: of a pickle only tensors
-are rebuilt, and nothing in it is ever called.
+are rebuilt, and nothing in it is ever called. Tensors of large files stay on
+the disk until they are wanted, so that a conversion takes the memory of its
+result, however much else is in the file.
 """
 
 from collections.abc import Iterable
@@ -108,10 +110,7 @@ def convert(
     params = module.convert(tensors)
   except ValueError as e:
     raise ValueError(f"{', '.join(map(str, paths))}: {e}") from e
-  flat = {
-    key: np.ascontiguousarray(value)
-    for key, value in traverse_util.flatten_dict(params, sep="/").items()
-  }
+  flat = traverse_util.flatten_dict(params, sep="/")
   facts = {
     "network": name,
     "source_file": ", ".join(path.name for path in paths),
@@ -123,7 +122,7 @@ def convert(
   target.parent.mkdir(parents=True, exist_ok=True)
   part = target.with_name(f".{target.name}.{os.getpid()}.part")
   try:
-    safetensors_numpy.save_file(flat, part, metadata=facts)
+    _write(part, flat, facts)
     part.replace(target)
   finally:
     part.unlink(missing_ok=True)
@@ -167,6 +166,30 @@ def load(name: str) -> tuple[dict[str, Any], str]:
       f"{path} is damaged: its numbers are not those that were written. {again}"
     )
   return traverse_util.unflatten_dict(flat, sep="/"), _sha256(path)
+
+
+def _write(path, flat, facts):
+  """A file of safetensors; the library's writer copies all tensors first."""
+  kinds = {
+    np.dtype(kind): name
+    for name, kind in _SAFETENSORS.items()
+    if kind != "bf16"
+  }
+  header, end = {"__metadata__": facts}, 0
+  for name in sorted(flat):
+    value, start = flat[name], end
+    end += value.nbytes
+    header[name] = {
+      "dtype": kinds[value.dtype],
+      "shape": value.shape,
+      "data_offsets": [start, end],
+    }
+  text = json.dumps(header).encode()
+  text += b" " * (-len(text) % 8)
+  with open(path, "wb") as file:
+    file.write(struct.pack("<Q", len(text)) + text)
+    for name in sorted(flat):
+      file.write(np.ascontiguousarray(flat[name]).data)
 
 
 def _digest(flat):
@@ -251,11 +274,11 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 def _read_safetensors(path):
   """Read here, since NumPy has no bfloat16 and the library needs one."""
-  data = path.read_bytes()
-  (length,) = struct.unpack("<Q", data[:8])
+  data = np.memmap(path, np.uint8, "r")
+  (length,) = struct.unpack("<Q", bytes(data[:8]))
   tensors = {}
   try:
-    header = json.loads(data[8 : 8 + length])
+    header = json.loads(bytes(data[8 : 8 + length]))
     header.pop("__metadata__", None)
     for name, entry in header.items():
       start, stop = entry["data_offsets"]
@@ -422,8 +445,9 @@ def _tensor(storage, offset, size, stride, *_):
       f"storage of {len(storage)} numbers"
     )
   strides = [step * storage.itemsize for step in stride]
-  part = storage[offset:]
-  return np.array(np.lib.stride_tricks.as_strided(part, size, strides))
+  return np.lib.stride_tricks.as_strided(
+    storage[offset:], size, strides, writeable=False
+  )
 
 
 def _open_pickle(file, storage):
@@ -537,7 +561,8 @@ def _read_torch(archive, root, path):
 
   def storage(key, kind, _):
     if (key, kind) not in storages:
-      storages[key, kind] = _numbers(archive.read(f"{root}data/{key}"), kind)
+      data = _stored(archive, f"{root}data/{key}")
+      storages[key, kind] = _numbers(data, kind)
     return storages[key, kind]
 
   try:
@@ -548,6 +573,20 @@ def _read_torch(archive, root, path):
     raise
   except Exception as e:  # A damaged pickle can fail in any way.
     raise ValueError(f"{path} is refused: {e}.") from e
+
+
+def _stored(archive, name):
+  """Bytes of a file in an archive, left on the disk if they are plain there."""
+  info = archive.getinfo(name)
+  if info.compress_type != zipfile.ZIP_STORED or not info.file_size:
+    return archive.read(name)
+  with archive.open(info) as file:
+    while file.read(1 << 22):  # It compares the checksum at the end.
+      pass
+  with open(archive.filename, "rb") as file:
+    file.seek(info.header_offset + 26)
+    start = info.header_offset + 30 + sum(struct.unpack("<2H", file.read(4)))
+  return np.memmap(archive.filename, np.uint8, "r", start, info.file_size)
 
 
 def _read_old_torch(path):

@@ -67,10 +67,5 @@ def from_torchvision(tensors: Mapping[str, np.ndarray]) -> dict:
   Raises:
     ValueError: they are not this network's.
   """
-  layers, below = {}, 3
-  for name, place, channels, side, _ in _LAYERS:
-    layers[name] = f"features.{place}", (channels, below, side, side)
-    below = channels
-  return naming.convolutions(
-    tensors, layers, "torchvision's AlexNet", unused=r"classifier\..*"
-  )
+  layers = [layer[:4] for layer in _LAYERS]
+  return naming.convolutions(tensors, layers, "torchvision's AlexNet")

@@ -131,11 +131,7 @@ def preprocess(video: jax.Array, protocol: str = "tgan2") -> jax.Array:
     (B, 16, 112, 112, 3) float32, BGR in 0 ... 255.
   """
   config_lib.check_name(protocol, PROTOCOLS, "the protocol of C3D")
-  if video.dtype != jnp.uint8 or video.ndim != 5 or video.shape[-1] != 3:
-    raise ValueError(
-      f"Clips of shape {video.shape} and type {video.dtype} are no input of "
-      "C3D's protocols: they are defined for (B, T, H, W, 3) uint8."
-    )
+  conv.check_clips(video, "C3D")
   x = video[..., ::-1]
   if protocol == "tgan2":
     return conv.resize(x, (SIZE, SIZE), "corners")

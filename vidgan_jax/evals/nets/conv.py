@@ -29,6 +29,15 @@ def same(sizes: Sequence[int], window: Sequence[int], stride: Sequence[int]):
   return pairs
 
 
+def check_clips(video: jax.Array, name: str) -> None:
+  """Refuses what the protocols of a network are not defined for."""
+  if video.dtype != jnp.uint8 or video.ndim != 5 or video.shape[-1] != 3:
+    raise ValueError(
+      f"Clips of shape {video.shape} and type {video.dtype} are no input of "
+      f"{name}'s protocols: they are defined for (B, T, H, W, 3) uint8."
+    )
+
+
 def conv3d(
   x: jax.Array,
   kernel: jax.Array,

@@ -183,11 +183,7 @@ def preprocess(video: jax.Array, protocol: str = "styleganv") -> jax.Array:
     (B, T, 224, 224, 3) float32 in [-1, 1].
   """
   config_lib.check_name(protocol, PROTOCOLS, "the protocol of I3D")
-  if video.dtype != jnp.uint8 or video.ndim != 5 or video.shape[-1] != 3:
-    raise ValueError(
-      f"Clips of shape {video.shape} and type {video.dtype} are no input of "
-      "I3D's protocols: they are defined for (B, T, H, W, 3) uint8."
-    )
+  conv.check_clips(video, "I3D")
   h, w = video.shape[2:4]
   if protocol == "short_side_crop":
     sizes = [-(-n * SIZE // min(h, w)) for n in (h, w)]

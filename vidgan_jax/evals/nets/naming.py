@@ -1,5 +1,6 @@
 """Is this file the network's? Names and shapes of tensors, checked at once."""
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 import re
 
@@ -47,26 +48,27 @@ def _refusal(what: str, wrong: str) -> str:
 
 def convolutions(
   tensors: Mapping[str, np.ndarray],
-  layers: Mapping[str, tuple[str, tuple[int, ...]]],
+  layers: Iterable[tuple[str, int, int, int]],
   what: str,
-  unused: str = "",
 ) -> dict[str, dict[str, np.ndarray]]:
-  """PyTorch's convolutions in two dimensions -> Flax's, after `check`.
+  """A row of torchvision's convolutions -> Flax's, after `check`.
 
   Args:
-    tensors: name -> array.
-    layers: our name -> its name in the file and the shape (out, in, h, w) of
-      its '.weight'; its '.bias' is (out,).
+    tensors: name -> array; those of a classifier may be there too.
+    layers: our name, place in the file's 'features', channels and pixels of the
+      kernel's side; the first sees three channels, each other the one before.
     what: as for `check`.
-    unused: as for `check`.
 
   Returns:
     Our name -> {'kernel': (h, w, in, out), 'bias': (out,)}, float32.
   """
-  shapes = {}
-  for name, shape in layers.values():
-    shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
-  check(tensors, shapes, what, unused)
+  names, shapes, below = {}, {}, 3
+  for ours, place, channels, side in layers:
+    names[ours] = name = f"features.{place}"
+    shapes[f"{name}.weight"] = channels, below, side, side
+    shapes[f"{name}.bias"] = (channels,)
+    below = channels
+  check(tensors, shapes, what, unused=r"classifier\..*")
   return {
     ours: {
       "kernel": np.ascontiguousarray(
@@ -74,5 +76,5 @@ def convolutions(
       ),
       "bias": np.asarray(tensors[f"{name}.bias"], np.float32),
     }
-    for ours, (name, _) in layers.items()
+    for ours, name in names.items()
   }

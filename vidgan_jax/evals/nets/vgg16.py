@@ -62,10 +62,5 @@ def from_torchvision(tensors: Mapping[str, np.ndarray]) -> dict:
   Raises:
     ValueError: they are not this network's.
   """
-  layers, below = {}, 3
-  for name, place, channels in _LAYERS:
-    layers[name] = f"features.{place}", (channels, below, 3, 3)
-    below = channels
-  return naming.convolutions(
-    tensors, layers, "torchvision's VGG-16", unused=r"classifier\..*"
-  )
+  layers = [(*layer, 3) for layer in _LAYERS]
+  return naming.convolutions(tensors, layers, "torchvision's VGG-16")

@@ -141,11 +141,7 @@ def preprocess(video: jax.Array, protocol: str = "cdfvd") -> jax.Array:
     (B, T, 224, 224, 3) float32 in [0, 1], without any mean or deviation.
   """
   config_lib.check_name(protocol, PROTOCOLS, "the protocol of VideoMAE")
-  if video.dtype != jnp.uint8 or video.ndim != 5 or video.shape[-1] != 3:
-    raise ValueError(
-      f"Clips of shape {video.shape} and type {video.dtype} are no input of "
-      "VideoMAE's protocols: they are defined for (B, T, H, W, 3) uint8."
-    )
+  conv.check_clips(video, "VideoMAE")
   return conv.resize(video, (SIZE, SIZE), "half_pixel") / 255
 
 

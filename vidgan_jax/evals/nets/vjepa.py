@@ -197,11 +197,7 @@ def preprocess(video: jax.Array, protocol: str = "squash") -> jax.Array:
     (B, T, 224, 224, 3) float32, or (B, T, H, W, 3) for `videojedi`.
   """
   config_lib.check_name(protocol, PROTOCOLS, "the protocol of V-JEPA")
-  if video.dtype != jnp.uint8 or video.ndim != 5 or video.shape[-1] != 3:
-    raise ValueError(
-      f"Clips of shape {video.shape} and type {video.dtype} are no input of "
-      "V-JEPA's protocols: they are defined for (B, T, H, W, 3) uint8."
-    )
+  conv.check_clips(video, "V-JEPA")
   x = video.astype(jnp.float32)
   if protocol == "squash":
     x = conv.resize(video, (SIZE, SIZE), "half_pixel")
