@@ -8,7 +8,6 @@ kinds of noise, and against the training set for the generator. Writes a
 picture: a film strip a class of training clips, then of generated ones.
 """
 
-import functools
 import sys
 
 import numpy as np
@@ -16,8 +15,9 @@ import numpy as np
 from vidgan_jax import checkpoint
 from vidgan_jax import generate
 from vidgan_jax.data import pipeline
-from vidgan_jax.evals import features
-from vidgan_jax.evals.nets import random3d
+from vidgan_jax.evals import distribution
+from vidgan_jax.evals import frd_random
+from vidgan_jax.evals import statistics
 from vidgan_jax.video import write
 
 NUM = 256
@@ -50,10 +50,9 @@ def main():
     train.mean((0, 1)) + 25 * rng.standard_normal(train.shape), 0, 255
   ).astype(np.uint8)
 
-  moments = functools.partial(
-    features.moments, functools.partial(random3d.apply, random3d.params())
-  )
-  real, seen = moments([held_out]), moments([train])
+  network = frd_random.network()
+  moments = lambda video: distribution.sample([video], network, NUM).moments
+  real, seen = moments(held_out), moments(train)
   print(f"frd_random, {NUM} windows of 16 frames, step {model.step}")
   for name, video, reference in (
     ("generated, to held-out people", made, real),
@@ -62,7 +61,7 @@ def main():
     ("white noise, to held-out people", noise, real),
     ("generated, to the training set", made, seen),
   ):
-    print(f"  {name:45}{features.frechet(moments([video]), reference):12.4f}")
+    print(f"  {name:45}{statistics.frechet(moments(video), reference):12.4f}")
 
   if len(sys.argv) > 2:
     rows = []

