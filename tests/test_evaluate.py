@@ -395,6 +395,23 @@ def test_an_error_names_its_evaluator(workdir, capsys):
   error(capsys, "'frd_random'", "at least 2 clips")
 
 
+def test_others_go_on_when_one_fails(tmp_path, capsys):
+  rng = np.random.default_rng(0)
+  for name in ("a", "b"):
+    video = rng.integers(0, 256, (8, 2, 16, 16, 3), np.uint8)
+    np.save(tmp_path / f"{name}.npy", video)
+  sets = ["--generated", tmp_path / "a.npy", "--reference", tmp_path / "b.npy"]
+  out = tmp_path / "out.json"
+  options = [*sets, "--frames", 2, "--out", out]
+  assert run(*options, "--metrics", "restoration, swd") == 1
+  error(capsys, "'restoration'", "--paired")
+  assert "swd" in read(out)
+  out.unlink()
+  assert run(*options, "--metrics", "restoration") == 1
+  error(capsys, "'restoration'", "--paired")
+  assert not out.exists()
+
+
 # ----------------------------------------------------------------- frd_random
 
 

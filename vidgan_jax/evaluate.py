@@ -82,6 +82,7 @@ def run(
   model: Any,
   source: Any,
   log: Callable[[str], None] = print,
+  failed: dict[str, str] | None = None,
 ) -> dict[str, evals.Value]:
   """Runs evaluators on one model.
 
@@ -91,6 +92,8 @@ def run(
     source: a `data.pipeline.EvalClips`, or clips of files.
     log: gets the table of an evaluator that has one (`text`), and a line for
       each reason why values are missing.
+    failed: gets name -> what went wrong in an evaluator, and the others go
+      on; None: that is an error.
 
   Returns:
     name -> value, in the order of the evaluators.
@@ -107,7 +110,9 @@ def run(
           value = evals.Value(float(value))
         found[key] = value
     except Exception as e:
-      raise RuntimeError(f"Evaluator {name!r}: {e}") from e
+      if failed is None:
+        raise RuntimeError(f"Evaluator {name!r}: {e}") from e
+      failed[name] = f"Evaluator {name!r}: {e}"
     for note in dict.fromkeys(
       value.note for value in found.values() if math.isnan(float(value))
     ):
@@ -315,6 +320,17 @@ def _check(args) -> None:
     raise config_lib.ConfigError("Give one of --step, --all and --follow.")
 
 
+def _refuse(failed: Mapping[str, str]) -> None:
+  """Ends the verb where evaluators failed; the others' values are kept."""
+  if failed:
+    raise RuntimeError("; ".join(failed.values()))
+
+
+def _names(text: str | None) -> list[str]:
+  """'a, b' -> ['a', 'b']."""
+  return [name.strip() for name in text.split(",")] if text else []
+
+
 def _options(fields: Mapping[str, Any], num: int | None) -> dict[str, dict]:
   """Options of evaluators, with --num where they know it."""
   found = {}
@@ -349,7 +365,7 @@ def _workdir(args) -> None:
   config = checkpoint.read_config(args.workdir)
   chosen = config.evals
   if args.metrics:
-    chosen = {name: chosen.get(name, {}) for name in args.metrics.split(",")}
+    chosen = {name: chosen.get(name, {}) for name in _names(args.metrics)}
   if args.fit_features:
     chosen = {**chosen, "fd_self": chosen.get("fd_self", {})}
   if not chosen:
@@ -417,7 +433,7 @@ def _judge(args, evaluators, options, source, config, step) -> None:
   from vidgan_jax import generate
   from vidgan_jax import metrics
 
-  values, model, done = {}, None, {}
+  values, model, done, failed = {}, None, {}, {}
   path = pathlib.Path(args.workdir) / "eval" / f"{step}.json"
   there = _read(path).get("evaluators", {}) if args.follow else {}
   sides = ("ema", "raw") if args.weights == "both" else (args.weights,)
@@ -430,16 +446,21 @@ def _judge(args, evaluators, options, source, config, step) -> None:
     }
     if todo:
       model = generate.load(args.workdir, step=step, weights=side)
-      found = run(todo, model, source, _say)
+      found = run(todo, model, source, _say, failed)
       values |= {f"{name}{suffix}": value for name, value in found.items()}
-      done |= {f"{name}{suffix}": options[name] for name in todo}
+      done |= {
+        f"{name}{suffix}": options[name] for name in todo if name not in failed
+      }
   if model is None:
     _say(f"Step {step}: its values are in {path}.")
     return
+  if not values:
+    _refuse(failed)
   path = write(args.workdir, model.step, values, done)
   metrics.add(args.workdir, model.step, numbers(values))
   _say(f"Step {model.step}:\n{table(values)}\n  -> {path}")
   _report_of_run(args, evaluators, model, source, config)
+  _refuse(failed)
 
 
 def _follow(workdir, config, judge) -> None:
@@ -556,7 +577,7 @@ def _files(args) -> None:
   if args.train:
     source.train = files.open_clips(args.train, **options, split="train")
     source.train.cache = source.cache
-  names = args.metrics.split(",") if args.metrics else list(DEFAULT)
+  names = _names(args.metrics) or list(DEFAULT)
   if not args.metrics and options["frames"] < 9:
     names.remove("fvd")  # Its network wants more.
   if args.fit_features and "fd_self" not in names:
@@ -572,12 +593,15 @@ def _files(args) -> None:
     if "frames" in known and name not in ("swd",) and args.frames is not None:
       given["frames"] = args.frames
   evaluators = make_evaluators(fields)
+  failed: dict[str, str] = {}
   values = {
     name: dataclasses.replace(
       value, note="; ".join(filter(None, (value.note, *remarks)))
     )
-    for name, value in run(evaluators, model, source, _say).items()
+    for name, value in run(evaluators, model, source, _say, failed).items()
   }
+  if not values:
+    _refuse(failed)
   _say(table(values))
   settings = {
     "generated": str(args.generated),
@@ -588,6 +612,7 @@ def _files(args) -> None:
   _put(args, values, settings, {"warnings": remarks} if remarks else {})
   if args.report and _main():
     _report({0: values}, model, source, evaluators, settings, args.report)
+  _refuse(failed)
 
 
 def _put(args, values, settings, more) -> None:
@@ -604,7 +629,7 @@ def _paired(args) -> None:
   from vidgan_jax.evals import pairs
   from vidgan_jax.evals import report
 
-  names = args.metrics.split(",") if args.metrics else ()
+  names = _names(args.metrics)
   values, rows = pairs.run(*args.paired, names)
   for note in dict.fromkeys(v.note for v in values.values() if v.note):
     _say(note)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
 import io
+import logging
 import math
 import os
 import pathlib
@@ -303,7 +304,14 @@ def real(
     clips = lambda first, last: real_clips(source, last, batch, cut, first)
     found = _shared(clips, network, num, batch)
     if path is not None and jax.process_index() == 0:
-      _save(path, found)
+      try:
+        _save(path, found)
+      except OSError as error:
+        logging.getLogger(__name__).warning(
+          "Features of real clips are not kept, and computed again next time: "
+          "%s",
+          error,
+        )
     return found
 
   return once(source, statistics.digest(settings), make)

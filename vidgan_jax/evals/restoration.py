@@ -112,6 +112,11 @@ class Evaluator:
 
   def run(self, model, source) -> Iterator[tuple[str, float]]:
     """Yields the figures; `source` has `pairs` and `task` (`EvalClips`)."""
+    if not hasattr(source, "pairs"):
+      raise ValueError(
+        "restoration measures a run of a task: give a WORKDIR. Videos that are "
+        "aligned are compared by --paired."
+      )
     if self._pairs is None:
       self._pairs = source.pairs(range(min(self.num, len(source))))
       if not self._pairs:
