@@ -278,3 +278,16 @@ def figures(home, processes, devices):
   assert not any(p.returncode for p in started), "\n===\n".join(texts)
   assert sum("frd_random" in text for text in texts) == 1  # One tells.
   return json.loads(pathlib.Path(f"{home}.json").read_text())["records"]
+
+
+def test_figures_of_a_part_of_the_rows_say_so(clips, monkeypatch):
+  names = distribution.names("f", "k", "x")
+  figures = lambda: dict(
+    distribution.figures(compare(clips[:40], clips[24:], num=40), names)
+  )
+  assert not any("rows" in value.note for value in figures().values())
+  monkeypatch.setattr(distribution, "KEEP", 16)
+  found = figures()
+  for name in ("k", "precision_x", "coverage_x"):
+    assert "of 16 of the 40 generated rows" in found[name].note
+  assert "rows" not in found["f"].note  # Its moments are of all.

@@ -137,6 +137,15 @@ class Pair:
   protocol: Mapping[str, Any]
   note: str = ""
 
+  @property
+  def kept(self) -> str:
+    """What to say of a figure of the rows, where not all were kept."""
+    kept = [(len(s.rows), s.moments.num) for s in (self.fake, self.real)]
+    if all(n == of for n, of in kept):
+      return ""
+    (a, m), (b, n) = kept
+    return f"of {a} of the {m} generated rows and {b} of the {n} real ones"
+
   def value(
     self,
     estimator: str,
@@ -508,8 +517,10 @@ def figures(
     else:
       found = statistics.mmd(fake.rows, real.rows, each=fake.each)
       estimator = "MMD^2, (x.y/D + 1)^3, unbiased; jackknife over clips"
-      value = pair.value(estimator, found.value, found.low, found.high)
-      yield names["kernel"], value
+      yield (
+        names["kernel"],
+        pair.value(estimator, found.value, found.low, found.high, pair.kept),
+      )
   if set(statistics.Neighbours._fields) & set(names):
     yield from _neighbours(pair, names)
 
@@ -543,4 +554,5 @@ def _neighbours(pair, names):
   else:
     numbers = ((number,) for number in statistics.neighbours(x, y))
   for name, some in zip(fields, numbers):
-    yield names[name], pair.value(f"{name}, {estimator}", *some)
+    estimate = f"{name}, {estimator}"
+    yield names[name], pair.value(estimate, *some, note=pair.kept)

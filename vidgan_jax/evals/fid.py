@@ -67,7 +67,8 @@ class Evaluator:
       found = statistics.mmd(fake.rows, real.rows, each=fake.each)
       ends = value + found.low - found.value, value + found.high - found.value
       estimator += "; jackknife over clips, all frames at once"
-    note = f"deviation of a subset {deviation:.3g}"
+    notes = f"deviation of a subset {deviation:.3g}", pair.kept
+    note = "; ".join(filter(None, notes))
     yield "kid", pair.value(estimator, value, *ends, note=note)
 
 

@@ -60,8 +60,8 @@ class Evaluator:
     )
     found = statistics.jedi(pair.fake.rows, pair.real.rows)
     estimator = "100 MMD^2, (x.y/D)^2, biased; jackknife over clips"
-    value = pair.value(estimator, found.value, found.low, found.high)
-    yield "jedi", value
+    ends = found.low, found.high
+    yield "jedi", pair.value(estimator, found.value, *ends, note=pair.kept)
 
 
 @functools.cache
