@@ -13,4 +13,4 @@ VIDGAN_EXTRAS="${VIDGAN_EXTRAS:-tf,test}" . launch/env.sh
 
 ruff check .
 exec python -m pytest -q --durations=15 \
-  -n auto --maxprocesses 4 --dist loadfile "$@"
+  -n auto --maxprocesses 2 --dist loadfile "$@"
