@@ -442,6 +442,31 @@ def test_disk_that_is_really_full(tmp_path):
   assert "Traceback" not in err
 
 
+def test_an_array_that_ends_after_the_failure_is_not_told():
+  code = """
+    import asyncio, sys, threading
+    import tensorstore
+    from vidgan_jax import checkpoint
+    promise, future = tensorstore.Promise.new()
+    async def wait():
+      await future
+    async def fail():
+      asyncio.ensure_future(wait())
+      await asyncio.sleep(0.01)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(fail())
+    loop.close()
+    thread = threading.Thread(target=promise.set_result, args=(1,))
+    thread.start(); thread.join()
+    gone = type('Gone', (), {'__del__': lambda self: 1 / 0})()
+    del gone
+    sys.stdout.write('end')
+  """
+  out, err = run(code)
+  assert out == "end" and "Event loop is closed" not in err
+  assert "ZeroDivisionError" in err  # others are
+
+
 # ------------------------------------------------------------- one network
 
 

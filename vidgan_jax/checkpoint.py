@@ -25,6 +25,7 @@ import logging as std_logging
 import os
 import re
 import shutil
+import sys
 from typing import Any
 import zlib
 
@@ -53,6 +54,20 @@ def _hush(record: std_logging.LogRecord) -> bool:
 
 for _logger in (logging.get_absl_logger(), std_logging.getLogger("asyncio")):
   _logger.addFilter(_hush)
+
+
+def _hush_late_writes(unraisable: Any, hook: Callable = sys.unraisablehook):
+  """Drops what TensorStore says of arrays that end after one has failed.
+
+  Orbax has left, and closed its event loop, by then; the failure itself is
+  raised. Whether there are such arrays is chance.
+  """
+  closed = str(unraisable.exc_value) == "Event loop is closed"
+  if not (closed and unraisable.object is None):
+    hook(unraisable)
+
+
+sys.unraisablehook = _hush_late_writes
 
 
 class CheckpointError(RuntimeError):
