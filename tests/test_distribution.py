@@ -1,20 +1,16 @@
 """Features of two sets of clips, and what they tell."""
 
 import json
-import os
 import pathlib
-import socket
-import subprocess
 import sys
 
 import jax.numpy as jnp
 import numpy as np
+import processes
 import pytest
 
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import statistics
-
-ROOT = pathlib.Path(__file__).parents[1]
 
 
 def _means(params, video):
@@ -219,16 +215,15 @@ def test_sets_of_mixed_sizes_are_refused(clips):
     distribution.sample(videos(), NET, 4)
 
 
-@pytest.mark.parametrize("processes, devices", [(1, 8), (2, 2)])
-def test_figures_do_not_depend_on_the_devices(processes, devices, tmp_path):
+@pytest.mark.parametrize("count, devices", [(1, 8), (2, 2)])
+def test_figures_do_not_depend_on_the_devices(count, devices, tmp_path):
   """As `vidgan evaluate` gives them, on one device and on others."""
   for name in ("fake", "real"):
     rng = np.random.default_rng(len(name) + ord(name[0]))
     video = rng.integers(0, 256, (21, 4, 8, 8, 3), np.uint8)
     np.save(tmp_path / f"{name}.npy", video)
   results = [
-    figures(tmp_path / f"{a} {b}", a, b)
-    for a, b in ((1, 1), (processes, devices))
+    figures(tmp_path / f"{a} {b}", a, b) for a, b in ((1, 1), (count, devices))
   ]
   assert len(results[0]) == 6 and results[0]["frd_random"]["value"] > 0
   for name, one in results[0].items():
@@ -238,44 +233,21 @@ def test_figures_do_not_depend_on_the_devices(processes, devices, tmp_path):
       np.testing.assert_allclose(other[key], one[key], rtol=1e-5, atol=1e-7)
 
 
-def figures(home, processes, devices):
+def figures(home, count, devices):
   """The records of `vidgan evaluate`, each process a share of the clips."""
-  with socket.socket() as s:
-    s.bind(("localhost", 0))
-    port = s.getsockname()[1]
-  flags = f"--xla_force_host_platform_device_count={devices}"
-  # Nothing is kept: each layout looks at the real clips by itself.
-  env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-  env |= {"HOME": str(home)}
   data = home.parent
-  options = (
-    *("--generated", data / "fake.npy", "--reference", data / "real.npy"),
-    *("--frames", 4, "--metrics", "frd_random", "--out", f"{home}.json"),
+  # Nothing is kept: each layout looks at the real clips by itself.
+  started = processes.start(
+    [
+      *(sys.executable, "-m", "vidgan_jax", "evaluate"),
+      *("--generated", data / "fake.npy", "--reference", data / "real.npy"),
+      *("--frames", 4, "--metrics", "frd_random", "--out", f"{home}.json"),
+    ],
+    devices,
+    count,
+    HOME=str(home),
   )
-  started = []
-  for i in range(processes):
-    if processes > 1:
-      env |= {
-        "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
-        "JAX_NUM_PROCESSES": str(processes),
-        "JAX_PROCESS_ID": str(i),
-      }
-    started.append(
-      subprocess.Popen(
-        [sys.executable, "-m", "vidgan_jax", "evaluate", *map(str, options)],
-        cwd=ROOT,
-        env=dict(env),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-      )
-    )
-  try:
-    texts = [p.communicate(timeout=900)[0] for p in started]
-  finally:
-    for p in started:
-      p.kill()
-  assert not any(p.returncode for p in started), "\n===\n".join(texts)
+  texts = processes.finish(started)
   assert sum("frd_random" in text for text in texts) == 1  # One tells.
   return json.loads(pathlib.Path(f"{home}.json").read_text())["records"]
 

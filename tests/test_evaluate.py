@@ -12,6 +12,7 @@ import types
 
 import jax
 import numpy as np
+import processes
 import pytest
 
 from vidgan_jax import cli
@@ -438,6 +439,30 @@ class Clips:
       raise ValueError("Clips of 4 frames, no others.")
     time.sleep(self.seconds * num * (1 if times is None else len(times) / 4))
     return self.video[:num], None
+
+
+def test_processes_share_a_checkpoint(workdir, tmp_path):
+  """Two give the figures of one, and one of them writes."""
+  shutil.rmtree(workdir / "eval", ignore_errors=True)
+  alone = shutil.copytree(workdir, tmp_path / "alone")
+  command = (sys.executable, "-m", "vidgan_jax", "evaluate")
+  more = ("--metrics", "frd_random,motion", "--num", 8, "--weights", "both")
+  for path, count in ((alone, 1), (workdir, 2)):
+    started = processes.start([*command, path, *more], count, count)
+    texts = processes.finish(started)
+    assert sum("report.html" in text for text in texts) == 1
+  one, two = (
+    read(path / "eval" / "4.json")["records"] for path in (alone, workdir)
+  )
+  assert list(one) == list(two) and "frd_random/raw" in one
+  for name in one:
+    for key in ("value", "interval"):
+      np.testing.assert_allclose(
+        two[name][key], one[name][key], rtol=1e-5, atol=1e-7
+      )
+  started = processes.start([*command, workdir, "--follow"], 1, 2)
+  with pytest.raises(AssertionError, match="--follow is for one process"):
+    processes.finish(started)
 
 
 @pytest.fixture(scope="module")

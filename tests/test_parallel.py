@@ -5,15 +5,13 @@ Each run is `train.train` as a user has it, in processes of its own
 """
 
 import json
-import os
 import pathlib
 import signal
-import socket
-import subprocess
 import sys
 import time
 
 import numpy as np
+import processes
 import pytest
 
 from vidgan_jax import metrics as metrics_lib
@@ -64,46 +62,14 @@ def job(workdir, *flags, model="mlp"):
   }
 
 
-def start(jobs, devices, processes=1):
+def start(jobs, devices, count=1):
   """Starts the worker(s) with so many devices each."""
-  with socket.socket() as s:
-    s.bind(("localhost", 0))
-    port = s.getsockname()[1]
-  xla = (
-    f"--xla_force_host_platform_device_count={devices}"
-    " --xla_backend_optimization_level=0"  # To compile faster.
+  return processes.start(
+    [sys.executable, "tests/parallel_worker.py", json.dumps(jobs)],
+    devices,
+    count,
+    "--xla_backend_optimization_level=0",  # To compile faster.
   )
-  env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla}
-  out = []
-  for i in range(processes):
-    if processes > 1:
-      env |= {
-        "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
-        "JAX_NUM_PROCESSES": str(processes),
-        "JAX_PROCESS_ID": str(i),
-      }
-    out.append(
-      subprocess.Popen(
-        [sys.executable, ROOT / "tests/parallel_worker.py", json.dumps(jobs)],
-        env=dict(env),
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-      )
-    )
-  return out
-
-
-def finish(processes, timeout=900):
-  try:
-    texts = [p.communicate(timeout=timeout)[0] for p in processes]
-  finally:
-    for p in processes:
-      p.kill()
-  # Where one fails the others wait for it in vain: all have their say.
-  failed = [p.returncode != 0 for p in processes]
-  assert not any(failed), "\n=====\n".join(text[-4000:] for text in texts)
 
 
 def rows(workdir):
@@ -133,8 +99,10 @@ def assert_same(workdir, reference, names=LOSSES, **tolerance):
 def runs(tmp_path_factory):
   """All layouts of one recipe: name -> workdir."""
   root = tmp_path_factory.mktemp("parallel")
-  finish(start([job(root / "one"), job(root / "tf", "data.memory=False")], 1))
-  finish(
+  processes.finish(
+    start([job(root / "one"), job(root / "tf", "data.memory=False")], 1)
+  )
+  processes.finish(
     start(
       [
         job(root / "replicated"),
@@ -144,7 +112,7 @@ def runs(tmp_path_factory):
       8,
     )
   )
-  finish(
+  processes.finish(
     start(
       [
         job(root / "processes"),
@@ -152,17 +120,17 @@ def runs(tmp_path_factory):
         job(root / "processes_tf", "data.memory=False"),
       ],
       4,
-      processes=2,
+      count=2,
     )
   )
-  finish(
+  processes.finish(
     start(
       [
         job(root / "processes_fsdp", FSDP),
         job(root / "half", FSDP, f"total={STEPS - 4}steps"),
       ],
       4,
-      processes=2,
+      count=2,
     )
   )
   return root
@@ -233,7 +201,7 @@ def test_same_batches(runs, name, reference):
 
 
 def test_one_process_goes_on_with_what_two_began(runs):
-  finish(start([job(runs / "half")], 1))
+  processes.finish(start([job(runs / "half")], 1))
   assert_same(runs / "half", runs / "one")
   assert "Resumed at step 6" in (runs / "half" / "log.txt").read_text()
 
@@ -241,17 +209,17 @@ def test_one_process_goes_on_with_what_two_began(runs):
 def test_a_signal_to_one_process_stops_both_at_one_step(tmp_path):
   workdir = tmp_path / "run"
   flags = ("total=4000steps", "batch=2", "d_steps=1")
-  processes = start([job(workdir, *flags)], 1, processes=2)
+  started = start([job(workdir, *flags)], 1, 2)
   path = workdir / "metrics.jsonl"
   try:
     for _ in range(9000):
       if path.exists() and len(path.read_text().splitlines()) > 5:
         break
-      assert processes[0].poll() is None, processes[0].communicate()[0][-3000:]
+      assert started[0].poll() is None, started[0].communicate()[0][-3000:]
       time.sleep(0.1)
-    processes[1].send_signal(signal.SIGINT)
+    started[1].send_signal(signal.SIGINT)
   finally:
-    finish(processes, timeout=300)
+    processes.finish(started, timeout=300)
   reports = [report(workdir, i) for i in range(2)]
   assert not any(r["finished"] for r in reports)
   done = max(int(p.name) for p in (workdir / "checkpoints").iterdir())
@@ -261,8 +229,8 @@ def test_a_signal_to_one_process_stops_both_at_one_step(tmp_path):
 
 def test_the_flagship(tmp_path):
   tiny = lambda name, *flags: job(tmp_path / name, *flags, model="continuous")
-  finish(start([tiny("one")], 1))
-  finish(start([tiny("jit"), tiny("pmap", "parallel=pmap")], 8))
+  processes.finish(start([tiny("one")], 1))
+  processes.finish(start([tiny("jit"), tiny("pmap", "parallel=pmap")], 8))
   assert np.ptp([r["d/loss"] for r in rows(tmp_path / "one")]) > 1e-3
   for name in ("jit", "pmap"):
     assert_same(tmp_path / name, tmp_path / "one")

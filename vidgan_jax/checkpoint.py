@@ -387,13 +387,15 @@ def restore_params(
     path: a workdir, its `checkpoints` folder, or one `checkpoints/STEP`. Of
       several steps the newest that verifies is taken.
     which: the part of the state: 'ema', 'g' or 'd'.
-    sharding: where all of it goes; None: the first device.
+    sharding: where all of it goes; None: this process's first device.
 
   Raises:
     CheckpointError: no checkpoint there, no such part in it, or all damaged.
   """
   directory, found = _find(path)
-  sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  sharding = sharding or jax.sharding.SingleDeviceSharding(
+    jax.local_devices()[0]
+  )
 
   def load(path):
     meta = _read_meta(path)

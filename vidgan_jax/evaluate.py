@@ -8,8 +8,9 @@ The first runs the evaluators of `config.evals`, or those of --metrics, on the
 newest checkpoint, on one (--step), on all (--all), or on each new one of a
 running job (--follow); results go to WORKDIR/eval/STEP.json, metrics.jsonl and
 report.html.
-The second compares two sets of clips, folders of videos or others, of which
-several processes take a share each; the third aligned videos of the same names.
+The second compares two sets of clips, folders of videos or others; the third
+aligned videos of the same names. In the first two, several processes that are
+started alike take a share of the clips each.
 """
 
 import argparse
@@ -276,11 +277,9 @@ def main(argv: list[str]) -> int:
     sharding.use_cache()
     if args.paired:
       _paired(args)
-    elif args.workdir:
-      _workdir(args)
     else:
       sharding.initialize()
-      _files(args)
+      _workdir(args) if args.workdir else _files(args)
   except (ValueError, OSError, RuntimeError) as e:
     print(f"vidgan evaluate: {e}", file=sys.stderr)
     return 1
@@ -456,17 +455,24 @@ def _judge(args, evaluators, options, source, config, step) -> None:
     return
   if not values:
     _refuse(failed)
-  path = write(args.workdir, model.step, values, done)
-  metrics.add(args.workdir, model.step, numbers(values))
-  _say(f"Step {model.step}:\n{table(values)}\n  -> {path}")
-  _report_of_run(args, evaluators, model, source, config)
+  if _main():
+    path = write(args.workdir, model.step, values, done)
+    metrics.add(args.workdir, model.step, numbers(values))
+    _say(f"Step {model.step}:\n{table(values)}\n  -> {path}")
+    _report_of_run(args, evaluators, model, source, config)
   _refuse(failed)
 
 
 def _follow(workdir, config, judge) -> None:
   """Evaluates each checkpoint as it appears, until the run's last."""
+  import jax
+
   from vidgan_jax import checkpoint
 
+  if jax.process_count() > 1:
+    raise config_lib.ConfigError(
+      "--follow is for one process: start it alone, or give several --all."
+    )
   last, done = _last_step(config), set()
   _say(f"Following {workdir} until step {last}; Ctrl-C ends it.")
   while last not in done:
