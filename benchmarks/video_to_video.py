@@ -36,7 +36,17 @@ TASKS = {
     {"base": 0.7, "spp": 0.2},
   ),
   "inpaint": ("inpaint", {}, {"telea": 0.3, "navier_stokes": 0.3}),
-  "enhance": ("enhance", {}, {"auto_levels": 3.0, "auto_levels_gamma": 0.0}),
+  "enhance": (
+    "enhance",
+    {  # Too dark and flat; by default a clip may also be too bright.
+      "exposure": (-0.5, 0.2),
+      "gamma": (1.4, 2.6),
+      "contrast": (0.7, 1.0),
+      "saturation": (0.7, 1.1),
+      "vignette": (0.0, 0.3),
+    },
+    {"auto_levels": 3.0, "auto_levels_gamma": 0.0},
+  ),
   "interpolate": ("interpolate" + SPRITES, {}, {"average": 2.0}),
   "predict": ("predict" + SPRITES, {}, {"hold": 2.0}),
   "super_resolve_x4_gan": (

@@ -90,6 +90,23 @@ def test_levels_undo_what_light_did():
     bases.levels({"video": clip[None]}, TIMES[:, :3])
 
 
+def test_tone_is_a_curve_of_light():
+  x = _clip() * 1.1
+  tone = jax.jit(bases.tone)
+  np.testing.assert_allclose(tone(x, np.zeros(5)), x, atol=1e-6)
+  # In NumPy, from [0, 1] to [0, 1]: black from 0.1 to 0.15, a square, half the
+  # contrast; then three quarters of the colour.
+  z = (x.astype(np.float64) + 1) / 2 - 0.1
+  z = 0.5 * np.sign(z) * z**2 + 0.15
+  luma = z @ np.array([0.2126, 0.7152, 0.0722])
+  z = luma[..., None] + 0.75 * (z - luma[..., None])
+  curve = np.array([0.1, np.log(2), np.log(0.5), 0.05, np.log(0.75)])
+  np.testing.assert_allclose(tone(x, curve), 2 * z - 1, atol=3e-6)
+  # A root has a slope everywhere.
+  slope = jax.grad(lambda c: tone(np.full((1, 3), -1.0), c).sum())(-curve)
+  assert np.isfinite(slope).all()
+
+
 # -------------------------------------------------------------------- in time
 
 
@@ -182,6 +199,21 @@ def test_context_of_hold():
   assert bases.context("hold", {"video": video}, TIMES) is None
 
 
+def test_changing_against_a_loop():
+  video, mask = _clip(), _frames(0, 3, 5)
+  video[:, 3] = video[:, 0]
+  video[:, 3, 10, 20] += (0.02, -0.05, 0)
+  video[:, 5] = video[:, 3]
+  video[:, 5, 0, 39] += 1
+  found = jax.jit(lambda g: bases.changing(g, TIMES, 2.5))(
+    {"video": video, "mask": mask}
+  )
+  wanted = np.zeros_like(mask)
+  wanted[:, 1:3, 7:14, 17:24] = 0.5
+  wanted[:, 4, :4, 36:] = 1
+  np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 # ----------------------------------------------------------------------- fill
 
 
@@ -229,6 +261,32 @@ REAL = os.environ.get("VIDGAN_REAL_DATA", "")
 
 
 @pytest.mark.skipif(not REAL, reason="VIDGAN_REAL_DATA names no real video")
+def test_paint_spreads_colours_and_keeps_brightness():
+  video = _clip()
+  weights = np.array([0.2126, 0.7152, 0.0722], np.float32)
+  luma = np.repeat((video @ weights)[..., None], 3, -1)
+  colour = np.array([0.3, -0.1, 0.1], np.float32)
+  colour -= colour @ weights
+  mask = np.ones((1, 6, 32, 40, 1), np.float32)
+  # Without a hint it is grey; one tells all of its frame and of those near.
+  gray = _run("paint", {"video": luma, "mask": mask})
+  np.testing.assert_allclose(gray, luma, atol=1e-6)
+  mask[0, 2, 10, 30] = 0
+  given = luma + (1 - mask) * colour
+  np.testing.assert_allclose(
+    _run("paint", {"video": given, "mask": mask}), luma + colour, atol=1e-5
+  )
+  # Two mix, and brightness is nobody's business.
+  mask[0, 2, 20, 5] = 0
+  given[0, 2, 20, 5] = luma[0, 2, 20, 5] - colour
+  out = _run("paint", {"video": given, "mask": mask})
+  np.testing.assert_allclose(out @ weights, video @ weights, atol=1e-5)
+  known = mask[..., 0] == 0
+  np.testing.assert_allclose(out[known], given[known], atol=1e-6)
+  red = (out - luma)[0, 2, ..., 0]
+  assert red[10, 31] > 0.1 * colour[0] > 0 > red[20, 6]
+
+
 def test_fill_is_no_worse_than_opencvs():
   """Moving strokes over real video; PSNR in the hole, mean over clips."""
   cv2 = pytest.importorskip("cv2")
@@ -268,9 +326,10 @@ def test_fill_is_no_worse_than_opencvs():
 def test_halo(name):
   scale = 2 if name == "lanczos" else 1
   pixels, before, after = bases.HALO[name]
-  h, w, t = (32, 320, 30) if name == "fill" else (8, 32, 30)
+  h, w, t = (32, 320, 30) if name in ("fill", "paint") else (8, 32, 30)
   rng = np.random.default_rng(0)
-  video = rng.uniform(-1, 1, (1, t, h, w, 1)).astype(np.float32)
+  channels = 3 if name == "paint" else 1
+  video = rng.uniform(-1, 1, (1, t, h, w, channels)).astype(np.float32)
   # Patches and frames that are lost.
   mask = np.repeat(rng.random((1, t, h, w // 4, 1)) < 0.8, 4, 3)
   mask[:, 2::3] = True

@@ -187,6 +187,16 @@ def test_holes_are_filled_from_other_frames():
   )
 
 
+def test_what_hardly_changes_stays_the_line_in_time():
+  g, _, params, given, z, times = _make("move")
+  still = given["video"][:, :1] * (1 - given["mask"])
+  out = _apply(g, params, given | {"video": still}, z, times)
+  np.testing.assert_allclose(
+    out[:, 1:], 0 * out[:, 1:] + still[:, :1], atol=1e-6
+  )
+  assert abs(_apply(g, params, given, z, times) - out)[:, 1].max() > 0.1
+
+
 def test_luma_is_kept():
   g, _, params, given, z, times = _make("colorize")
   out = _apply(g, params, given, z, times)

@@ -96,7 +96,7 @@ class Stage:
     Args:
       video: (T, h, w, 3), whole frames.
     """
-    if not self.model.generator.vector_dim:
+    if not self.task.vector_dim:
       return self
     given = self.task.given(video, None, None, **self.options)
     return dataclasses.replace(self, vector=given["vector"])

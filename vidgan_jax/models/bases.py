@@ -11,6 +11,8 @@ Letters: given['video'] (B, T, h, w, C) float32, of which given['mask']
 know, how bright the whole is, comes as given['vector'].
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +25,8 @@ LEVELS = 5  # Halvings of the pyramid of `fill`.
 _ROUNDS = 2  # Cells of its last level that it looks to either side.
 _SMOOTH = (6, 4, 0, 0, 0)  # Times that it smooths a level, finest first.
 _LOBES = 3  # Of the Lanczos kernel: pixels to either side.
+# Brightness of R, G, B (ITU-R BT.709).
+LUMA = (0.2126, 0.7152, 0.0722)
 
 
 # ------------------------------------------------------------------- in space
@@ -125,6 +129,20 @@ def fill(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
   clip = lambda x: x[:, :h, :w].reshape(b, t, h, w, -1)
   mean = clip(mean)
   return temporal({"video": mean, "mask": clip(lost)}, times)
+
+
+def paint(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
+  """Spreads the colours of hints; brightness stays as it is.
+
+  The colour of a pixel is its difference from its luma, known where
+  given['mask'] is 0, elsewhere made by `fill`; without any hint it is grey.
+  """
+  video, mask = copy(given, times, scale), given.get("mask")
+  if mask is None:
+    return video
+  luma = jnp.tensordot(video, jnp.asarray(LUMA, jnp.float32), 1)[..., None]
+  colour = {"video": (video - luma) * (1 - mask), "mask": mask}
+  return luma + fill(colour, times)
 
 
 def _smooth(x: jax.Array) -> jax.Array:
@@ -245,36 +263,59 @@ def levels(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
   return 0.8 * (2 * (x - low) / jnp.maximum(high - low, 0.1) - 1)
 
 
+def tone(x: jax.Array, curve: jax.Array) -> jax.Array:
+  """The same curve for every pixel; of all zeros, the identity.
+
+    z = (x + 1) / 2 - c0
+    z = e^c2 z |z|^(e^c1 - 1) + c0 + c3
+    luma + e^c4 (z - luma)
+
+  so that c0 and c3 say where black was and is, c1 bends (gamma), c2 is the
+  contrast and c4 the saturation.
+
+  Args:
+    x: (..., 3) in [-1, 1], but for a little.
+    curve: (5,).
+  """
+  z = (x + 1) / 2 - curve[0]
+  # At 0 a root would have no slope.
+  z *= jnp.maximum(abs(z), 1e-3) ** (jnp.exp(curve[1]) - 1)
+  z = jnp.exp(curve[2]) * z + curve[0] + curve[3]
+  luma = (z @ jnp.asarray(LUMA, jnp.float32))[..., None]
+  return 2 * (luma + jnp.exp(curve[4]) * (z - luma)) - 1
+
+
 # ---------------------------------------------------------------------- table
 
 BASES = {
   "copy": copy,
   "lanczos": lanczos,
   "fill": fill,
+  "paint": paint,
   "temporal": temporal,
   "hold": hold,
   "levels": levels,
 }
 
+# The rounds, then one cell of each level and its smoothing.
+_FILLED = (
+  (_ROUNDS + 2) * 2**LEVELS
+  - 2
+  + sum(n * 2**level for level, n in enumerate(_SMOOTH))
+)
 # Pixels of the given clip, frames before, frames after.
 HALO = {
   "copy": (0, 0, 0),
   "lanczos": (_LOBES, 0, 0),
-  # The rounds, then one cell of each level and its smoothing.
-  "fill": (
-    (_ROUNDS + 2) * 2**LEVELS
-    - 2
-    + sum(n * 2**level for level, n in enumerate(_SMOOTH)),
-    REACH,
-    REACH,
-  ),
+  "fill": (_FILLED, REACH, REACH),
+  "paint": (_FILLED, REACH, REACH),
   "temporal": (0, REACH, REACH),
   "hold": (0, FOREVER, 0),
   "levels": (0, 0, 0),
 }
 
 # Tiles begin at multiples of so many pixels.
-ALIGN = dict.fromkeys(BASES, 1) | {"fill": 2**LEVELS}
+ALIGN = dict.fromkeys(BASES, 1) | dict.fromkeys(("fill", "paint"), 2**LEVELS)
 
 
 def context(name: str, given: dict, times: jax.Array) -> jax.Array | None:
@@ -341,6 +382,27 @@ def moved(
     return mixed
   base = fill(given, times)
   return base + x[..., 5:] * (mixed - base)
+
+
+def changing(given: dict, times: jax.Array, reach: float) -> jax.Array:
+  """How much the known frames around a missing one differ, near each pixel.
+
+  Returns:
+    (B, T, H, W, 1) in [0, 1]: ten times the largest difference of any channel
+    within `reach` pixels, at most 1; 0 where the line in time of `temporal` is
+    sure to be right.
+  """
+  before, after, _ = neighbours(copy(given, times), given["mask"], times)
+  x = jnp.minimum(10 * abs(after - before).max(-1, keepdims=True), 1)
+  r = math.ceil(reach)
+  for axis in (2, 3):
+    size = [1] * 5
+    size[axis] = 2 * r + 1
+    # Windows beyond the border: -inf, so that only what exists is looked at.
+    x = jax.lax.reduce_window(
+      x, -jnp.inf, jax.lax.max, tuple(size), (1,) * 5, "SAME"
+    )
+  return x
 
 
 def _beside(given: dict, times: jax.Array) -> tuple:

@@ -40,9 +40,6 @@ VARIANTS = {
   "XXL": variant(256, 14, 64),  # 20 M
 }
 
-# Brightness of R, G, B (ITU-R BT.709).
-LUMA = (0.2126, 0.7152, 0.0722)
-
 
 class Film(nn.Module):
   """Scales and shifts channels by a style; at the start the identity.
@@ -203,7 +200,7 @@ class Base(nn.Module):
   def _add(self, base: jax.Array, residual: jax.Array, given: dict):
     """The base plus what may be changed of it, float32."""
     if self.keep_luma:
-      luma = jnp.tensordot(residual, jnp.asarray(LUMA), 1)
+      luma = jnp.tensordot(residual, jnp.asarray(bases.LUMA), 1)
       residual = residual - luma[..., None]
     if self.compose:
       mask = self._wanted(given, "mask", "compose is True").astype(jnp.float32)
@@ -254,10 +251,13 @@ class Generator(Base):
       2017, Deep Voxel Flow, eq. 1-2), or, for 'fill', mixed into it; for the
       bases of `bases.MOTIONS`. At the start nothing is moved. 0: the base as it
       is.
+    curve: the base goes through a tone curve (`bases.tone`) that is learnt, one
+      for all clips. It is what few videos teach about light.
   """
 
   temporal: str = "centred"
   motion: float = 0.0
+  curve: bool = False
 
   @property
   def halo(self) -> tuple[int, int, int]:
@@ -287,11 +287,16 @@ class Generator(Base):
     x = self._body(name="body")(x, self._style(given, z, times), t)
     x = self._to_pixels(x, base)
     residual = x[..., : self.channels]
+    if self.curve:
+      base = bases.tone(base, self.param("curve", nn.initializers.zeros, (5,)))
     if self.motion:
       moved = bases.moved(
         self.base, given, times, x[..., self.channels :], self.motion
       )
       residual = residual + (moved - base)
+      if self.base == "temporal":
+        # Where nothing moves, nothing is to be gained on a line in time.
+        residual *= bases.changing(given, times, self.motion)
     return self._add(base, residual, given)
 
 

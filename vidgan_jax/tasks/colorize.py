@@ -2,7 +2,7 @@
 
 given: video, the luma (BT.709) in all channels, true colours at the hints;
 mask, 1 where the colour is unknown; vector, `tasks.statistics` of the luma.
-target: the clip. base: 'copy'; set config.model.generator.keep_luma.
+target: the clip. base: 'paint'; set config.model.generator.keep_luma.
 """
 
 from collections.abc import Mapping
