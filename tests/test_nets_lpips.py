@@ -203,6 +203,26 @@ def test_files_of_other_networks_are_refused(files):
       net.convert(tensors)
 
 
+@pytest.mark.parametrize("trunk", SPECS)
+def test_both_files_as_flax_has_them(files, params, trunk):
+  tensors, heads = files[trunk]
+  prefix = {"alex": "AlexNet_0", "vgg": "VGG16_0"}[trunk]
+  kernels = [k for k in tensors if k.startswith("features") and "weight" in k]
+  flax = {}
+  for i, name in enumerate(kernels):
+    kernel = tensors[name].transpose(2, 3, 1, 0)
+    flax[f"{prefix}.Conv_{i}.kernel"] = kernel
+    bias = tensors[name.replace("weight", "bias")]
+    flax[f"{prefix}.Conv_{i}.bias"] = bias
+  for i, head in enumerate(heads.values()):
+    flax[f"NetLinLayer_{i}.Conv_0.kernel"] = head.transpose(2, 3, 1, 0)
+  found = CONVERTERS[trunk].convert(flax)
+  jax.tree.map(np.testing.assert_array_equal, found, params[trunk])
+  more = flax | {f"{prefix}.Conv_13.bias": np.zeros(4, np.float32)}
+  with pytest.raises(ValueError, match="unexpected tensor 'features.?"):
+    CONVERTERS[trunk].convert(more)
+
+
 # ---------------------------------------------------------------------- clips
 
 

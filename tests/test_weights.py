@@ -1,6 +1,7 @@
 """Files of weights: read as data, refused with reasons, kept with sums."""
 
 import argparse
+import datetime
 import hashlib
 import os
 import pickle
@@ -188,6 +189,45 @@ def test_an_evil_object_as_pickle_writes_it(tmp_path):
   # The attack works where a pickle is opened as one.
   pickle.loads(data)
   assert marker.exists()
+
+
+def test_pickled_arrays(tmp_path):
+  """Dicts of NumPy arrays; anything else in them is refused, unread."""
+  rng = np.random.default_rng(0)
+  tree = {
+    "params": {
+      "conv": {"kernel": rng.standard_normal((2, 3)).astype(np.float32)},
+      "half": rng.standard_normal(4).astype(np.float16),
+      "columns": np.asfortranarray(rng.standard_normal((2, 3))),
+      "count": np.array(7),
+    },
+    "stats": {"mean": np.float32([1, 2])},
+  }
+  path = tmp_path / "flax.ckpt"
+  for protocol in (3, 4, 5):
+    path.write_bytes(pickle.dumps(tree, protocol))
+    found = weights.read(path)
+    assert found.keys() == {
+      *("params.conv.kernel", "params.half", "params.columns", "params.count"),
+      "stats.mean",
+    }
+    np.testing.assert_array_equal(
+      found["params.columns"], tree["params"]["columns"]
+    )
+    assert found["params.half"].dtype == np.float32
+  wrong = {
+    "not of plain numbers": np.array([{}, "x"], object),
+    "big-endian": np.array([1, 2], ">f4"),
+    r"wants to call datetime\.date": datetime.date(2020, 1, 1),
+  }
+  for why, value in wrong.items():
+    path.write_bytes(pickle.dumps(tree | {"x": value}, 4))
+    with pytest.raises(ValueError, match=why):
+      weights.read(path)
+  for cut in range(1, 300, 7):
+    path.write_bytes(pickle.dumps(tree, 4)[:-cut])
+    with pytest.raises(ValueError):
+      weights.read(path)
 
 
 def test_odd_pickles(tmp_path):

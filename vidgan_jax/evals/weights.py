@@ -8,6 +8,7 @@ result, however much else is in the file.
 """
 
 from collections.abc import Iterable
+import dataclasses
 import hashlib
 import importlib
 import json
@@ -225,8 +226,9 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
   """Reads the tensors of a public file, whatever its name says.
 
   Understood are safetensors; what `torch.save` and `torch.jit.save` write, now
-  (a zip archive) and before PyTorch 1.6; .npz; a TF-Hub module, SavedModel or
-  TensorFlow checkpoint, through TensorFlow; ONNX.
+  (a zip archive) and before PyTorch 1.6; .npz; pickled dicts of NumPy arrays,
+  as users of Flax keep them; a TF-Hub module, SavedModel or TensorFlow
+  checkpoint, through TensorFlow; ONNX. Of a pickle nothing is executed.
 
   Args:
     path: a file, a folder, or the prefix of a TensorFlow checkpoint.
@@ -255,7 +257,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     elif head[8:9] == b"{":
       tensors = _read_safetensors(path)
     elif head[:1] == b"\x80":
-      tensors = _read_old_torch(path)
+      tensors = _read_pickle(path)
     elif head[257:262] == b"ustar":
       raise ValueError(
         f"{path} is a tar archive, as PyTorch before version 0.4 wrote them, "
@@ -392,6 +394,26 @@ class _Module(dict):
   """The attributes of an object of a TorchScript class."""
 
 
+@dataclasses.dataclass
+class _Array:
+  """A NumPy array of a pickle: first empty, then built."""
+
+  value: np.ndarray | None = None
+
+  def build(self, state):
+    """Takes (version, shape, kind, whether columns come first, bytes)."""
+    _, shape, kind, columns, data = state
+    known = isinstance(kind, _Kind) and re.fullmatch("[fiub][1248]", kind)
+    if not (known and isinstance(data, (bytes, bytearray))):
+      raise ValueError("it holds an array that is not of plain numbers")
+    self.value = _numbers(data, kind).reshape(shape, order="FC"[not columns])
+    return self
+
+
+class _Kind(str):
+  """The kind of its numbers, 'f4'."""
+
+
 # What a pickle may call, and what it gets for its arguments. No other name may
 # stand in it, but those of storages and of an archive's own classes.
 _CALLS = {
@@ -401,6 +423,11 @@ _CALLS = {
   _Global("torch._utils", "_rebuild_tensor_v2"): lambda *args: _tensor(*args),
   _Global("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
   _Global("torch.jit._pickle", "restore_type_tag"): lambda value, _: value,
+  _Global("numpy", "dtype"): lambda kind, *_: _Kind(kind),
+  _Global("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
+  _Global("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
+  _Global("numpy._core.numeric", "_frombuffer"): lambda *args: _buffer(*args),
+  _Global("numpy.core.numeric", "_frombuffer"): lambda *args: _buffer(*args),
 } | {
   _Global("torch.jit._pickle", f"build_{kind}list"): lambda values: values
   for kind in ("int", "double", "bool", "tensor")
@@ -408,7 +435,7 @@ _CALLS = {
 # What trainers keep beside the weights, and nobody reads here.
 _IGNORED = {
   _Global("argparse", "Namespace"),
-  _Global("numpy", "dtype"),
+  _Global("numpy", "ndarray"),
   _Global("numpy.core.multiarray", "scalar"),
   _Global("numpy._core.multiarray", "scalar"),
   _Global("_codecs", "encode"),
@@ -448,6 +475,11 @@ def _tensor(storage, offset, size, stride, *_):
   return np.lib.stride_tricks.as_strided(
     storage[offset:], size, strides, writeable=False
   )
+
+
+def _buffer(data, kind, shape, order):
+  """What NumPy's _frombuffer does, which pickles of protocol 5 call."""
+  return _Array().build((1, shape, kind, order == "F", data))
 
 
 def _open_pickle(file, storage):
@@ -539,6 +571,10 @@ def _open_pickle(file, storage):
         state = stack.pop()
         if isinstance(stack[-1], _Module) and isinstance(state, dict):
           stack[-1].update(state)
+        elif isinstance(stack[-1], _Array):
+          stack[-1].build(state)
+        elif isinstance(stack[-1], _Kind) and state[1] == ">":
+          raise ValueError("its numbers are a big-endian machine's")
       case _:
         raise ValueError(f"its pickle has the instruction {op.name}")
   raise ValueError("its pickle has no end")
@@ -548,6 +584,7 @@ _MARK = object()
 _LITERALS = frozenset(
   "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT UNICODE "
   "SHORT_BINUNICODE BINUNICODE BINUNICODE8 SHORT_BINBYTES BINBYTES BINBYTES8 "
+  "BYTEARRAY8 "
   "STRING BINSTRING SHORT_BINSTRING".split()
 )
 
@@ -589,8 +626,23 @@ def _stored(archive, name):
   return np.memmap(archive.filename, np.uint8, "r", start, info.file_size)
 
 
+def _read_pickle(path):
+  """A dict of NumPy arrays, or what `torch.save` wrote before 1.6."""
+  with open(path, "rb") as file:
+    for number, (op, arg, _) in enumerate(pickletools.genops(file)):
+      if arg == _OLD_TORCH:
+        return _read_old_torch(path)
+      if op.name == "STOP" or number > 3:
+        break
+  try:
+    with open(path, "rb") as file:
+      return _flatten(_unwrap(_open_pickle(file, None)), "", set())
+  except Exception as e:  # A damaged pickle can fail in any way.
+    raise ValueError(f"{path} is refused: {e}.") from e
+
+
 def _read_old_torch(path):
-  """What `torch.save` wrote before 1.6: pickles in a row, then the numbers.
+  """Pickles in a row, then the numbers.
 
   They are of the magic number, the version, the writer's types, the tree and
   the keys of its storages. The tree is gone through twice, since how long a
@@ -611,8 +663,8 @@ def _read_old_torch(path):
 
   try:
     with open(path, "rb") as file:
-      magic, version, writer = (_open_pickle(file, blank) for _ in range(3))
-      if magic != _OLD_TORCH or version != 1001 or not writer["little_endian"]:
+      _, version, writer = (_open_pickle(file, blank) for _ in range(3))
+      if version != 1001 or not writer["little_endian"]:
         raise ValueError("it is another pickle, or a big-endian machine's")
       start = file.tell()
       _open_pickle(file, blank)
@@ -644,7 +696,7 @@ def _unwrap(tree):
       if isinstance(value, dict) and _flatten(value, "", set())
     }
     known = inside.keys() & {"state_dict", "model", "module"}
-    if any(isinstance(value, np.ndarray) for value in tree.values()):
+    if any(isinstance(value, (np.ndarray, _Array)) for value in tree.values()):
       break
     if len(known) == 1:
       (name,) = known
@@ -662,6 +714,7 @@ def _flatten(tree, prefix, seen):
     tree = dict(enumerate(tree))
   tensors = {}
   for name, value in tree.items():
+    value = value.value if isinstance(value, _Array) else value
     if isinstance(value, np.ndarray):
       tensors[f"{prefix}{name}"] = value
     elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:

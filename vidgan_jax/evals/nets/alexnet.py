@@ -21,6 +21,7 @@ _LAYERS = (
 )
 TAPS = tuple(layer[0] for layer in _LAYERS)
 CHANNELS = tuple(layer[2] for layer in _LAYERS)
+PLACES = tuple(layer[1] for layer in _LAYERS)
 SMALLEST = 31  # Pixels a side: below, the last pool has nothing to see.
 
 

