@@ -388,21 +388,21 @@ def changing(given: dict, times: jax.Array, reach: float) -> jax.Array:
   """How much the known frames around a missing one differ, near each pixel.
 
   Returns:
-    (B, T, H, W, 1) in [0, 1]: ten times the largest difference of any channel
-    within `reach` pixels, at most 1; 0 where the line in time of `temporal` is
-    sure to be right.
+    (B, T, H, W, 1) in [0, 1): x^2 / (x^2 + 0.3^2) of the largest difference x
+    of any channel within `reach` pixels. As a Wiener filter's share of signal,
+    with what a line in time leaves as the signal; 0 where nothing changes.
   """
   before, after, _ = neighbours(copy(given, times), given["mask"], times)
-  x = jnp.minimum(10 * abs(after - before).max(-1, keepdims=True), 1)
+  x = abs(after - before).max(-1, keepdims=True)
   r = math.ceil(reach)
   for axis in (2, 3):
     size = [1] * 5
     size[axis] = 2 * r + 1
-    # Windows beyond the border: -inf, so that only what exists is looked at.
+    # Beyond the border is -inf: only what exists is looked at.
     x = jax.lax.reduce_window(
       x, -jnp.inf, jax.lax.max, tuple(size), (1,) * 5, "SAME"
     )
-  return x
+  return x**2 / (x**2 + 0.3**2)
 
 
 def _beside(given: dict, times: jax.Array) -> tuple:
