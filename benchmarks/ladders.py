@@ -1,6 +1,7 @@
 """What each metric sees: real clips, damaged step by step.
 
   python benchmarks/ladders.py [--data FOLDER] [--set sky] [--fit STEPS]
+      [--metrics NAMES]
 
 A set of clips (16 frames of 64 pixels) is cut into two halves of 24, of
 different films. The one is the reference; the other is compared with it as it
@@ -17,7 +18,8 @@ FOLDER has `sky_timelapse_mdgan/real_video.mp4`, `weizmann_mocogan/0..4` or
 `asl_gestures` of docs/results.md; $VIDGAN_REAL_DATA if it is not given.
 `--set sprites` needs none. `--fit`: learn the features of `fd_self` on the
 reference first (500 steps: some minutes). Without it a set takes 150 seconds of
-the processor.
+the processor. `fvd` is there where the weights of I3D are (docs/metrics.md: ten
+minutes more). `--metrics frd_random,fvd`: these alone.
 """
 
 import argparse
@@ -37,10 +39,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from vidgan_jax.data import sprites as world  # noqa: E402
 from vidgan_jax.evals import fd_self  # noqa: E402
 from vidgan_jax.evals import frd_random  # noqa: E402
+from vidgan_jax.evals import fvd  # noqa: E402
 from vidgan_jax.evals import memory  # noqa: E402
 from vidgan_jax.evals import motion  # noqa: E402
 from vidgan_jax.evals import paired  # noqa: E402
 from vidgan_jax.evals import swd  # noqa: E402
+from vidgan_jax.evals import weights  # noqa: E402
 
 SIZE, FRAMES, HALF = 64, 16, 24
 
@@ -214,6 +218,12 @@ WORSE = {
   "coverage_random": "less",
   "fd_self": "more",
   "kd_self": "more",
+  "fvd24_16f": "more",
+  "kvd24_16f": "more",
+  "precision_i3d24_16f": "less",
+  "recall_i3d24_16f": "less",
+  "density_i3d24_16f": "less",
+  "coverage_i3d24_16f": "less",
   "swd": "more",
   "motion/speed_distance": "more",
   "motion/spectrum_distance": "more",
@@ -252,13 +262,19 @@ class Clips:
       yield self.video[start : min(start + batch, num)]
 
 
-def evaluators(num, features=None):
-  """Those that need no weights, with features of `fd_self` from a file."""
-  found = [module.Evaluator(num=num) for module in (frd_random, swd, motion)]
-  found.append(memory.Evaluator(num=num))
+def evaluators(num, features=None, names=None):
+  """Those that can be computed, with features of `fd_self` from a file."""
+  found = {
+    "frd_random": frd_random.Evaluator(num=num),
+    "swd": swd.Evaluator(num=num),
+    "motion": motion.Evaluator(num=num),
+    "memory": memory.Evaluator(num=num),
+  }
   if features:
-    found.append(fd_self.Evaluator(num=num, features=str(features)))
-  return found
+    found["fd_self"] = fd_self.Evaluator(num=num, features=str(features))
+  if weights.where("i3d").is_file():
+    found["fvd"] = fvd.Evaluator(num=num)
+  return [found[name] for name in names or found]
 
 
 def distances(judges, fake, real):
@@ -342,6 +358,7 @@ def main():
   parser.add_argument("--data", default=os.environ.get("VIDGAN_REAL_DATA"))
   parser.add_argument("--set", choices=SETS, default="sky")
   parser.add_argument("--fit", type=int, default=0, metavar="STEPS")
+  parser.add_argument("--metrics", help="names, comma separated")
   args = parser.parse_args()
   if args.set != "sprites" and not args.data:
     parser.error("--data FOLDER (or $VIDGAN_REAL_DATA) has the real clips.")
@@ -353,7 +370,8 @@ def main():
       fd_self.fit_features(features, Clips(real), steps=args.fit)
     shape = real.shape[1:]
     print(f"{args.set}: {len(half)} clips against {len(real)}, {shape}")
-    lines = table(real, half, evaluators(len(half), features))
+    names = args.metrics.split(",") if args.metrics else None
+    lines = table(real, half, evaluators(len(half), features, names))
     for line in lines:
       print(line, flush=True)
 
