@@ -131,6 +131,14 @@ def test_classical_answers_are_measured_once():
   assert second["restoration/gain"] < 0 < first["restoration/gain"]
 
 
+def test_another_source_is_measured_anew():
+  evaluator = restoration.Evaluator(seed=7, batch=4)
+  run = lambda num: dict(evaluator.run(_Model(0.1), _Source(num)))
+  many, few = run(11), run(3)
+  assert few["restoration/psnr/grey"] != many["restoration/psnr/grey"]
+  assert run(11) == many
+
+
 def test_a_task_without_baselines_has_no_gain():
   source = _Source()
   source.task = dataclasses.replace(source.task, baselines={})

@@ -107,7 +107,7 @@ class Evaluator:
 
   def __post_init__(self):
     self.text = ""
-    self._pairs = None
+    self._source = self._pairs = None
     self._classical: dict[str, Figures] = {}
 
   def run(self, model, source) -> Iterator[tuple[str, float]]:
@@ -117,7 +117,8 @@ class Evaluator:
         "restoration measures a run of a task: give a WORKDIR. Videos that are "
         "aligned are compared by --paired."
       )
-    if self._pairs is None:
+    if source is not self._source:
+      self._source, self._classical = source, {}
       self._pairs = source.pairs(range(min(self.num, len(source))))
       if not self._pairs:
         raise ValueError("There are no held-out clips to measure on.")
