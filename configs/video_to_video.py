@@ -20,12 +20,14 @@ second network, `model=recurrent`, that remembers what it has made before. Of
 predict's futures the best of five is measured with
 --config.evals.restoration.num_samples=5.
 
-Two tasks have a harder form: denoise, where noise differs from place to place
-and the model is told a map of it, and interpolate, where frames are missing at
-any phase between two, as for `vidgan process runs/i:fps=60`:
+Three tasks have another form: denoise, where noise differs from place to place
+and the model is told a map of it; interpolate, where frames are missing at any
+phase between two, as for `vidgan process runs/i:fps=60`; and colorize, where
+the colours of some pixels are given, and of one frame in a quarter of clips:
 
   --config.task.options.spatial=True --config.model.generator.vector_dim=0
   --config.task.options.arbitrary=True --config.task.options.rate=3
+  --config.task.options.hints=20 --config.task.options.reference=0.25
 """
 
 from vidgan_jax import config as config_lib

