@@ -293,6 +293,9 @@ class Generator(Base):
       moved = bases.moved(
         self.base, given, times, x[..., self.channels :], self.motion
       )
+      # Each is computed by itself: fused with the difference, XLA rounds them
+      # otherwise, and nothing moved would not be the base to the last bit.
+      moved, base = jax.lax.optimization_barrier((moved, base))
       residual = residual + (moved - base)
       if self.base == "temporal":
         # Where nothing moves, nothing is to be gained on a line in time.
