@@ -277,9 +277,12 @@ def main(argv: list[str]) -> int:
     sharding.use_cache()
     if args.paired:
       _paired(args)
+      return 0
+    sharding.initialize()
+    if args.workdir:
+      _workdir(args)
     else:
-      sharding.initialize()
-      _workdir(args) if args.workdir else _files(args)
+      _files(args)
   except (ValueError, OSError, RuntimeError) as e:
     print(f"vidgan evaluate: {e}", file=sys.stderr)
     return 1

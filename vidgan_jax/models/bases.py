@@ -26,7 +26,7 @@ _ROUNDS = 2  # Cells of its last level that it looks to either side.
 _SMOOTH = (6, 4, 0, 0, 0)  # Times that it smooths a level, finest first.
 _LOBES = 3  # Of the Lanczos kernel: pixels to either side.
 # Brightness of R, G, B (ITU-R BT.709).
-LUMA = (0.2126, 0.7152, 0.0722)
+_LUMA = (0.2126, 0.7152, 0.0722)
 
 
 # ------------------------------------------------------------------- in space
@@ -140,9 +140,9 @@ def paint(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
   video, mask = copy(given, times, scale), given.get("mask")
   if mask is None:
     return video
-  luma = jnp.tensordot(video, jnp.asarray(LUMA, jnp.float32), 1)[..., None]
-  colour = {"video": (video - luma) * (1 - mask), "mask": mask}
-  return luma + fill(colour, times)
+  gray = luma(video)
+  colour = {"video": (video - gray) * (1 - mask), "mask": mask}
+  return gray + fill(colour, times)
 
 
 def _smooth(x: jax.Array) -> jax.Array:
@@ -239,6 +239,11 @@ def _last(known: jax.Array, *values: jax.Array, reverse: bool = False):
 # ------------------------------------------------------------------- in light
 
 
+def luma(x: jax.Array) -> jax.Array:
+  """Brightness (BT.709): (..., 3) -> (..., 1)."""
+  return jnp.tensordot(x, jnp.asarray(_LUMA, jnp.float32), 1)[..., None]
+
+
 def levels(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
   """Black and white of each frame put where those of good footage are.
 
@@ -277,12 +282,13 @@ def tone(x: jax.Array, curve: jax.Array) -> jax.Array:
     x: (..., 3) in [-1, 1], but for a little.
     curve: (5,).
   """
-  z = (x + 1) / 2 - curve[0]
+  start = (x + 1) / 2
+  z = start - curve[0]
   # At 0 a root would have no slope.
   z *= jnp.maximum(abs(z), 1e-3) ** (jnp.exp(curve[1]) - 1)
   z = jnp.exp(curve[2]) * z + curve[0] + curve[3]
-  luma = (z @ jnp.asarray(LUMA, jnp.float32))[..., None]
-  return 2 * (luma + jnp.exp(curve[4]) * (z - luma)) - 1
+  z += (jnp.exp(curve[4]) - 1) * (z - luma(z))
+  return x + 2 * (z - start)  # The identity is one to the last bit.
 
 
 # ---------------------------------------------------------------------- table

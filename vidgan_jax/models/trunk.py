@@ -200,8 +200,7 @@ class Base(nn.Module):
   def _add(self, base: jax.Array, residual: jax.Array, given: dict):
     """The base plus what may be changed of it, float32."""
     if self.keep_luma:
-      luma = jnp.tensordot(residual, jnp.asarray(bases.LUMA), 1)
-      residual = residual - luma[..., None]
+      residual = residual - bases.luma(residual)
     if self.compose:
       mask = self._wanted(given, "mask", "compose is True").astype(jnp.float32)
       for axis in (2, 3):
