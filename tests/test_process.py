@@ -27,6 +27,8 @@ from vidgan_jax import process
 from vidgan_jax.video import edits
 from vidgan_jax.video import job
 from vidgan_jax.video import read
+from vidgan_jax.video import stream
+from vidgan_jax.video import transcode
 
 REAL = os.environ.get("VIDGAN_REAL_DATA")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -260,6 +262,11 @@ def test_ten_bits_and_transparency(tmp_path):
   alpha = seen(out, "rgba")[0][..., 3]
   assert alpha.shape == (3, 64, 96)
   assert np.all(alpha[:, :, :30] == 7) and np.all(alpha[:, :, 50:] == 200)
+  for how in ("side", "split"):
+    ok("resize:scale=2", source, out, "--codec", "ffv1", "--compare", how)
+    both = seen(out, "rgba")[0][..., 3]
+    whole = np.concatenate([alpha, alpha], 2) if how == "side" else alpha
+    np.testing.assert_array_equal(both, whole)
   web = tmp_path / "f.webm"
   ok("identity:pixels=1", source, web, "--crf", "4")
   alpha = seen(web, "rgba")[0][..., 3].astype(int)
@@ -321,6 +328,18 @@ def test_concat_continues_sound_and_picture(tmp_path):
   assert process.main(["identity", a, str(out), "--concat", wide]) == 1
 
 
+def test_concat_tells_of_sound_that_is_left_out(tmp_path, capsys):
+  silent = film(tmp_path / "a.mkv", smooth(5))
+  loud = film(tmp_path / "b.mkv", smooth(5), sound=True)
+  out = tmp_path / "c.mkv"
+  ok("identity", silent, out, "--concat", loud)
+  said = capsys.readouterr().err
+  assert f"sound of {loud} is left out, {silent} has none" in said
+  ok("identity", silent, out, "--concat", loud, "--no-audio")
+  ok("identity", loud, out, "--concat", loud)
+  assert "left out" not in capsys.readouterr().err
+
+
 def test_crop_fps_speed_and_scale(tmp_path):
   times = (40 * np.arange(25)).tolist()
   source = film(tmp_path / "a.mkv", smooth(25), times=times)
@@ -339,6 +358,9 @@ def test_crop_fps_speed_and_scale(tmp_path):
   assert got.shape == (73, 96, 128, 3)
   want = edits.lanczos(images[:1], 96, 128)[0]
   assert np.abs(got[0] - want).mean() < 1
+  small = ("resize:scale=200", "--crop", "8:8", "--end", "0.05")
+  ok(small[0], source, tmp_path / "c.mkv", *small[1:], "--codec", "ffv1")
+  assert seen(tmp_path / "c.mkv")[0].shape == (2, 1600, 1600, 3)
   between = (2 * images[0].astype(float) + images[1]) / 3
   between = edits.lanczos(between[None], 96, 128)[0]
   assert np.abs(got[1] - between).mean() < 1
@@ -388,6 +410,22 @@ def test_masks_strength_and_comparison(tmp_path):
               job.Options(compare="split", **options))  # fmt: skip
   split = seen(out)[0].astype(int) - images
   assert np.abs(split[:, :, :28]).mean() < 1 and split[:, :, 36:].mean() > 23
+
+
+def test_a_mask_that_nothing_looks_at_is_told(tmp_path):
+  source = film(tmp_path / "a.mkv", smooth(3))
+  for stages, told in (
+    ([process.Identity()], True),
+    ([process.Resize(), edits.Crop(w=8, h=8)], True),
+    ([process.Mixed(process.Blend(), 0.5)], True),
+    ([process.Resize(), Brighter()], False),
+    ([process.Mixed(Brighter(), 0.5)], False),
+  ):
+    lines = []
+    job.process(stages, source, str(tmp_path / "b.mkv"),
+                job.Options(mask="#00ff00"), tell=lines.append)  # fmt: skip
+    said = ["--mask #00ff00: changes nothing" in line for line in lines]
+    assert any(said) == told, stages
 
 
 def test_nan_is_not_black(tmp_path):
@@ -769,7 +807,8 @@ def test_ctrl_c_ends_a_recording_well(tmp_path):
 # ---------------------------------------------------------------- resume
 
 
-def test_a_killed_run_goes_on_to_the_same_file(tmp_path):
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_killed_run_goes_on_to_the_same_file(tmp_path, suffix):
   # Of a size for which x264 is not always the same by itself.
   source = film(tmp_path / "a.mkv", smooth(200, 96, 160), sound=True)
   program = f"""
@@ -790,7 +829,7 @@ sys.exit(process.main(["slow:rate=2", {source!r}, sys.argv[1], "--resume",
     [sys.executable, "-c", program.format(nap), str(out)],
     env=environment, stderr=subprocess.PIPE, text=True,
   )  # fmt: skip
-  whole, broken = tmp_path / "whole.mp4", tmp_path / "broken.mp4"
+  whole, broken = tmp_path / f"whole{suffix}", tmp_path / f"broken{suffix}"
   assert start(whole, 0).wait(60) == 0
   run = start(broken, 0.1)
   parts = pathlib.Path(f"{broken}.parts")
@@ -811,18 +850,23 @@ sys.exit(process.main(["slow:rate=2", {source!r}, sys.argv[1], "--resume",
   assert len(seen(whole)[1]) == 399 and packets(whole) == packets(source)
 
 
-def test_another_mask_does_not_go_on(tmp_path, monkeypatch):
-  monkeypatch.setattr(job, "SEGMENT", 4)
-  source = film(tmp_path / "a.mkv", smooth(12))
+def stops(after):
+  """A `Brighter` that fails after so many frames, as if it were killed."""
   calls = []
 
   class Stops(Brighter):
     def __call__(self, video, times, mask):
       calls.append(len(video))
-      if sum(calls) > 8:
+      if sum(calls) > after:
         raise read.VideoError("enough")
       return super().__call__(video, times, mask)
 
+  return Stops()
+
+
+def test_another_mask_does_not_go_on(tmp_path, monkeypatch):
+  monkeypatch.setattr(job, "SEGMENT", 4)
+  source = film(tmp_path / "a.mkv", smooth(12))
   mask, out = tmp_path / "masks", tmp_path / "b.mkv"
   mask.mkdir()
   draw = lambda value: [
@@ -832,11 +876,29 @@ def test_another_mask_does_not_go_on(tmp_path, monkeypatch):
   options = job.Options(mask=str(mask), resume=True, chunk=4)
   draw(255)
   with pytest.raises(read.VideoError, match="enough"):
-    job.process([Stops()], source, str(out), options)
+    job.process([stops(8)], source, str(out), options)
   assert pathlib.Path(f"{out}.parts").is_dir()
   draw(0)
   with pytest.raises(read.VideoError, match="from another input"):
-    job.process([Stops()], source, str(out), options)
+    job.process([stops(8)], source, str(out), options)
+
+
+def test_a_grown_mask_of_a_colour_goes_on(tmp_path, monkeypatch):
+  monkeypatch.setattr(job, "SEGMENT", 4)
+  monkeypatch.setattr(Brighter, "__repr__", lambda self: "Brighter")
+  source = film(tmp_path / "a.mkv", smooth(40))
+  options = job.Options(
+    mask="#8080a0", grow=2, resume=True, chunk=4, crf=0, preset="ultrafast"
+  )
+  whole, out = str(tmp_path / "b.mkv"), str(tmp_path / "c.mkv")
+  job.process([Brighter()], source, whole, options)
+  with pytest.raises(read.VideoError, match="enough"):
+    job.process([stops(16)], source, out, options)
+  lines = []
+  job.process([Brighter()], source, out, options, tell=lines.append)
+  assert any("goes on at frame" in line for line in lines)
+  for a, b in zip(planes(whole), planes(out), strict=True):
+    np.testing.assert_array_equal(a, b)
 
 
 def test_segments_change_no_frame(tmp_path, monkeypatch):
@@ -888,6 +950,61 @@ def test_folders(tmp_path, capsys):
   assert not (tmp_path / "two").exists()
 
 
+def test_folders_that_cannot_be_the_output(tmp_path, capsys):
+  given = tmp_path / "given"
+  given.mkdir()
+  for name in ("a.mkv", "b.mkv"):
+    film(given / name, smooth(3))
+  (tmp_path / "link").symlink_to(given)
+  for out in (given, given / "out", tmp_path / "link" / "deep" / "out"):
+    line = refused(capsys, "identity", given, out)
+    assert f"{out}: is the input, or in it" in line
+  assert sorted(os.listdir(given)) == ["a.mkv", "b.mkv"]
+  (tmp_path / "file").touch()
+  line = refused(capsys, "identity", given, tmp_path / "file" / "out")
+  assert "file/out: this folder cannot be written to (Not a directory)" in line
+  ok("identity", given, tmp_path / "given2")  # a like name is no obstacle
+
+
+@pytest.mark.parametrize("extra", [[], ["--format", "png"]])
+def test_a_folder_goes_on_with_what_is_not_done(tmp_path, capsys, extra):
+  given, out = tmp_path / "given", tmp_path / "out"
+  (given / "deep").mkdir(parents=True)
+  film(given / "a.mkv", smooth(3))
+  film(given / "deep" / "b.mkv", smooth(4))
+  (given / "c.mkv").write_bytes(b"nonsense" * 100)
+  argv = ["identity", str(given), str(out), "--resume", *extra]
+  made = [out / "a", out / "deep" / "b"] if extra else [
+    out / "a.mkv", out / "deep" / "b.mkv"]  # fmt: skip
+  assert process.main(argv) == 1
+  before = [path.stat() for path in made]
+  capsys.readouterr()
+  film(given / "c.mkv", smooth(5))
+  assert process.main(argv) == 0
+  said = capsys.readouterr().err
+  assert len(said.splitlines()) == 3 and said.count("is done, of the same") == 2
+  assert "5 frames in" in said
+  assert [path.stat() for path in made] == before
+  # Another input, and what someone else put there, are no longer the same.
+  film(given / "a.mkv", smooth(6))
+  if extra:
+    assert process.main(argv) == 1
+    said = capsys.readouterr().err
+    assert "out/a: this folder is not empty" in said
+    shutil.rmtree(made[0])
+    (made[1] / "000001.png").unlink()
+    assert process.main(argv) == 1
+    assert "out/deep/b: this folder is not empty" in capsys.readouterr().err
+    assert len(os.listdir(made[0])) == 6
+    return
+  made[1].write_bytes(b"mine")
+  assert process.main(argv) == 0
+  assert "a.mkv: 6 frames" in (said := capsys.readouterr().err)
+  assert "b.mkv: 4 frames" in said and "c.mkv: is done" in said
+  assert process.main([*argv, "--crf", "30"]) == 0
+  assert "is done" not in capsys.readouterr().err
+
+
 def test_probe_writes_nothing(tmp_path, capsys):
   source = film(tmp_path / "a.mkv", smooth(100))
   ok("identity", source, tmp_path / "b.mkv", "--probe")
@@ -895,10 +1012,59 @@ def test_probe_writes_nothing(tmp_path, capsys):
   assert os.listdir(tmp_path) == ["a.mkv"]
 
 
+def test_probe_of_a_chain(tmp_path, capsys):
+  source = film(tmp_path / "a.mkv", smooth(60), times=list(range(0, 2400, 40)))
+  spec, out = "blend:rate=3,resize:scale=2,crop:w=64,h=48", tmp_path / "b.mkv"
+  ok(spec, source, out, "--chunk", "4", "--probe")
+  line = capsys.readouterr().out
+  about = re.fullmatch(
+    r".*a\.mkv: about (\d+):(\d\d) for (\d+) frames \((.*) frames/s after (.*)"
+    r" s\), (\d+) MiB of memory\n",
+    line,
+  )
+  minutes, seconds, frames, rate, begin, memory = map(float, about.groups())
+  assert 178 <= frames <= 180 and memory > 50
+  assert 60 * minutes + seconds == pytest.approx(begin + frames / rate, abs=1)
+  assert os.listdir(tmp_path) == ["a.mkv"]
+
+
+def test_the_progress_line(monkeypatch, capsys):
+  clock = iter([0, 1, 6, 11, 31, 5011, 5031])
+  monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+  progress = process._Progress()
+  for done, total in (
+    (1, 0), (12, 100), (22, 100), (62, 100), (10_022, 20_000), (10_062, 0),
+  ):  # fmt: skip
+    progress(done, total)
+  assert capsys.readouterr().err.splitlines() == [
+    "22/100 frames, 2.0 frames/s, 0:39 to go",  # not one in the first seconds
+    "62/100 frames, 2.0 frames/s, 0:19 to go",
+    "10022/20000 frames, 2.0 frames/s, 1:23:09 to go",
+    "10062 frames, 2.0 frames/s",
+  ]
+
+
+@pytest.mark.parametrize("extra", [[], ["--resume"]])
+def test_names_with_spaces_and_other_letters(tmp_path, capsys, extra):
+  given, out = tmp_path / "Ürlaub am Meer", tmp_path / "結果 %d' [1]"
+  given.mkdir()
+  source = film(given / "-été 50% #1.mkv", smooth(5), sound=True)
+  Image.new("L", (64, 48), 255).save(tmp_path / "маска 1.png")
+  mask = ("--mask", tmp_path / "маска 1.png")
+  ok("identity", given, out, *LOSSLESS, *mask, *extra)
+  result = out / "-été 50% #1.mkv"
+  assert f"{result}: 5 frames" in capsys.readouterr().err
+  np.testing.assert_array_equal(seen(result)[0], seen(source)[0])
+  ok("identity", source, out / "кадры ö" / "%03d.png", *extra)
+  ok("identity", out / "кадры ö", out / "a b.gif", *extra)
+  assert len(os.listdir(out / "кадры ö")) == 5 and (out / "a b.gif").is_file()
+
+
 # ---------------------------------------------------------------- bad input
 
 
-def test_what_cannot_work_is_refused_in_one_line(tmp_path, capsys):
+def test_what_cannot_work_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
+  monkeypatch.setitem(process.BUILT_IN, "brighter", Brighter)
   source = film(tmp_path / "a.mkv", smooth(3), sound=True)
   before = pathlib.Path(source).read_bytes()
   mask = tmp_path / "m.png"
@@ -921,12 +1087,16 @@ def test_what_cannot_work_is_refused_in_one_line(tmp_path, capsys):
   out = tmp_path / "b.mp4"
   for argv, why in (
     (["identiti", source, out], "unknown task 'identiti': did you mean 'iden"),
+    (["predict", source, out], "no weights are shipped for it: train it (conf"),
+    (["generate", source, out], "unknown task 'generate': did you mean"),
     (["identity:x=1", source, out], "identity takes"),
     (["crop:w=640,h=4", source, out], "does not fit"),
     (["crop:w=10.5,h=8", source, out], "w is 10.5; give a whole number"),
     (["identity", source, out, "--crop", "a:b"], "w is a; give a whole"),
     (["identity", source, out, "--crop", "8:8:-5:-9"], "x is -5; give a"),
     (["resize:scale=0", source, out], "scale is 0; give a whole number"),
+    (["resize:scale=150", source, out], "resize: frames of 9600x7200 are bey"),
+    (["resize:scale=99,resize:scale=2", source, out], "of 12672x9504 are bey"),
     (["blend:rate=1.5", source, out], "rate is 1.5; give a whole number"),
     (["identity", source, out, "--speed", "nan"], "--speed: give a number"),
     (["identity", source, out, "--memory", "nan"], "and numbers"),
@@ -965,13 +1135,39 @@ def test_what_cannot_work_is_refused_in_one_line(tmp_path, capsys):
       ],
       "--crf: the encoder prores_ks has none",
     ),
+    (
+      ["identity", source, out, "--preset", "nope"],
+      "libx264 cannot be opened with --preset nope (",
+    ),
+    (["identity", source, out, "--crf", "-5"], "with --crf -5 ("),
+    (
+      ["identity", source, out, "--codec", "vp9", "--crf", "70"],
+      "libvpx-vp9 cannot be opened with --crf 70 (",
+    ),
+    (
+      [
+        "identity",
+        source,
+        out,
+        "--codec",
+        "av1",
+        "--preset",
+        "veryfast",
+        "--crf",
+        "20",
+      ],
+      "libsvtav1 cannot be opened with --crf 20 --preset veryfast (",
+    ),
+    (["identity", source, "-", "--format", "mp4"], "a pipe cannot hold mp4"),
     (["identity", source, out, "--pix-fmt", "rgb24"], "--pix-fmt rgb24"),
-    (["identity", source, out, "--mask", mask], "10x10, the video 64x48"),
+    (["brighter", source, out, "--mask", mask], "10x10, the video 64x48"),
     (["identity", source, out, "--grow", "3"], "a --mask to grow"),
-    (["identity", source, out, "--mask", tmp_path / "few"], "has 1 frames"),
-    (["identity", source, out, "--mask", "no-colour"], "neither a file"),
+    (["brighter", source, out, "--mask", tmp_path / "few"], "has 1 frames"),
+    (["brighter", source, out, "--mask", "no-colour"], "neither a file"),
     (["identity", source, out, "--start", "9"], "no frame lies within"),
     (["identity", source, out, "--end", "2", "--start", "3"], "--end"),
+    (["identity", source, out, "--trim", "0", "1", "--start", "0.1"], "--trim"),
+    (["identity", source, out, "--trim", "0", "1", "--end", "1"], "--trim"),
     (["identity", source, out, "--strength", "2"], "--strength"),
     (["identity", "-", out, "--resume"], "--resume"),
     (["identity", "udp://127.0.0.1:9", out, "--mask", source], "--mask"),
@@ -982,6 +1178,113 @@ def test_what_cannot_work_is_refused_in_one_line(tmp_path, capsys):
     assert not out.exists() and not list(tmp_path.glob(".*"))
   assert pathlib.Path(source).read_bytes() == before
   assert not (tmp_path / "b.webm").exists()
+
+
+def test_the_mask_is_not_overwritten(tmp_path, capsys):
+  source = film(tmp_path / "a.mkv", smooth(3))
+  folder = numbered(tmp_path / "masks", smooth(3)[..., 0], "{}.png")
+  mask, inside = tmp_path / "m.mkv", tmp_path / "masks" / "m.mkv"
+  film(mask, smooth(3))
+  inside.write_bytes(mask.read_bytes())
+  for out, given in ((mask, mask), (inside, folder)):
+    before = out.read_bytes()
+    line = refused(capsys, "identity", source, out, "--mask", given)
+    assert "m.mkv: is the --mask, or in it" in line
+    assert out.read_bytes() == before
+
+
+def test_a_special_file_is_not_replaced(tmp_path, capsys):
+  source = film(tmp_path / "a.mkv", smooth(3))
+  os.mkfifo(tmp_path / "b.mp4")
+  (tmp_path / "c.mp4").symlink_to(tmp_path / "b.mp4")
+  for name in ("b.mp4", "c.mp4"):
+    for extra in ([], ["--resume"]):
+      line = refused(capsys, "identity", source, tmp_path / name, *extra)
+      assert f"{name}: is a device or a pipe" in line
+  out = tmp_path / "b.mp4"
+  line = refused(capsys, "identity", source, out, "--format", "png")
+  assert "b.mp4: is a device or a pipe" in line
+  assert out.is_fifo()
+
+
+def boxes(path, fragments):
+  """A film of 48 frames whose index comes first, or is in fragments."""
+  flags = "frag_keyframe+empty_moov" if fragments else "faststart"
+  with av.open(str(path), "w", options={"movflags": flags}) as out:
+    stream = out.add_stream("libx264", rate=24)
+    stream.options = {"g": "6"}
+    stream.height, stream.width = 96, 128
+    noise = np.random.default_rng(0)
+    for _ in range(48):
+      image = noise.integers(0, 256, (96, 128, 3), np.uint8)
+      out.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+    out.mux(stream.encode(None))
+  return path.read_bytes()
+
+
+@pytest.mark.parametrize("extra", [[], ["--resume"]])
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_a_file_that_is_cut_short(tmp_path, capsys, name, extra):
+  path, out = tmp_path / name, tmp_path / "b.mkv"
+  whole = boxes(path, False)
+  ok("identity", path, out, *LOSSLESS, *extra)
+  images, _ = seen(out)
+  assert len(images) == 48
+  out.unlink()
+  path.write_bytes(whole[: len(whole) // 2])
+  line = refused(capsys, "identity", path, out, *LOSSLESS, *extra)
+  assert f"{name}: is cut short" in line and " of 2.00 s are there" in line
+  assert not out.exists() and not list(tmp_path.glob(".*"))
+  shutil.rmtree(f"{out}.parts", ignore_errors=True)
+  # Who asks for no more gets it.
+  end = line.split()[-2:]
+  assert end[0] == "--end" and 0.5 < float(end[1]) < 1.5
+  ok("identity", path, out, *LOSSLESS, *extra, *end)
+  got, _ = seen(out)
+  assert 15 < len(got) < 33
+  np.testing.assert_array_equal(got, images[: len(got)])
+  line = refused(capsys, "identity", path, out, "--start", "1.9")
+  assert "is cut short" in line
+
+
+def test_files_that_only_seem_to_be_cut_short(tmp_path):
+  # Matroska does not say how long the last picture is shown.
+  path, out = tmp_path / "a.mkv", tmp_path / "b.mkv"
+  still = [
+    stream.Frame(
+      time=fractions.Fraction(i),
+      duration=fractions.Fraction(1 + 8 * i),
+      image=smooth(1)[0],
+    )
+    for i in range(2)
+  ]
+  source = transcode.Source(film(path, smooth(2)))
+  source.look()
+  sink = transcode.Sink(
+    str(out), transcode.Encoding(container="matroska"), source, still[0],
+    name="b", time_base=fractions.Fraction(1, 1000), rate=fractions.Fraction(1),
+  )  # fmt: skip
+  for frame in still:
+    sink.write(frame)
+  sink.close()
+  assert read.probe(out).duration == 10
+  ok("identity", out, path)
+  # What says nothing of its length is taken as it is; so is what ends in zeros.
+  whole = boxes(tmp_path / "a.mkv", False)
+  (tmp_path / "a.mkv").write_bytes(whole + bytes(100))
+  boxes(tmp_path / "a.mp4", True)
+  for name in ("a.ts", "a.flv", "a.nut"):
+    whole = boxes(tmp_path / name, False)
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+  for name in ("a.mkv", "a.mp4", "a.ts", "a.flv", "a.nut"):
+    ok("identity", tmp_path / name, out)
+
+
+def test_stopped_before_the_first_frame(tmp_path):
+  source = transcode.Source(film(tmp_path / "a.mkv", smooth(3)))
+  source.stopped = True
+  with pytest.raises(read.VideoError, match="was stopped before the first"):
+    list(source.frames(source.clock()))
 
 
 def test_a_full_disk_leaves_nothing(tmp_path):
@@ -1069,6 +1372,34 @@ def test_a_change_of_size_is_scaled_to_the_first_and_told(tmp_path, capsys):
   assert np.abs(images.astype(int) - wanted).mean() < 1
 
 
+@pytest.mark.parametrize("name", ["b.mp4", "b.gif", "b/%d.png"])
+def test_sigterm_leaves_nothing(tmp_path, name):
+  source = film(tmp_path / "a.mkv", smooth(100))
+  program = """
+import sys, time
+from vidgan_jax import cli, process
+class Slow(process.Blend):
+  def __call__(self, *given):
+    time.sleep(0.3)
+    return super().__call__(*given)
+process.BUILT_IN["slow"] = Slow
+sys.exit(cli.main(sys.argv[1:]))
+"""
+  run = subprocess.Popen(
+    [sys.executable, "-c", program, "process", "slow", source,
+     str(tmp_path / name), "--chunk", "2"],
+    stderr=subprocess.PIPE, text=True,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+  )  # fmt: skip
+  until = time.time() + 30
+  while not list(tmp_path.glob(".*")) and time.time() < until:
+    time.sleep(0.02)
+  run.send_signal(signal.SIGTERM)
+  _, said = run.communicate(timeout=30)
+  assert run.returncode == 130 and "stopped" in said and "Trace" not in said
+  assert os.listdir(tmp_path) == ["a.mkv"]
+
+
 def test_a_stage_that_fails_leaves_nothing(tmp_path):
   class Broken(Brighter):
     def __call__(self, video, times, mask):
@@ -1109,6 +1440,7 @@ def test_real_files(tmp_path, capsys, spec):
   compare, small = benchmark().likeness, 0
   with open(pathlib.Path(REAL) / "MANIFEST.tsv") as file:
     rows = list(csv.DictReader(file, delimiter="\t"))
+  cut = 0
   for row in rows:
     path = str(pathlib.Path(REAL) / row["path"])
     count = row["frames_decoded"]
@@ -1122,7 +1454,11 @@ def test_real_files(tmp_path, capsys, spec):
     if width * height * int(count) > 3e6:
       continue
     out = str(tmp_path / "b.mkv")
-    ok(spec, path, out, *LOSSLESS)
+    if process.main([spec, path, out, *LOSSLESS]):
+      said = capsys.readouterr().err
+      assert row["path"] in said and "is cut short" in said
+      ok(spec, path, out, *LOSSLESS, *said.split()[-2:])
+      cut += 1
     like = compare(path, out)
     if "sizes" in row["flags"] and like.error < 2:
       # Scaled frames have more samples of colour than fit into 4:2:0.
@@ -1130,7 +1466,7 @@ def test_real_files(tmp_path, capsys, spec):
     assert like.good(), (row["path"], like)
     os.remove(out)
     small += 1
-  assert small > 25
+  assert small > 25 and cut < 4
 
 
 @pytest.mark.skipif(not REAL, reason="VIDGAN_REAL_DATA is not set")

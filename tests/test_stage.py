@@ -60,10 +60,10 @@ def clip():
   return small.repeat(5, 1).repeat(5, 2)  # 40 x 50
 
 
-def shaken(stage):
+def shaken(stage, much=0.05):
   """The same stage with a last layer that is not zero."""
   params = jax.tree.map(
-    lambda x: x + 0.05 * np.random.default_rng(1).standard_normal(x.shape),
+    lambda x: x + much * np.random.default_rng(1).standard_normal(x.shape),
     stage.model.params,
   )
   model = stage.model.with_params(params, 0)
@@ -169,7 +169,7 @@ def test_a_map_of_noise_goes_through_tiles(clip):
   """What a mask says of a place stays with it."""
   stage = bare("denoise", {"spatial": True})
   assert np.abs(run(stage, clip, tile=64) - clip).max() == 0
-  stage = shaken(stage)
+  stage = shaken(stage, 0.1)
   mask = np.zeros(clip.shape[:3], bool)
   mask[:, 10:30, 20:32] = True
   whole = run(stage, clip, tile=64, mask=mask)
@@ -205,6 +205,30 @@ def test_frames_at_any_phase(clip):
   np.testing.assert_array_equal(whole[::5], clip[::2])  # They were given.
   tiles = np.stack([f.image for f in through(steps, clip, tile=16, chunk=3)])
   assert np.abs(tiles - whole).max() <= 1
+
+
+@pytest.mark.parametrize("rate", [2, 4, 9])
+def test_so_many_frames_for_one(clip, rate, monkeypatch):
+  """Any rate, whatever the one that it was trained for."""
+  trained = {"rate": 3, "arbitrary": True}
+  model = dataclasses.replace(
+    bare("interpolate", trained, **INTERPOLATE).model,
+    task={"name": "interpolate", "options": trained},
+  )
+  monkeypatch.setattr(zoo, "load", lambda name: model)
+  stage = stage_lib.load("interpolate", {"rate": rate})
+  assert phases.around(stage) == [stage] and f"rate {rate}" in repr(stage)
+  runner = stream.Runner(stage, tile=64)
+  frames = list(runner(film(clip[:4])))
+  assert [f.time for f in frames] == [
+    fractions.Fraction(i, 10 * rate) for i in range(3 * rate + 1)
+  ]
+  out = np.stack([f.image for f in frames]).astype(float)
+  at = np.arange(len(out)) / rate
+  low = np.minimum(at.astype(int), 2)
+  share = (at - low)[:, None, None, None]
+  want = (1 - share) * clip[low] + share * clip[low + 1]
+  np.testing.assert_allclose(out, want, atol=1.01)
 
 
 def through(steps, clip, tile=64, chunk=0):
@@ -249,8 +273,17 @@ def test_options_are_checked(workdirs):
   assert stage_lib.load(str(workdirs["denoise"]), {"sigma": 10.0})
   with pytest.raises(config_lib.ConfigError, match="sigma"):
     stage_lib.load(str(workdirs["denoise"]), {"sigm": 10.0})
-  with pytest.raises(config_lib.ConfigError, match="fps"):
-    stage_lib.load(str(workdirs["denoise"]), {"fps": 60})
+  for option in ("fps", "rate"):
+    with pytest.raises(config_lib.ConfigError, match=option):
+      stage_lib.load(str(workdirs["denoise"]), {option: 4})
+  for wrong in (
+    {"rate": 1},
+    {"rate": 2.0},
+    {"rate": 10},
+    {"rate": 2, "fps": 9},
+  ):
+    with pytest.raises(config_lib.ConfigError, match="one becomes, 2 to 9"):
+      stage_lib.load("interpolate", wrong)
 
 
 def test_weights_as_they_are_shipped(workdirs, tmp_path):
@@ -291,6 +324,17 @@ def test_a_generator_of_noise_takes_no_footage(tmp_path):
   assert cli.main(["train", *arguments, *flags]) == 0
   with pytest.raises(config_lib.ConfigError, match="vidgan generate"):
     stage_lib.load(str(workdir), {})
+
+
+@pytest.mark.parametrize(
+  ("task", "masks"),
+  [("inpaint", True), ("colorize", True), ("predict", True),
+   ("denoise", False), ("interpolate", False), ("super_resolve", False)],
+)  # fmt: skip
+def test_who_looks_at_a_mask(task, masks):
+  task = tasks.create({"name": task, "options": {}})
+  stage = stage_lib.Stage(name="bare", model=None, task=task, options={})
+  assert stage.masks == masks
 
 
 @pytest.mark.parametrize("name", zoo.names())

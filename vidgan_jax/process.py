@@ -19,12 +19,14 @@ See `vidgan_jax.video.job` for how, and `--help` for what.
 
 import argparse
 from collections.abc import Callable
+import contextlib
 import dataclasses
 import difflib
 import math
 import os
 import re
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -54,7 +56,7 @@ class Identity:
   """
 
   pixels: int = 0
-  name = "identity"
+  name, masks = "identity", False
   scale = rate = align = 1
   halo = (0, 0, 0)
 
@@ -68,7 +70,7 @@ class Resize:
   """Enlarges by Lanczos."""
 
   scale: int = 2
-  name = "resize"
+  name, masks = "resize", False
   rate = align = 1
   halo = (4, 0, 0)
 
@@ -84,7 +86,7 @@ class Blend:
   """Cross-fades between frames: the crudest interpolation."""
 
   rate: int = 2
-  name = "blend"
+  name, masks = "blend", False
   scale = align = 1
   halo = (0, 0, 1)
 
@@ -182,11 +184,18 @@ def load(spec: str, options: dict[str, Any] | None = None) -> Any:
 
 def _model_stage(name: str, options: dict[str, Any]) -> Any:
   """A stage from a workdir or a task's shipped weights."""
-  from vidgan_jax import stage  # JAX: not for those who only cut and crop
+  # JAX: not for those who only cut and crop.
+  from vidgan_jax import config
+  from vidgan_jax import stage
 
   known = sorted({re.sub(r"_x\d$", "", n) for n in stage.shipped()})
   if not os.path.exists(name) and name not in known:
     known = sorted({*known, *BUILT_IN})
+    if name in config.names("tasks") and name != "generate":  # of noise alone
+      raise read.VideoError(
+        f"{name}: no weights are shipped for it: train it"
+        f" (configs/video_to_video.py:task={name}) and give its workdir"
+      )
     close = difflib.get_close_matches(name, known, 1, 0.0)
     raise read.VideoError(
       f"unknown task {name!r}: did you mean {close[0]!r}? There are"
@@ -346,7 +355,9 @@ def _parser() -> argparse.ArgumentParser:
   add("--end", type=_time, help="seconds or [H:]M:S of the input")
   add("--trim", type=_time, nargs=2, metavar=("START", "END"),
       help="both at once")  # fmt: skip
-  add("--concat", nargs="+", default=(), metavar="FILE", help="appended to IN")
+  add("--concat", nargs="+", default=(), metavar="FILE",
+      help="appended to IN; --start, --end and --trim cut each of"
+      " them")  # fmt: skip
   add("--crop", metavar="W:H[:X:Y]", help="before the stages")
   add("--fps", type=float,
       help="frames a second of the output, or of"
@@ -360,9 +371,12 @@ def _parser() -> argparse.ArgumentParser:
   add("--compare", choices=("side", "split"), help="show the input as well")
   add("--tile", type=int, default=0, help="pixels a side, 0 = by memory")
   add("--chunk", type=int, default=0, help="frames at a time, 0 = by the stage")
-  add("--memory", type=float, default=0.0, help="GiB for a stage's window")
+  add(
+    "--memory", type=float, default=0.0, help="GiB for a window, 0 = by itself"
+  )
   add("--resume", action="store_true",
-      help="work in segments (OUT.parts), and go on after a crash")  # fmt: skip
+      help="work in segments (OUT.parts), and go on after a crash; of a folder,"
+      " leave out files that are done")  # fmt: skip
   add("--live", action="store_true",
       help="IN does not wait: drop frames rather than fall behind (cameras,"
       " rtsp, udp and such: always); Ctrl-C ends it well")  # fmt: skip
@@ -382,6 +396,8 @@ def _time(text: str) -> float:
 def _options(args: argparse.Namespace) -> job.Options:
   """Options of the arguments; refuses those out of range."""
   if args.trim:
+    if args.start or args.end is not None:
+      raise read.VideoError("--trim: is --start and --end; leave those out")
     args.start, args.end = args.trim
   refuse = (
     (args.end is not None and args.end <= args.start,
@@ -413,8 +429,11 @@ def _pairs(args: argparse.Namespace) -> list[tuple[str, str]]:
     return [(args.input, args.out)]
   if os.path.isfile(args.out):
     raise read.VideoError(f"{args.out}: is a file, the input is a folder")
-  if os.path.isdir(args.out) and os.path.samefile(args.input, args.out):
-    raise read.VideoError(f"{args.out}: is the input; name another folder")
+  given, out = os.path.realpath(args.input), os.path.realpath(args.out)
+  if os.path.commonpath([given, out]) == given:
+    raise read.VideoError(
+      f"{args.out}: is the input, or in it; name a folder elsewhere"
+    )
   try:
     sources = folder.scan(args.input, "videos")[1]
   except folder.FolderError as error:
@@ -444,9 +463,33 @@ def _pairs(args: argparse.Namespace) -> list[tuple[str, str]]:
   return pairs
 
 
+def _make(folder_out: str) -> None:
+  """Makes the folder of the results, or says why it cannot be one."""
+  try:
+    os.makedirs(folder_out, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder_out).close()
+  except OSError as error:
+    raise read.VideoError(
+      f"{folder_out}: this folder cannot be written to"
+      f" ({read.reason(error)}); name another"
+    ) from None
+
+
 def main(argv: list[str]) -> int:
   """Runs the verb; returns the exit status."""
   args = _parser().parse_args(argv)
+  previous = signal.getsignal(signal.SIGTERM)
+  with contextlib.suppress(ValueError):  # not in the main thread
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    return _process(args)
+  finally:
+    with contextlib.suppress(ValueError):
+      signal.signal(signal.SIGTERM, previous)
+
+
+def _process(args: argparse.Namespace) -> int:
+  """All files; returns the exit status."""
   failed = 0
   try:
     options = _options(args)
@@ -460,6 +503,8 @@ def main(argv: list[str]) -> int:
       stages.insert(0, load("crop:" + ",".join(
         f"{k}={v}" for k, v in zip("whxy", args.crop.split(":")))))  # fmt: skip
     pairs = _pairs(args)
+    if pairs[0][1] != args.out and not args.probe:  # of a folder of videos
+      _make(args.out)
   except read.VideoError as error:
     print(f"vidgan process: {error}", file=sys.stderr)
     return 1
@@ -469,11 +514,17 @@ def main(argv: list[str]) -> int:
       if args.probe:
         print(probe(stages, path, out, options, progress))
         continue
+      mark = None
       if out != args.out:  # of a folder of videos
-        os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
+        parent, name = os.path.split(out.rstrip(os.sep))
+        os.makedirs(parent or ".", exist_ok=True)
+        mark = os.path.join(parent, f".{name}.done")
       summary = job.process(
-        stages, path, out, options, tell=progress.tell, progress=progress
-      )
+        stages, path, out, options, tell=progress.tell, progress=progress,
+        mark=mark,
+      )  # fmt: skip
+      if summary.done:
+        continue
       rate = summary.frames / max(summary.seconds, 1e-9)
       progress.tell(
         f"{out}: {summary.frames} frames in {summary.seconds:.1f} s"

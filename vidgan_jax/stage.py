@@ -16,6 +16,7 @@ from vidgan_jax import generate
 from vidgan_jax import sharding
 from vidgan_jax import tasks
 from vidgan_jax import zoo
+from vidgan_jax.video import phases
 from vidgan_jax.video import read
 
 _BYTES = 24  # of working memory a channel, network pixel and frame
@@ -78,7 +79,24 @@ class Stage:
     """Bytes of working memory an input pixel and frame."""
     generator = self.model.generator
     pixels = 24 * self.scale**2
-    return pixels + _BYTES * generator.width / generator.patch**2
+    pixels += _BYTES * generator.width / generator.patch**2
+    return pixels * self.rate
+
+  @property
+  def masks(self) -> bool:
+    """Whether a mask says something to it."""
+    if self.fps:
+      return False
+    clip, times = np.zeros((2, 32, 32, 3), np.float32), np.zeros(2, np.float32)
+    masks = [np.full((2, 32, 32, 1), x, np.float32) for x in (0, 1)]
+    none, all_ = (self._given(clip, times, mask) for mask in masks)
+    return any(np.any(none[name] != all_[name]) for name in none)
+
+  def _given(self, video, times, mask) -> dict[str, np.ndarray]:
+    try:
+      return self.task.given(video, times, mask, **self.options)
+    except config_lib.ConfigError as error:
+      raise read.VideoError(f"{self.name}: {error}") from None
 
   def __repr__(self) -> str:
     """Says which weights these are: `--resume` goes on with the same alone."""
@@ -87,7 +105,7 @@ class Stage:
       digest = zlib.crc32(np.ascontiguousarray(leaf), digest)
     return (
       f"Stage({self.name}, step {self.model.step}, {digest:08x}, "
-      f"{sorted(self.options.items())}, fps {self.fps})"
+      f"{sorted(self.options.items())}, rate {self.rate}, fps {self.fps})"
     )
 
   def look(self, video: np.ndarray) -> "Stage":
@@ -116,10 +134,7 @@ class Stage:
     if self.fps:
       given = tasks.hide(video, mask)
     else:
-      try:
-        given = self.task.given(video, times, mask, **self.options)
-      except config_lib.ConfigError as error:
-        raise read.VideoError(f"{self.name}: {error}") from None
+      given = self._given(video, times, mask)
     if self.vector is not None:
       given["vector"] = self.vector
     times = tasks.subdivide(np.asarray(times, np.float32), self.rate)[None]
@@ -149,7 +164,8 @@ def load(name: str, options: dict[str, Any]) -> Stage:
     name: a workdir, a checkpoint in it, a file of weights, or the name of a
       task of which weights are shipped.
     options: of the task (super_resolve: scale, which chooses the weights;
-      interpolate: fps, frames a second of the result) and of its `given`.
+      interpolate: fps, frames a second of the result, or rate, how many
+      frames for one) and of its `given`.
 
   Raises:
     ConfigError: no such weights, or an option that nothing takes.
@@ -179,7 +195,7 @@ def load(name: str, options: dict[str, Any]) -> Stage:
       "footage: use `vidgan generate`."
     )
   known = list(inspect.signature(task.given).parameters)[3:]
-  known += ["fps"] * (task.rate > 1)
+  known += ["fps", "rate"] * (task.rate > 1)
   for option in options:
     config_lib.check_name(option, known, f"the option of {name}")
   fps = options.pop("fps", None)
@@ -190,4 +206,15 @@ def load(name: str, options: dict[str, Any]) -> Stage:
       f"The option fps of {name} is {fps!r}: give frames a second, above 0 and "
       "at most 1000."
     )
+  rate = options.pop("rate", None)
+  if rate is not None:
+    # With more in a row than `phases.MOST` it would not see a known frame.
+    whole = isinstance(rate, int) and 2 <= rate <= phases.MOST + 1
+    if fps is not None or not whole:
+      raise config_lib.ConfigError(
+        f"The option rate of {name} is {rate!r}: give how many frames one "
+        f"becomes, 2 to {phases.MOST + 1}, and no fps beside it."
+      )
+    own = dict(model.task["options"]) | {"rate": rate}
+    task = tasks.create({"name": model.task["name"], "options": own})
   return Stage(name=name, model=model, task=task, options=options, fps=fps)

@@ -132,7 +132,8 @@ def grown(
   """
   window = 2 * pixels + 1
   for frame in frames:
-    for axis in (0, 1):
+    # Frames whose result exists have none.
+    for axis in () if frame.mask is None else (0, 1):
       edge = [(pixels, pixels) if a == axis else (0, 0) for a in (0, 1)]
       padded = np.pad(frame.mask, edge)
       frame.mask = np.lib.stride_tricks.sliding_window_view(
@@ -168,7 +169,9 @@ def compared(
       frame.picture = None
       if how == "side":
         frame.image = np.concatenate([base, frame.image], 1)
-        frame.alpha = None
+        if frame.alpha is not None:  # no stage changes it
+          alpha = resized(frame.alpha, height, width)
+          frame.alpha = np.concatenate([alpha, alpha], 1)
       else:
         frame.image = frame.image.copy()
         frame.image[:, : width // 2] = base[:, : width // 2]

@@ -4,7 +4,9 @@
 
 The output appears under its name when it is whole. With `resume` it is made in
 closed segments in the folder OUT.parts, from which a crashed run goes on: the
-input is decoded again, which is cheap, but no stage runs twice.
+input is decoded again, which is cheap, and stages begin with the window where
+the last segment ended; but from the start with `fps`, interpolate:fps= and
+recurrent stages, where what was written does not say which frames they saw.
 """
 
 import collections
@@ -71,7 +73,7 @@ class Options:
     grow: pixels by which the mask is made larger to each side.
     compare: 'side' or 'split', see `edits.compared`.
     tile: see `stream.Runner`; so chunk.
-    memory: bytes for a stage's window, 0: a quarter of what is free.
+    memory: bytes for a stage's window, 0: see `_window_memory`.
     resume: work in segments, and go on where an earlier run stopped.
     live: the input does not wait: drop frames rather than fall behind. So it is
       for cameras and rtsp, rtp, udp, srt and rtmp in any case.
@@ -106,12 +108,14 @@ class Summary:
     frames: written.
     dropped: of a live input, since the stages or the encoder are slower.
     seconds: that it took.
+    done: nothing had to be done, see `mark` of `process`.
     marks: seconds after which the frames of --probe were written.
   """
 
   frames: int = 0
   dropped: int = 0
   seconds: float = 0.0
+  done: bool = False
   marks: list[float] = dataclasses.field(default_factory=list)
 
 
@@ -124,6 +128,7 @@ def process(
   tell: Callable[[str], None] = lambda text: None,
   progress: Callable[[int, int], None] = lambda done, total: None,
   enough: Callable[[int], bool] = lambda frames: False,
+  mark: str | None = None,
 ) -> Summary:
   """Processes one file, pipe, URL or camera.
 
@@ -135,6 +140,8 @@ def process(
     tell: takes lines for the user.
     progress: takes (frames written, frames in all or 0).
     enough: takes the frames written; True ends the output here.
+    mark: with `resume`, a file that says of what the output was made. An output
+      of the same is not made again.
 
   Returns:
     The numbers.
@@ -144,9 +151,12 @@ def process(
   """
   began = time.perf_counter()
   with contextlib.ExitStack() as stack:
-    job = _Job(stages, path, out, options or Options(), tell, progress, stack)
+    options = options or Options()
+    job = _Job(stages, path, out, options, tell, progress, stack, mark)
     job.enough = enough
-    if job.options.resume:
+    if job.summary.done:
+      tell(f"{out}: is done, of the same input with the same options")
+    elif job.options.resume:
       job.in_segments()
     else:
       job.at_once()
@@ -174,7 +184,7 @@ def process(
 class _Job:
   """One input on its way to one output."""
 
-  def __init__(self, stages, path, out, options, tell, progress, stack):
+  def __init__(self, stages, path, out, options, tell, progress, stack, mark):
     """Opens and checks everything that can be before the work starts."""
     self.options, self.out, self._stack = options, out, stack
     self._tell, self._progress = tell, progress
@@ -202,6 +212,10 @@ class _Job:
       source.look()
     self._overwrites()
     self._plan(stages)
+    self._mark = mark if options.resume else None
+    self.summary.done = self._mark is not None and self._is_done()
+    if self.encoding.container == "image2" and not self.summary.done:
+      images.check(images.place(out)[0])
     copy = transcode.copyable(
       source, self.encoding.container, audio=options.sound, speed=options.speed,
       tell=tell,
@@ -209,6 +223,12 @@ class _Job:
     self._copies = [copy]  # streams to copy, of every input
     for other in self.sources[1:]:
       self._copies.append(_same(source, other, copy))
+      many = lambda s: sum(x.type == "audio" for x in s.others)
+      if options.sound and many(other) > many(source):
+        tell(
+          f"--concat: sound of {other.path} is left out, {source.path} has"
+          f" {many(source) or 'none'}; begin with the file that has most"
+        )
     self._packets = collections.deque()  # (index, packet) to be copied
     self._sink = None
     self._shifts = [fractions.Fraction(0)]  # where each input begins
@@ -232,6 +252,9 @@ class _Job:
        " give an image or a colour"),
       (kind == "gif" and (chosen or options.crf is not None),
        f"{out}: a GIF has no --codec, --crf, --preset or --pix-fmt"),
+      (kind in ("mp4", "mov", "3gp") and out == "-",
+       f"--format {options.format}: a pipe cannot hold {kind}, which is written"
+       " to its end and then to its beginning; matroska, nut and mpegts can"),
       (kind in ("gif", "image2") and transcode.is_live(out),
        f"{out}: {kind} needs a file or folder, not a pipe or URL"),
     ):  # fmt: skip
@@ -240,6 +263,13 @@ class _Job:
     if transcode.is_live(out):
       return
     target = images.place(out)[0] if kind == "image2" else out
+    if os.path.exists(target) and not (
+      os.path.isfile(target) or os.path.isdir(target)
+    ):
+      raise read.VideoError(
+        f"{target}: is a device or a pipe, not a file; name a file, or - for a"
+        " pipe"
+      )
     parent = os.path.dirname(os.path.abspath(target))
     if not os.path.isdir(parent):
       raise read.VideoError(f"{out}: the folder {parent} does not exist")
@@ -251,23 +281,40 @@ class _Job:
       raise read.VideoError(f"{out}: is a folder, the input is a file")
 
   def _overwrites(self) -> None:
-    """Refuses an output that is an input, or a folder that is not empty."""
+    """Refuses an output that is an input."""
     if transcode.is_live(self.out):
       return
-    if self.encoding.container == "image2":
-      images.check(images.place(self.out)[0])
     for source in self.sources:
       for file in source.files if os.path.exists(self.out) else ():
         if not source.live and os.path.samefile(file, self.out):
           raise read.VideoError(
             f"{self.out}: is the input; give the output another name"
           )
+    for file in self._mask_files() if os.path.exists(self.out) else ():
+      if os.path.samefile(file, self.out):
+        raise read.VideoError(
+          f"{self.out}: is the --mask, or in it; give the output another name"
+        )
+
+  def _mask_files(self) -> list[str]:
+    """Files that the mask is read from; none if it is a colour."""
+    mask = self.options.mask or ""
+    if os.path.isdir(mask):
+      return sorted(entry.path for entry in os.scandir(mask))
+    return [mask] if os.path.exists(mask) else []
 
   def _plan(self, stages: list[Any]) -> None:
     """Makes runners of stages."""
     options, source = self.options, self.source
     stages = [s for s in stages if getattr(s, "pixels", True)]
     networks = [i for i, s in enumerate(stages) if hasattr(s, "halo")]
+    if options.mask and not any(
+      getattr(stages[i], "masks", True) for i in networks
+    ):
+      self._tell(
+        f"--mask {options.mask}: changes nothing, no stage here looks at a mask"
+        " (as inpaint does)"
+      )
     self._steps = []
     for i, stage in enumerate(stages):
       if i in networks:
@@ -275,7 +322,7 @@ class _Job:
           stage,
           tile=options.tile,
           chunk=options.chunk,
-          memory=options.memory or _free_memory() // 4,
+          memory=options.memory or _window_memory(stage),
           deep=i != networks[-1],
           tell=self._tell,
         )
@@ -291,6 +338,17 @@ class _Job:
       self._pixels = self._pixels or turned
     self._rate = math.prod(r.stage.rate for r in self.runners)
     info = source.reader.info
+    height, width = info.height, info.width
+    for stage in stages:
+      if isinstance(stage, edits.Crop):
+        height, width = stage.h, stage.w
+      scale = getattr(stage, "scale", 1)
+      height, width = scale * height, scale * width
+      if height * width > read.MAX_PIXELS:
+        raise read.VideoError(
+          f"{stage.name}: frames of {width}x{height} are beyond the limit of"
+          f" {read.MAX_PIXELS} pixels; choose a smaller scale, or --crop"
+        )
     fps = fractions.Fraction(info.fps or 25).limit_denominator(1001)
     fps *= self._rate
     bases = [s.reader.stream.time_base for s in self.sources]
@@ -461,7 +519,8 @@ class _Job:
     elif kind == "image2":
       target, pattern = images.place(self.out)
       with images.filling(target) as temporary:
-        yield os.path.join(temporary, pattern)
+        # Only the name has a number.
+        yield os.path.join(temporary.replace("%", "%%"), pattern)
     else:
       with write.Replacing(self.out) as temporary:
         if kind != "gif":
@@ -510,17 +569,29 @@ class _Job:
     if state["ended"] is None:
       self._encode(parts, state)
     self._join(parts, state)
+    if self._mark is not None:
+      with _writing(pathlib.Path(self._mark)) as file:
+        file.write(self._made())
     shutil.rmtree(parts)
 
-  def _state(self, parts: pathlib.Path) -> dict[str, Any]:
-    """What exists already."""
+  def _is_done(self) -> bool:
+    """Whether the output is there, and was made of the same."""
+    try:
+      return pathlib.Path(self._mark).read_bytes() == self._made()
+    except OSError:
+      return False
+
+  def _made(self) -> bytes:
+    """Of what the output was made, and which file it then was."""
+    stat = os.stat(self.out)
+    made = f"{self._settings()} {stat.st_size} {stat.st_mtime_ns}"
+    return made.encode()
+
+  def _settings(self) -> str:
+    """Digest of all that the output depends on."""
     options = dataclasses.asdict(self.options) | {"resume": True, "memory": 0}
     files = [os.path.abspath(f) for s in self.sources for f in s.files]
-    mask = self.options.mask or ""
-    if os.path.isdir(mask):
-      files += sorted(entry.path for entry in os.scandir(mask))
-    elif os.path.exists(mask):  # else it is a colour
-      files.append(mask)
+    files += self._mask_files()
     stats = [os.stat(file) for file in files]
     stages = re.sub(" at 0x[0-9a-f]+", "", repr(
       [getattr(s, "stage", s) for s in self._steps]))  # fmt: skip
@@ -528,7 +599,11 @@ class _Job:
       stages, sorted(options.items()), files,
       [(s.st_size, s.st_mtime_ns) for s in stats],
     ])  # fmt: skip
-    settings = hashlib.sha256(settings.encode()).hexdigest()
+    return hashlib.sha256(settings.encode()).hexdigest()
+
+  def _state(self, parts: pathlib.Path) -> dict[str, Any]:
+    """What exists already."""
+    settings = self._settings()
     try:
       state = json.loads((parts / "manifest.json").read_text())
     except FileNotFoundError:
@@ -731,13 +806,20 @@ def _same(first, other, copy) -> list[Any]:
   return out
 
 
-def _free_memory() -> int:
-  """Bytes that a stage's windows may be planned in."""
+def _window_memory(stage: Any) -> int:
+  """Bytes that a stage's windows may be planned in: a quarter of what is free.
+
+  On a CPU half a GiB is enough: beyond its caches, larger windows are slower
+  (docs/results.md, section 8). But a recurrent stage remembers whole frames.
+  """
   try:
     if "jax" in sys.modules:
       stats = sys.modules["jax"].local_devices()[0].memory_stats()
       if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats["bytes_in_use"]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return (stats["bytes_limit"] - stats["bytes_in_use"]) // 4
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
   except (AttributeError, OSError, ValueError, RuntimeError):
-    return 2**32
+    free = 2**32
+  if getattr(stage, "recurrent", False):
+    return free // 4
+  return min(free // 4, 2**29)

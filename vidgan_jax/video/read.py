@@ -448,6 +448,41 @@ def probe(path: str | os.PathLike[str]) -> Info:
     return reader.info
 
 
+def is_cut(path: str, container: str) -> bool:
+  """Whether a file is shorter than it says itself, as after half a download.
+
+  Args:
+    path: a local file.
+    container: `Info.container`. MP4 and its kin and Matroska say how long their
+      parts are; files of others are taken to be whole.
+  """
+  length = {"mov": _atom, "mat": _element}.get(container[:3])
+  size, end = os.path.getsize(path), 0
+  with open(path, "rb") as file:
+    while length and end < size:
+      file.seek(end)
+      part = length(file.read(16).ljust(16, b"\0"))
+      if not part:
+        return False  # it goes on to the end, wherever that is
+      end += part
+  return end > size
+
+
+def _atom(head: bytes) -> int:
+  """Bytes of a part of an MP4 file, 0 if it does not say."""
+  long = int.from_bytes(head[:4], "big") == 1
+  return int.from_bytes(head[8:] if long else head[:4], "big")
+
+
+def _element(head: bytes) -> int:
+  """Bytes of a part of a Matroska file, 0 if it does not say."""
+  at = 9 - head[0].bit_length()  # behind its name; the size is as long as
+  size = 9 - head[at].bit_length()  # the zeros before its first one say
+  most = 2 ** (7 * size) - 1
+  value = int.from_bytes(head[at : at + size], "big") & most
+  return 0 if value == most else at + size + value
+
+
 def colour(picture: av.VideoFrame) -> tuple[int, int]:
   """(matrix, range) by which the converter is to read a picture's YUV."""
   hd = picture.height >= 720 or picture.width >= 1280

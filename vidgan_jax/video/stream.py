@@ -81,6 +81,7 @@ class Stage(Protocol):
     align: input pixels, of which offsets and sizes of windows are multiples.
     look: optional: (T, h, w, 3) whole frames -> the stage to use for windows
       of these frames, which knows what no window shows.
+    masks: optional: False if a mask says nothing to it.
     cost: optional: bytes of working memory an input pixel and frame.
     recurrent: optional: True if it is called, frame after frame, with one
       argument more, its state, None at the start of a shot, and returns the

@@ -59,6 +59,7 @@ _TURNS = ("mp4", "mov", "3gp")  # hold a display matrix
 _MADE = ("major_brand", "minor_version", "compatible_brands", "encoder",
          "rotate", "handler_name", "vendor_id")  # fmt: skip
 _LIMITED = 1
+_LATE = 0.1  # seconds that the pictures may end before what the file promises
 
 
 def seconds(ticks: int, base: Any) -> fractions.Fraction:
@@ -280,8 +281,7 @@ class Source:
         continue
       frame = stream.Frame(
         time=time + clock.move,
-        duration=seconds(picture.duration or 0, picture.time_base)
-        or self.reader.step,
+        duration=self._duration(picture),
         picture=picture,
       )
       if convert and count >= skip:
@@ -289,11 +289,36 @@ class Source:
       count += 1
       self.end = max(self.end, frame.time + frame.duration)
       yield frame
+    else:
+      if not self.stopped:
+        self._check_end(clock, time + self._duration(picture))
     if not count:
       why = "no frame lies within --start and --end"
       if self.stopped:
         why = "was stopped before the first frame"
       raise read.VideoError(f"{self.path}: {why}")
+
+  def _duration(self, picture) -> fractions.Fraction:
+    own = seconds(picture.duration or 0, picture.time_base)
+    return own or self.reader.step
+
+  def _check_end(self, clock, end) -> None:
+    """Refuses a file that ended, at `end`, before what it promises.
+
+    What it promises alone is no proof: a header may be wrong, the sound longer,
+    the last picture without its duration.
+    """
+    came = float(max(end, end - clock.begin + clock.start))
+    whole = wanted = self.reader.info.duration
+    if clock.length is not None:
+      wanted = min(wanted, float(clock.start + clock.length))
+    if self.live or self.images or wanted - came < _LATE:
+      return
+    if read.is_cut(self.path, self.reader.info.container):
+      raise read.VideoError(
+        f"{self.path}: is cut short, {came:.2f} of {whole:.2f} s are there; get"
+        f" the whole file, or take what there is with --end {came + 0.01:.2f}"
+      )
 
   def _pictures(self, others, take):
     """Pictures until it is stopped; knows when a thread waits for one."""
@@ -591,6 +616,16 @@ class Sink:
       codec.sample_aspect_ratio = fractions.Fraction(aspect).limit_denominator(
         32_767
       )
+    try:
+      codec.open(strict=False)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+      given = [k for k in ("crf", "preset") if getattr(encoding, k) is not None]
+      given = "".join(f" --{k} {codec.options[k]}" for k in given)
+      raise read.VideoError(
+        f"{self.name}: the encoder {encoder} cannot be opened"
+        f"{given and f' with{given}'} ({read.reason(error)}); `ffmpeg -h"
+        f" encoder={encoder}` tells what it takes"
+      ) from None
 
   def write(self, frame: stream.Frame) -> None:
     """Encodes a frame and writes what that gives; times must increase.
@@ -872,14 +907,16 @@ def copyable(
 
 
 def _container_options(encoding: Encoding, source: Source) -> dict[str, str]:
+  # Else Matroska gives each file a random name of its own.
+  exact = {"fflags": "+bitexact"} if encoding.exact else {}
   if encoding.container not in ("mp4", "mov", "3gp"):
     forever = {"webp": {"loop": "0"}, "apng": {"plays": "0"}}
-    return forever.get(encoding.container, {})
+    return exact | forever.get(encoding.container, {})
   flags = "+faststart"
   keys = source.reader.container.metadata.keys() - {*_MADE}
   if any("." in key for key in keys):  # com.apple.quicktime.location and such
     flags += "+use_metadata_tags"
-  return {"movflags": flags}
+  return exact | {"movflags": flags}
 
 
 def _texts(metadata: dict[str, str]) -> dict[str, str]:
