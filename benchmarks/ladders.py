@@ -19,7 +19,11 @@ FOLDER has `sky_timelapse_mdgan/real_video.mp4`, `weizmann_mocogan/0..4` or
 `--set sprites` needs none. `--fit`: learn the features of `fd_self` on the
 reference first (500 steps: some minutes). Without it a set takes 150 seconds of
 the processor. `fvd` is there where the weights of I3D are (docs/metrics.md: ten
-minutes more). `--metrics frd_random,fvd`: these alone.
+minutes more), `lpips_alex` and `tlp` where those of LPIPS are. `--metrics
+frd_random,tlp`: these alone, evaluators and paired metrics.
+
+`--set signs192` has eight clips of each half at 192 pixels, for the paired
+metrics that need it: `--metrics ms_ssim,vmaf,xpsnr_y`.
 """
 
 import argparse
@@ -42,7 +46,7 @@ from vidgan_jax.evals import frd_random  # noqa: E402
 from vidgan_jax.evals import fvd  # noqa: E402
 from vidgan_jax.evals import memory  # noqa: E402
 from vidgan_jax.evals import motion  # noqa: E402
-from vidgan_jax.evals import paired  # noqa: E402
+from vidgan_jax.evals import pairs  # noqa: E402
 from vidgan_jax.evals import swd  # noqa: E402
 from vidgan_jax.evals import weights  # noqa: E402
 
@@ -72,16 +76,22 @@ def weizmann(folder):
   return _windows(films[::2]), _windows(films[1::2])
 
 
-def signs(folder):
+def signs(folder, size=SIZE):
   """Twenty signs of sign language, several people in one room."""
   films = []
   for path in sorted(pathlib.Path(folder, "asl_gestures").glob("*.mkv")):
     images = [Image.fromarray(image[:, 80:560]) for image in _film(path)]
     small = [
-      image.resize((SIZE, SIZE), Image.Resampling.BOX) for image in images
+      image.resize((size, size), Image.Resampling.BOX) for image in images
     ]
     films.append(np.stack([np.asarray(image) for image in small]))
   return _windows(films[::2]), _windows(films[1::2])
+
+
+def signs192(folder):
+  """Eight of these, large enough for every paired metric."""
+  real, half = signs(folder, 192)
+  return real[:8], half[:8]
 
 
 def sprites(folder=None):
@@ -94,7 +104,7 @@ def sprites(folder=None):
   return clips[::2], clips[1::2]
 
 
-SETS = {f.__name__: f for f in (sky, weizmann, signs, sprites)}
+SETS = {f.__name__: f for f in (sky, weizmann, signs, signs192, sprites)}
 
 
 def _film(path):
@@ -227,20 +237,26 @@ WORSE = {
   "swd": "more",
   "motion/speed_distance": "more",
   "motion/spectrum_distance": "more",
+  "motion/arrow_distance": "more",
   "motion/warping_error": "far",
   "motion/order": "far",
   "memory/diversity": "far",
   "paired/psnr_rgb": "less",
   "paired/ssim": "less",
+  "paired/ms_ssim": "less",
+  "paired/vmaf": "less",
+  "paired/xpsnr_y": "less",
+  "paired/lpips_alex": "more",
+  "paired/tlp": "more",
   "paired/tof": "more",
   "paired/warping_error": "far",
 }
-PAIRED = {
-  "paired/psnr_rgb": paired.psnr_rgb,
-  "paired/ssim": paired.ssim,
-  "paired/tof": paired.tof,
-  "paired/warping_error": paired.warping_error,
-}
+
+
+def paired(name, fake, real):
+  """The mean over the clips of a paired metric, 25 frames a second."""
+  measure = pairs.METRICS[name.removeprefix("paired/")].measure
+  return float(np.mean([measure(a, b, 25.0) for a, b in zip(fake, real)]))
 
 
 class Clips:
@@ -274,7 +290,17 @@ def evaluators(num, features=None, names=None):
     found["fd_self"] = fd_self.Evaluator(num=num, features=str(features))
   if weights.where("i3d").is_file():
     found["fvd"] = fvd.Evaluator(num=num)
-  return [found[name] for name in names or found]
+  return [found[name] for name in found if not names or name in names]
+
+
+def paired_names(side, names=None):
+  """Those that clips of this side can have, or the chosen ones."""
+  found = ["psnr_rgb", "ssim", "tof", "warping_error"]
+  if side >= 192:
+    found += ["ms_ssim", "vmaf", "xpsnr_y"]
+  if weights.where("lpips_alex").is_file():
+    found += ["lpips_alex", "tlp"]
+  return [f"paired/{name}" for name in found if not names or name in names]
 
 
 def distances(judges, fake, real):
@@ -286,20 +312,12 @@ def distances(judges, fake, real):
   return values
 
 
-def pairs(fake, real):
-  """Means over the clips of paired metrics."""
-  return {
-    name: float(np.mean([metric(a, b) for a, b in zip(fake, real)]))
-    for name, metric in PAIRED.items()
-  }
-
-
 def losses(name, values):
   """The values so turned that more is worse.
 
   Args:
     name: of the metric.
-    values: what `distances` or `pairs` gave, one a rung.
+    values: what `distances` or `paired` gave, by name, one a rung.
   """
   way, row = WORSE[name], np.array([value[name] for value in values])
   if way == "far":  # Paired: from the undamaged clips, the first.
@@ -316,9 +334,17 @@ def follows(worse):
 # ---------------------------------------------------------------------- table
 
 
-def table(real, half, judges):
-  """Yields the lines of a table in Markdown."""
-  first = distances(judges, half, real) | pairs(half, half)
+def table(real, half, judges, names):
+  """Yields the lines of a table in Markdown.
+
+  Args:
+    real: clips of the reference.
+    half: clips that are damaged.
+    judges: evaluators.
+    names: of paired metrics.
+  """
+  pair = lambda clips: {name: paired(name, clips, half) for name in names}
+  first = distances(judges, half, real) | pair(half)
   rungs = {}
   for damage, steps in LADDERS.items():
     rungs[damage.__name__] = [first]
@@ -326,7 +352,7 @@ def table(real, half, judges):
       clips = damage(half, step)
       found = distances(judges, clips, real)
       if damage is not modes:  # Other scenes have no pairs.
-        found |= pairs(clips, half)
+        found |= pair(clips)
       rungs[damage.__name__].append(found)
   titles = [f"{f.__name__} {' '.join(map(str, s))}" for f, s in LADDERS.items()]
   yield f"| | worse | real | {' | '.join(titles)} | lowest |"
@@ -371,8 +397,17 @@ def main():
     shape = real.shape[1:]
     print(f"{args.set}: {len(half)} clips against {len(real)}, {shape}")
     names = args.metrics.split(",") if args.metrics else None
-    lines = table(real, half, evaluators(len(half), features, names))
-    for line in lines:
+    judges = evaluators(len(half), features, names)
+    chosen = paired_names(shape[1], names)
+    if unknown := set(names or ()) - {
+      *(judge.__module__.split(".")[-1] for judge in judges),
+      *(name.removeprefix("paired/") for name in chosen),
+    }:
+      parser.error(
+        f"--metrics: {', '.join(sorted(unknown))} is no metric here, or its "
+        "weights are missing, or the clips are too small for it."
+      )
+    for line in table(real, half, judges, chosen):
       print(line, flush=True)
 
 

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+import tracemalloc
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import processes
 import pytest
 
 from vidgan_jax.evals import distribution
+from vidgan_jax.evals import files
 from vidgan_jax.evals import statistics
 
 
@@ -64,6 +66,33 @@ def test_fewer_clips_than_asked_for_are_told():
   # As CD-FVD: other numbers of the two.
   assert distribution.short(8, 8, 9, 10) == "real clips: asked 10, there are 9"
   assert distribution.short(8, 8, 7, 7) == ""
+
+
+def test_memory_does_not_grow_with_the_clips(tmp_path, monkeypatch):
+  """Of files, as `vidgan evaluate --generated` reads them."""
+  shape = (4, 32, 32, 3)
+  size = int(np.prod(shape))
+  monkeypatch.setattr(files, "_KEEP", 4 * size)
+
+  def peak(num):
+    rng = np.random.default_rng(num)
+    sets = []
+    for name in ("fake", "real"):
+      path = tmp_path / f"{name}{num}.npy"
+      np.save(path, rng.integers(0, 256, (num, *shape), np.uint8))
+      sets.append(files.open_clips(path, frames=4))
+    tracemalloc.start()
+    try:
+      pair = distribution.compare(*sets, NET, num=num, seed=0, batch=8)
+      return tracemalloc.get_traced_memory()[1], pair
+    finally:
+      tracemalloc.stop()
+
+  peak(24)  # Compiles.
+  few, _ = peak(50)
+  many, pair = peak(400)
+  assert (pair.fake.num, pair.real.num) == (400, 400)
+  assert many < 1.5 * few < 100 * size
 
 
 def test_a_sample_holds_moments_and_rows(clips):

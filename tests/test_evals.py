@@ -1,14 +1,17 @@
 """The evaluators: what they yield, on what it rests, and what they refuse."""
 
+import importlib
 import math
 
 import footage
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from vidgan_jax import evals
 from vidgan_jax.evals import cd_fvd
+from vidgan_jax.evals import distribution
 from vidgan_jax.evals import fid
 from vidgan_jax.evals import fvd
 from vidgan_jax.evals import inception_score
@@ -141,10 +144,96 @@ def test_with_weights(name, clips, monkeypatch):
       monkeypatch.setattr(source, "read", None)
 
 
+EVERY = ("frd_random", "swd", "motion", "memory", "speed", *NETWORKS)
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("num", [3, 24])
+def test_every_value_has_an_interval_or_says_why_not(
+  name, num, clips, monkeypatch
+):
+  options = {} if name == "speed" else {"num": num}
+  if name in NETWORKS:
+    module, net, *_ = NETWORKS[name]
+    monkeypatch.setattr(net, "Network", Means)
+    monkeypatch.setattr(weights, "load", lambda n: ({}, "sha"))
+    if hasattr(module._apply, "cache_clear"):
+      module._apply.cache_clear()
+    options |= {"extrapolate": True} if name == "fvd" else {}
+    options |= {"splits": min(num, 3) - 1} if name == "is" else {}
+  else:
+    module = importlib.import_module(f"vidgan_jax.evals.{name}")
+  model = Clips(clips[:num])
+  model.params, model.times = {"a": np.zeros(3)}, (0.0, 0.1)
+  model.clips = lambda seed, num, labels=None, **_: (clips[:num], None)
+  source = Clips(clips[16:][:num])
+  source.train = Clips(clips[:16])
+  values = dict(module.Evaluator(**options).run(model, source))
+  for key, value in values.items():
+    if math.isnan(float(value)):
+      assert "not computed" in value.note, key
+    elif value.low is None:
+      assert "no interval: " in value.note, key
+    else:
+      assert value.low <= float(value) <= value.high, key
+  if num == 24:
+    without = [key for key, value in values.items() if value.low is None]
+    assert without == (
+      ["speed/parameters", "speed/gflop_per_clip", "speed/peak_mib"]
+      if name == "speed"
+      else []
+    )
+
+
+def test_inception_score_is_shared_by_processes(clips, monkeypatch):
+  """Each sees its clips alone; their order, which the splits have, stays."""
+  monkeypatch.setattr(c3d, "Network", Means)
+  monkeypatch.setattr(weights, "load", lambda n: ({}, "sha"))
+  inception_score._apply.cache_clear()
+  evaluator = inception_score.Evaluator(num=24, splits=3, batch=5)
+  want = run(evaluator, clips, clips)["is24_ucf"]
+  shares = {}
+
+  def gathered(data):
+    shares[jax.process_index()] = data
+    return [shares.get(i, data) for i in range(2)]
+
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  monkeypatch.setattr(distribution, "_gathered", gathered)
+  for i in (0, 1, 0):  # From then on each has what the other has sent.
+    monkeypatch.setattr(jax, "process_index", lambda i=i: i)
+    found = run(evaluator, clips, clips)["is24_ucf"]
+  assert [len(distribution._unpacked(shares[i]).rows) for i in (0, 1)] == [
+    12
+  ] * 2
+  assert float(found) == pytest.approx(float(want), rel=1e-6)
+  assert found.num == 24 and found.hash == want.hash
+  with pytest.raises(ValueError, match="at most 10000"):
+    inception_score.Evaluator(num=10_001)
+
+
+@pytest.mark.parametrize("name", ["jedi", "cd_fvd"])
+def test_a_name_without_numbers_says_what_differs(name, clips, monkeypatch):
+  module, net, *_ = NETWORKS[name]
+  monkeypatch.setattr(net, "Network", Means)
+  monkeypatch.setattr(weights, "load", lambda n: ({}, "sha"))
+  if hasattr(module._apply, "cache_clear"):
+    module._apply.cache_clear()
+  source = Clips(clips[16:])
+  found = dict(module.Evaluator(num=24).run(Clips(clips), source))
+  assert list(found) == [name]
+  assert "the paper takes" in found[name].note
+  found = module.Evaluator(num=24, frames=8).run(Clips(clips), source)
+  assert list(dict(found)) == [f"{name}_8f"]
+  source.card = {"stride": 8}
+  found = module.Evaluator(num=24).run(Clips(clips), source)
+  assert list(dict(found)) == [f"{name}_128f_subsample8f"]
+
+
 def test_names_are_those_of_papers(clips, monkeypatch):
   evaluator = fvd.Evaluator(frames=16, stride=8)
-  assert evaluator._suffix(2048) == "2048_128f_subsample8f"
-  assert fvd.Evaluator()._suffix(2048) == "2048_16f"
+  assert evaluator._suffix(2048, None) == "2048_128f_subsample8f"
+  assert fvd.Evaluator()._suffix(2048, None) == "2048_16f"
   monkeypatch.setattr(i3d, "Network", Means)
   monkeypatch.setattr(weights, "load", lambda n: ({}, "sha"))
   with pytest.raises(ValueError, match="16 frames, and 121 are needed"):

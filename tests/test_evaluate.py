@@ -43,9 +43,10 @@ FLAGS = (
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
+  before = jax.config.read("jax_disable_most_optimizations")
   jax.config.update("jax_disable_most_optimizations", True)
   yield
-  jax.config.update("jax_disable_most_optimizations", False)
+  jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +166,24 @@ def test_all_checkpoints_and_one(workdir):
   assert read(folder / "2.json") == two
 
 
+def test_one_checkpoint_by_its_folder(workdir, capsys):
+  """Its results are the run's; nothing is written into it."""
+  folder = workdir / "checkpoints" / "2"
+  before = sorted(folder.rglob("*"))
+  assert run(folder, "--metrics", "frd_random") == 0
+  assert sorted(folder.rglob("*")) == before
+  found = read(workdir / "eval" / "2.json")
+  shutil.rmtree(workdir / "eval")
+  assert run(workdir, "--step", 2, "--metrics", "frd_random") == 0
+  assert read(workdir / "eval" / "2.json") == found
+  assert run(folder.parent, "--metrics", "frd_random") == 0
+  assert {p.name for p in folder.parent.iterdir()} == {"2", "4"}
+  assert (workdir / "eval" / "4.json").exists()
+  capsys.readouterr()
+  assert run(folder, "--all") == 1
+  error(capsys, "one checkpoint", "--all")
+
+
 def test_what_is_not_finite_is_still_json(tmp_path):
   nan, inf = float("nan"), float("inf")
   path = pathlib.Path(evaluate.write(tmp_path, 3, {"a": nan, "b": -inf}))
@@ -185,7 +204,7 @@ def test_mistakes(workdir, tmp_path, capsys):
   error(capsys, "does not exist", "workdir")
   assert run(workdir, "--step", 3) == 1
   error(capsys, "no checkpoint", "there is 2, 4")
-  assert run(workdir, "--metrics", "oracle,frd_random,") == 1
+  assert run(workdir, "--metrics", "oracle,,frd_random") == 1
   error(capsys, "oracle")
   assert not list(workdir.glob("eval/*.json"))
   config = config_lib.from_json((workdir / "config.json").read_text())
@@ -193,6 +212,55 @@ def test_mistakes(workdir, tmp_path, capsys):
   (workdir / "config.json").write_text(config_lib.to_json(config))
   assert run(workdir) == 1
   error(capsys, "names no evaluators", "--metrics", "frd_random", "speed")
+
+
+def test_metrics_with_options(workdir, capsys):
+  """Spelt as ops are; what the config says of them stays."""
+  chosen = "frd_random(seed=7), swd(num=3, patches=512),"
+  assert run(workdir, "--metrics", chosen) == 0
+  values = read(workdir / "eval" / "4.json")
+  assert values["evaluators"] == {
+    "frd_random": {"num": 4, "seed": 7},
+    "swd": {"num": 3, "patches": 512},
+  }
+  assert values["records"]["frd_random"]["protocol"]["seed"] == 7
+  assert values["records"]["swd"]["protocol"]["patches"] == 512
+  capsys.readouterr()
+  for text, words in (
+    ("fvd2048_16f", ("'fvd2048_16f'", "Did you mean 'fvd'?", "metrics.md")),
+    ("frd", ("Did you mean 'frd_random'?",)),
+    ("motion/order", ("'motion/order'", "Did you mean 'motion'?")),
+    ("kvd2048_16f", ("Did you mean 'fvd'?",)),
+    ("swd(patch=3)", ("--metrics: swd.patch", "Did you mean 'patches'?")),
+    ("swd(3)", ("options have names",)),
+    ("swd(num=n)", ("plain numbers or texts",)),
+    ("swd,swd(num=3)", ("'swd' twice",)),
+    ("swd,,memory", ("at character 5", "commas")),
+    ("fvd(protocol='tfhab')", ("Did you mean 'tfhub'?",)),
+  ):
+    assert run(workdir, "--metrics", text) == 1
+    error(capsys, *words)
+
+
+def test_metrics_of_files_with_options(tmp_path):
+  rng = np.random.default_rng(0)
+  for name in ("a", "b"):
+    video = rng.integers(0, 256, (8, 12, 16, 16, 3), np.uint8)
+    np.save(tmp_path / f"{name}.npy", video)
+  out = tmp_path / "out.json"
+  options = ("--generated", tmp_path / "a.npy", "--out", out, "--frames", 12)
+  chosen = "swd(frames=1), fvd(protocol='tfhub', frames=9)"
+  reference = ("--reference", tmp_path / "b.npy")
+  assert run(*options, *reference, "--metrics", chosen) == 0
+  found = read(out)
+  assert found["settings"]["metrics"] == {
+    "swd": {"frames": 1},
+    "fvd": {"protocol": "tfhub", "frames": 9},
+  }
+  record = found["records"]["swd"]
+  assert record["protocol"]["frames"] == 1
+  # Nobody has asked for fewer than the evaluator takes by itself.
+  assert record["note"].startswith("generated clips: asked 256, there are 8; ")
 
 
 def test_options_are_checked():
@@ -209,7 +277,11 @@ def test_values_are_plain_numbers():
 
   evaluators = {"some": types.SimpleNamespace(run=yields)}
   values = evaluate.run(evaluators, None, None)
-  assert values == {"a": evals.Value(0.5), "b": evals.Value(3.0)}
+  note = "no interval: its evaluator gives the number alone"
+  assert values == {
+    "a": evals.Value(0.5, note=note),
+    "b": evals.Value(3.0, note=note),
+  }
   assert evaluate.numbers(values) == {"a": 0.5, "b": 3.0}
 
 
@@ -236,10 +308,32 @@ def test_what_could_not_be_computed_is_told_once(tmp_path):
     "note": "asked 9",
   }
   assert evals.Value(1.0, protocol={"frames": 8}).hash != values["c"].hash
+  hashed = lambda **facts: evals.Value(1.0, protocol={"real": facts}).hash
+  assert hashed(files="a", content="1") == hashed(files="b", content="1")
+  assert hashed(files="a", content="1") != hashed(files="a", content="2")
   text = evaluate.table(values | {"c/raw": evals.Value(3.0)})
   assert "not computed" in text and "[0.5, 2]" in text
   assert text.splitlines()[0].split() == ["ema", "raw"]
   assert text.splitlines()[-1].split() == ["c", "1", "[0.5,", "2]", "3"]
+
+
+def test_cards_stand_under_the_table(workdir, capsys):
+  """One line a distance; a note that such a line has is not told again."""
+  assert run(workdir, "--metrics", "frd_random(num=999),swd(num=999)") == 0
+  lines = capsys.readouterr().out.splitlines()
+  values = read(workdir / "eval" / "4.json")
+  for name in ("frd_random", "krd_random"):
+    record = values["records"][name]
+    [line] = [row for row in lines if row.startswith(f"  {name}: ")]
+    num = record["num"]
+    for part in (
+      f"{num['generated']} generated, {num['real']} real",
+      f"4 frames of 16 x 16, hash {record['hash']}",
+      record["protocol"]["network"],
+      f"real clips: asked 999, there are {num['real']}",
+    ):
+      assert part in line, line
+  assert sum("asked 999" in row for row in lines) == 2
 
 
 def test_both_weights_side_by_side(workdir, capsys):
@@ -406,10 +500,60 @@ def test_others_go_on_when_one_fails(tmp_path, capsys):
   options = [*sets, "--frames", 2, "--out", out]
   assert run(*options, "--metrics", "restoration, swd") == 1
   error(capsys, "'restoration'", "--paired")
-  assert "swd" in read(out)
+  row = read(out)
+  assert row["swd"] > 0 and row["restoration"] == "NaN"
+  note = row["records"]["restoration"]["note"]
+  assert note.startswith("not computed: ") and "--paired" in note
   out.unlink()
   assert run(*options, "--metrics", "restoration") == 1
   error(capsys, "'restoration'", "--paired")
+  assert read(out)["restoration"] == "NaN"
+
+
+def test_no_number_at_all_is_no_success(workdir, tmp_path, monkeypatch, capsys):
+  monkeypatch.setenv("VIDGAN_WEIGHTS", str(tmp_path))
+  path = workdir / "eval" / "4.json"
+  assert run(workdir, "--metrics", "fid") == 1
+  error(capsys, "No value was computed", "put inception.safetensors at")
+  assert read(path)["fid"] == "NaN"
+  assert run(workdir, "--metrics", "fid,swd") == 0
+  # What failed once and then did not leaves nothing behind.
+  evaluate.write(workdir, 4, {"swd": evals.missing("not computed: a")})
+  evaluate.write(workdir, 4, {"some": 1.0}, {"swd": {}})
+  row = read(path)
+  assert "swd" not in row and "swd" not in row["records"] and row["some"] == 1
+
+
+def test_a_run_of_a_task(tmp_path, capsys):
+  """Its page shows what it made of given clips; it draws none by itself."""
+  workdir = tmp_path / "run"
+  config = config_lib.override(
+    config_lib.load(
+      f"{ROOT}/configs/video_to_video.py:task=super_resolve,data=sprites"
+    ),
+    [
+      "--config.total=1steps",
+      "--config.batch=1",
+      "--config.data.options.resolution=32",
+      "--config.data.options.background=black",
+      "--config.model.generator.width=8",
+      "--config.model.generator.blocks=1",
+      "--config.cadence.sample=0steps",
+      "--config.cadence.eval=0steps",
+      "--config.evals.restoration.num=3",
+    ],
+  )
+  assert train.train(config_lib.validate(config), workdir)
+  assert run(workdir) == 0
+  assert "gain over" in capsys.readouterr().out
+  assert read(workdir / "eval" / "1.json")["restoration/psnr"] > 10
+  page = (workdir / "eval" / "report.html").read_text()
+  assert "Base, model and target" in page and "Best by PSNR" in page
+  assert run(workdir, "--metrics", "frd_random") == 1
+  error(capsys, "'super_resolve'", "`vidgan process WORKDIR IN OUT`")
+  out = tmp_path / "out.mp4"
+  assert cli.main(["generate", str(workdir), "--out", str(out)]) == 1
+  assert "`vidgan process WORKDIR IN OUT`" in capsys.readouterr().err
   assert not out.exists()
 
 
@@ -572,6 +716,10 @@ def test_speed_is_that_of_the_model(world):
   model = Clips(world, seconds=0.004)
   model.params = {"a": np.zeros((3, 4)), "b": np.zeros(5)}
   values = dict(speed.Evaluator(num=8, repeats=3).run(model, None))
+  for name, value in values.items():
+    if "per_" in name and "gflop" not in name or "first" in name:
+      assert value.low <= float(value) <= value.high
+      assert value.low < value.high
   values = {name: float(value) for name, value in values.items()}
   # Sleeping takes at least as long as asked, more on a busy machine.
   assert 25 < values["speed/clips_per_second"] <= 250

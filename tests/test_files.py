@@ -2,6 +2,8 @@
 
 import fractions
 import json
+import pathlib
+import shutil
 
 import av
 import footage
@@ -10,6 +12,7 @@ from PIL import Image
 import pytest
 
 from vidgan_jax import cli
+from vidgan_jax import evals
 from vidgan_jax import prepare
 from vidgan_jax.evals import files
 from vidgan_jax.video import read
@@ -246,6 +249,67 @@ def test_a_prepared_data_set(folder, tmp_path):
   assert len(other) == 6 and other.fingerprint != clips.fingerprint
 
 
+def test_a_hash_names_the_clips_and_not_their_place(
+  folder, tmp_path, monkeypatch
+):
+  def hashed(path):
+    card = files.open_clips(path, frames=8).card
+    return evals.Value(1.0, protocol={"real": card, "seed": 1}).hash
+
+  shutil.copytree(folder, tmp_path / "copy")
+  monkeypatch.chdir(tmp_path)
+  first = hashed(folder)
+  assert first == hashed("copy") == hashed(tmp_path / "copy")
+  write.write(tmp_path / "copy" / "3.mp4", clip(30), fps=10)
+  assert hashed("copy") != first
+  (tmp_path / "other").mkdir()
+  array = np.stack([clip(i) for i in range(9)])
+  for name, value in (("a", array), ("b", np.asfortranarray(array))):
+    np.save(f"{name}.npy", value)
+  first = hashed("a.npy")
+  assert first == hashed("b.npy") == hashed(tmp_path / "a.npy")
+  array[4, 9, 5, 5] += 1
+  np.save("a.npy", array)
+  assert hashed("a.npy") != first
+  arguments = [str(folder), "data", "--test=0.3", "--workers=1"]
+  assert prepare.main(arguments) == 0
+  first = hashed("data")
+  shutil.copytree("data", "moved")
+  assert hashed(tmp_path / "moved") == first
+  shutil.rmtree("data")
+  for i in range(9):
+    write.write(tmp_path / "other" / f"{i}.mp4", clip(50 + i), fps=10)
+  assert prepare.main(["other", *arguments[1:]]) == 0
+  assert hashed("data") != first
+
+
+def test_the_split_of_a_data_set(folder, tmp_path, capsys):
+  data, out = tmp_path / "data", tmp_path / "out.json"
+  assert prepare.main([str(folder), str(data), "--workers=1"]) == 0
+  arguments = ["--generated", folder, "--reference", data, "--frames", 8]
+
+  def verb(*options):
+    return cli.main(
+      ["evaluate", *map(str, [*arguments, *options, "--metrics", "swd"])]
+    )
+
+  assert verb("--split", "train", "--out", out) == 0
+  real = json.loads(out.read_text())["records"]["swd"]["protocol"]["real"]
+  assert real["split"] == "train" and real["num"] >= 8
+  capsys.readouterr()
+  assert verb() == 1  # There is no split 'test', or one too small.
+  assert "--split" in capsys.readouterr().err
+  assert verb("--split", "train[:3]") == 1
+  text = capsys.readouterr().err
+  assert "3 clips in its split 'train[:3]'" in text and "--split" in text
+  assert verb("--split", "valid") == 1
+  text = capsys.readouterr().err
+  assert "no split 'valid'" in text and "say --split" in text
+  arguments[3] = folder
+  assert verb("--split", "train") == 1
+  assert "is no data set" in capsys.readouterr().err
+
+
 def test_what_is_refused(folder, tmp_path):
   def refused(path, *words, **options):
     with pytest.raises(ValueError) as caught:
@@ -306,6 +370,62 @@ def test_suspicious_clips_are_told_of(tmp_path):
     files.check(opened("dark", video // 128), real)
   with pytest.raises(ValueError, match=r"\(4, 8, 16\).*\(4, 16, 16\)"):
     files.check(opened("small", video[:, :, :8]), real)
+
+
+def test_skies_of_bgr_are_told_of(tmp_path):
+  """Blue at noon and red at dusk, so that the mean of a set is grey."""
+  rng = np.random.default_rng(0)
+
+  def half(name, swap=False):
+    noon = np.array([70, 130, 220]) + rng.normal(0, 12, (6, 4, 16, 16, 3))
+    dusk = np.array([220, 100, 60]) + rng.normal(0, 12, (6, 4, 16, 16, 3))
+    video = np.concatenate([noon, dusk]).clip(0, 255).astype(np.uint8)
+    video = video[..., :: -1 if swap else 1]
+    np.save(tmp_path / f"{name}.npy", video)
+    return files.open_clips(tmp_path / f"{name}.npy", frames=4)
+
+  real = half("real")
+  assert files.check(half("other"), real) == []
+  fake = half("swapped", swap=True)
+  mean = lambda clips: clips.clips(0, 12)[0].mean((0, 1, 2, 3))
+  assert abs(mean(fake) - mean(real)).max() < 8
+  [remark] = files.check(fake, real)
+  assert "BGR" in remark
+
+
+@footage.needed
+def test_real_sets_are_not_taken_for_bgr(tmp_path):
+  """Halves of the gestures of sign language, and one of them exchanged."""
+  videos = sorted(pathlib.Path(footage.REAL, "asl_gestures").glob("*.mkv"))
+  for i, path in enumerate(videos):
+    half = tmp_path / "ab"[i % 2]
+    half.mkdir(exist_ok=True)
+    (half / path.name).symlink_to(path)
+  a, b = (files.open_clips(tmp_path / n, frames=8, size=32) for n in "ab")
+  assert not any("BGR" in remark for remark in files.check(a, b))
+  np.save(tmp_path / "c.npy", a.clips(0, 99)[0][..., ::-1])
+  c = files.open_clips(tmp_path / "c.npy", frames=8)
+  assert any("BGR" in remark for remark in files.check(c, b))
+
+
+def test_images_beside_videos_are_told_of(tmp_path, capsys):
+  """In the note of every value: of these clips nothing is measured."""
+  (tmp_path / "mixed" / "x").mkdir(parents=True)
+  for i in range(8):
+    write.write(tmp_path / "mixed" / f"{i}.mp4", clip(i, 8), fps=10)
+  for t in range(3):
+    path = tmp_path / "mixed" / "x" / f"{t}.png"
+    Image.fromarray(clip(9)[t]).save(path)
+  out = tmp_path / "out.json"
+  options = ["--generated", tmp_path / "mixed", "--frames", 8]
+  options += ["--reference", tmp_path / "mixed", "--out", out]
+  assert cli.main(["evaluate", *map(str, options), "--metrics=swd"]) == 0
+  for text in (
+    capsys.readouterr().err,
+    json.loads(out.read_text())["records"]["swd"]["note"],
+  ):
+    assert "The generated folder has 3 images beside its videos" in text
+    assert "The reference folder has 3 images" in text
 
 
 def test_the_verb_on_folders(tmp_path, capsys):

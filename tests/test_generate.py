@@ -51,9 +51,10 @@ def make_run(workdir, name, *flags):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
+  before = jax.config.read("jax_disable_most_optimizations")
   jax.config.update("jax_disable_most_optimizations", True)
   yield
-  jax.config.update("jax_disable_most_optimizations", False)
+  jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")
@@ -354,6 +355,22 @@ def test_bad_options(workdir, tmp_path, monkeypatch, capsys, options, words):
   assert run(workdir, *options) == 1
   _check_error(capsys, words)
   assert not list(tmp_path.iterdir())
+
+
+def test_pixels_that_are_not_finite_are_refused(
+  workdir, model, tmp_path, monkeypatch, capsys
+):
+  """As bytes they would be black, and metrics would give black a number."""
+  nans = jax.tree.map(lambda x: x * np.nan, model.params)
+  bad = model.with_params(nans, model.step)
+  with pytest.raises(ValueError, match=f"step {model.step} .* not finite"):
+    bad.clips(1, 3)
+  with pytest.raises(ValueError, match="diverged"):
+    next(bad.stream(1, 3))
+  monkeypatch.setattr(generate, "load", lambda *_: bad)
+  out = tmp_path / "a.mp4"
+  assert cli.main(["generate", str(workdir), "--out", str(out)]) == 1
+  assert "not finite" in capsys.readouterr().err and not out.exists()
 
 
 def test_nothing_to_draw_from(tmp_path, capsys):

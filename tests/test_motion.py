@@ -101,6 +101,41 @@ def test_order():
   assert alternate < -0.8 and np.isnan(still)
 
 
+# ---------------------------------------------------------------------- arrow
+
+
+def test_arrows():
+  clips = noisy(3, 6)
+  there, back = motion.arrows(clips), motion.arrows(clips[:, ::-1])
+  assert np.abs(there).min(1).max() > 1e-4  # Chance is not the same both ways.
+  np.testing.assert_allclose(back, -there, atol=1e-12)
+  dark = clips // 2  # Contrast does not matter.
+  np.testing.assert_allclose(motion.arrows(dark), motion.arrows(2 * dark))
+  still = np.repeat(clips[:1, :1], 6, 1)
+  there_and_back = np.concatenate([clips, clips[:, ::-1]], 1)
+  for clip in (still, there_and_back):
+    np.testing.assert_allclose(motion.arrows(clip), 0, atol=1e-12)
+  # One pixel that lights up and goes out slowly, by hand: x is 0, 3, 2, 1, 0.
+  x = np.array([0, 3, 2, 1, 0]) - 6 / 5
+  change = np.diff(x)
+  want = (x[1:] * x[:-1] * change).mean() / (x.std() * (change**2).mean())
+  spark = np.full((1, 5, 1, 1, 3), 50, np.uint8) + np.uint8(
+    [0, 3, 2, 1, 0]
+  ).reshape(1, 5, 1, 1, 1)
+  found = motion.arrows(spark)
+  assert found.shape == (1, 3) and found[0, 0] == pytest.approx(want)
+
+
+def test_arrow_distance():
+  rng = np.random.default_rng(0)
+  a, b = rng.standard_normal((2, 400, 12))
+  alike = motion.arrow_distance(a, b)
+  assert alike == pytest.approx(np.sqrt(2 / 400), rel=0.3)
+  assert motion.arrow_distance(3 * a, 3 * b) == pytest.approx(alike)
+  assert motion.arrow_distance(a + 1, b) == pytest.approx(1, abs=0.1)
+  assert motion.arrow_distance(0 * a, 0 * b) == 0
+
+
 def test_order_sensitivity():
   x = np.random.default_rng(0).standard_normal((40, 5))
   assert motion.order_sensitivity(x, x) == 0

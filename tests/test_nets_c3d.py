@@ -119,6 +119,16 @@ def test_overhanging_windows(torch, protocol, corner):
   compare(torch, module, params, TOY, protocol, corner)
 
 
+@pytest.mark.slow
+def test_the_published_widths(torch):
+  """78 million numbers, at the published input; 2 GB."""
+  options = dict(classes=101, width=64, frames=16, size=112)
+  module = reference(torch, **options)
+  state = {name: value.numpy() for name, value in module.state_dict().items()}
+  params = c3d.convert(state)
+  compare(torch, module, params, options, "tgan2", (8, 8))
+
+
 def test_files_of_chainer_and_of_torchscript(torch, tmp_path):
   """Two files in Chainer's names, one in TorchScript's; sizes that divide."""
   options = dict(classes=5, width=3, frames=16, size=48)

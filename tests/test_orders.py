@@ -17,6 +17,7 @@ from vidgan_jax.evals import frd_random
 from vidgan_jax.evals import motion
 from vidgan_jax.evals import swd
 
+COMPUTES = True
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FEW = 8  # clips, where what is slow needs no more
 SETS = [
@@ -144,20 +145,42 @@ def test_motion(name, ladder):
 # ---------------------------------------------------------------------- paired
 
 
+def paired_values(name, ladder, metrics, few=FEW):
+  """Of each damaged rung; PSNR and SSIM of equal clips are no news."""
+  half = halves(name)[1][:few]
+  return [
+    {metric: ladders.paired(metric, clips[:few], half) for metric in metrics}
+    for clips in damaged(name, ladder)[1:]
+  ]
+
+
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("ladder", ["noise", "blur", "h264", *TIME])
 def test_paired(name, ladder):
-  values = []
-  for clips in damaged(name, ladder)[1:]:
-    pairs = list(zip(clips[:FEW], halves(name)[1][:FEW]))
-    values.append(
-      {
-        metric: np.mean([ladders.PAIRED[metric](a, b) for a, b in pairs])
-        for metric in ("paired/psnr_rgb", "paired/ssim")
-      }
-    )
-  for metric in values[0]:
+  metrics = ["paired/psnr_rgb", "paired/ssim"]
+  values = paired_values(name, ladder, metrics)
+  for metric in metrics:
     worsens(name, metric, values)
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize(
+  "ladder", ["noise", "blur", "h264", "still", "shuffled"]
+)
+def test_paired_motion(name, ladder):
+  pytest.importorskip("cv2")
+  metric = "paired/tof"
+  worsens(name, metric, paired_values(name, ladder, [metric]))
+
+
+@footage.needed
+@pytest.mark.parametrize("ladder", ["noise", "blur", "h264"])
+def test_paired_of_large_pictures(ladder):
+  pytest.importorskip("imageio_ffmpeg")
+  metrics = ["paired/ms_ssim", "paired/vmaf", "paired/xpsnr_y"]
+  values = paired_values("signs192", ladder, metrics, few=2)
+  for metric in metrics:
+    worsens("signs192", metric, values)
 
 
 # ---------------------------------------------------------------------- grades
@@ -187,5 +210,14 @@ def test_grades_of_one_scene():
   found = [ladders.distances(judges, crops(g, 1), real) for g in grades]
   worsens("sky", "frd_random", found)
   for metric in ("paired/psnr_rgb", "paired/ssim"):
-    values = [{metric: ladders.PAIRED[metric](g[0], scene[0])} for g in grades]
+    values = [{metric: ladders.paired(metric, g[:1], scene)} for g in grades]
     worsens("sky", metric, values)
+
+
+@pytest.mark.parametrize("name", REAL_SETS)
+def test_time_backwards(name):
+  """Seen where motion has a direction; that of sprites has none."""
+  real, (fake, _, backwards) = halves(name)[0], damaged(name, "backwards")
+  rows = motion.arrows(real)
+  alike = motion.arrow_distance(motion.arrows(fake), rows)
+  assert motion.arrow_distance(motion.arrows(backwards), rows) > 1.5 * alike

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import tracemalloc
 
@@ -381,6 +382,13 @@ def test_bd_rate_of_a_share():
   got = paired.bd_rate(0.8 * RATES[::-1], PSNRS[::-1], RATES, PSNRS)
   assert got == pytest.approx(-20)
   assert paired.bd_rate(RATES, PSNRS, 0.8 * RATES, PSNRS) == pytest.approx(25)
+
+
+def test_the_example_of_the_docs(capsys):
+  docs = pathlib.Path(__file__).parents[1] / "docs" / "metrics.md"
+  (example,) = re.findall(r"```python\n(.*?)```", docs.read_text(), re.DOTALL)
+  exec(compile(example, "docs/metrics.md", "exec"), {})
+  assert capsys.readouterr().out.strip() == example.split("# ")[1].strip()
 
 
 def test_bd_rate_by_quadrature():

@@ -1,6 +1,7 @@
 """Aligned videos in files."""
 
 import json
+import tracemalloc
 
 import av
 import footage
@@ -11,7 +12,7 @@ import pytest
 from vidgan_jax import cli
 from vidgan_jax.evals import paired
 from vidgan_jax.evals import pairs
-from vidgan_jax.evals import weights
+from vidgan_jax.evals import perceptual
 from vidgan_jax.video import read
 from vidgan_jax.video import write
 
@@ -62,8 +63,34 @@ def test_every_metric_has_a_value_or_a_reason(folders, monkeypatch, tmp_path):
       assert "docs/metrics.md" in value.note
 
 
-def test_the_verb(folders, capsys, tmp_path):
+def test_each_metric_has_a_protocol_of_its_own(folders, monkeypatch):
+  pytest.importorskip("imageio_ffmpeg")
   root, _, _ = folders
+
+  def compare(*args):
+    raise ValueError("no weights in tests")
+
+  monkeypatch.setattr(perceptual, "load", lambda trunk: ({}, f"sum of {trunk}"))
+  monkeypatch.setattr(perceptual, "compare", compare)
+  values, _ = pairs.run(root / "fake", root / "real")
+  assert len({value.hash for value in values.values()}) == len(pairs.METRICS)
+  cards = {name: json.dumps(v.protocol) for name, v in values.items()}
+  for name, facts in (
+    ("psnr_y_bt601", ["BT.601"]),
+    ("psnr_y_bt709", ["BT.709"]),
+    ("tof", ["Farneback"]),
+    ("warping_error", ["Farneback", "of the reference"]),
+    ("vmaf", [paired.VMAF, paired.ffmpeg(), "BT.709"]),
+    ("xpsnr_u", ["U", paired.ffmpeg(), "BT.709"]),
+    ("lpips_vgg", ["over vgg", "sum of vgg"]),
+    ("tlp", ["over alex", "sum of alex"]),
+  ):
+    for fact in facts:
+      assert fact in cards[name]
+
+
+def test_the_verb(folders, capsys, tmp_path):
+  root, fake, real = folders
   out, page = tmp_path / "out.json", tmp_path / "out.html"
   arguments = ["--paired", root / "fake", root / "real"]
   arguments += ["--metrics", "psnr_rgb,psnr_y_bt601"]
@@ -72,7 +99,31 @@ def test_the_verb(folders, capsys, tmp_path):
   assert "psnr_y_bt601" in capsys.readouterr().out
   row = json.loads(out.read_text())
   assert set(row["videos"]) == {"0", "1", "2"}
-  assert "psnr_rgb" in page.read_text()
+  text = page.read_text()
+  # The best of three, of the smallest error, and the worst, over their targets.
+  best, worst = row["videos"]["0"]["psnr_rgb"], row["videos"]["2"]["psnr_rgb"]
+  assert f"Best by psnr_rgb: 0, {best:.4g}" in text
+  assert f"Worst by psnr_rgb: 2, {worst:.4g}" in text
+  shown = pairs.extremes(root / "fake", root / "real", row["videos"])
+  for pair, i in zip(shown.values(), (0, 2), strict=True):
+    np.testing.assert_array_equal(pair.generated, fake[i])
+    np.testing.assert_array_equal(pair.reference, real[i])
+  for name in ("0", "1", "2"):
+    assert f'<th scope="row">{name}</th>' in text
+
+
+def test_the_best_is_the_lowest_of_a_distance(folders):
+  root, _, _ = folders
+  rows = {name: {"tof": x} for name, x in (("0", 3.0), ("1", 1.0), ("2", 2.0))}
+  shown = pairs.extremes(root / "fake", root / "real", rows)
+  assert [title[:5] for title in shown] == ["Best ", "Worst"]
+  assert list(shown)[0].endswith("1, 1") and list(shown)[1].endswith("0, 3")
+  asked = {name: row | {"psnr_rgb": 30.0} for name, row in rows.items()}
+  assert list(pairs.extremes(root / "fake", root / "real", asked)) == list(
+    shown
+  )
+  rows["1"]["tof"] = np.nan  # No metric that all have.
+  assert pairs.extremes(root / "fake", root / "real", rows) == {}
 
 
 def test_what_is_refused(folders, tmp_path):
@@ -118,6 +169,27 @@ def test_a_frame_that_is_lost_is_no_pair(side, tmp_path):
         path.write_bytes(path.read_bytes()[:100])
   with pytest.raises(ValueError, match=r"images/x: 1 of its frames"):
     pairs.run(tmp_path / "images", tmp_path / "copies", ["psnr_rgb"])
+
+
+def test_memory_does_not_grow_with_the_video(tmp_path):
+  folders = videos(tmp_path, noise(64, 128), noise(64, 128, 1))
+  pairs.run(*folders, ["psnr_rgb"])  # What is imported counts once.
+  tracemalloc.start()
+  try:
+    pairs.run(*folders, ["psnr_rgb", "ssim"])
+    peak = tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+  # One clip has 3 MiB; SSIM of a frame is in float64, some ten arrays.
+  assert peak < 6 * 2**20
+
+
+def test_frames_that_do_not_fit_are_told_of(tmp_path, monkeypatch):
+  folders = videos(tmp_path, noise(2, 32), noise(2, 32, 1))
+  full = lambda: open("/dev/full", "w+b")
+  monkeypatch.setattr(pairs.tempfile, "TemporaryFile", full)
+  with pytest.raises(ValueError, match="a.mp4: .* do not fit in .* TMPDIR"):
+    pairs.run(*folders, ["psnr_rgb"])
 
 
 def test_xpsnr_is_of_the_rate_of_the_video(tmp_path):
@@ -179,25 +251,54 @@ def test_a_video_without_a_value_is_left_out_and_told_of(tmp_path):
   assert np.isnan(float(value)) and value.note.startswith("not computed: no")
 
 
+def test_damaged_weights_are_of_one_metric(folders, monkeypatch, tmp_path):
+  root, _, _ = folders
+  monkeypatch.setenv("VIDGAN_WEIGHTS", str(tmp_path))
+  (tmp_path / "lpips_alex.safetensors").write_bytes(b"nothing")
+  chosen = ["lpips_alex", "tlp", "psnr_rgb"]
+  values, rows = pairs.run(root / "fake", root / "real", chosen)
+  assert np.isfinite(float(values["psnr_rgb"])) and len(rows) == 3
+  for name in chosen[:2]:
+    assert np.isnan(float(values[name]))
+    note = values[name].note
+    assert (
+      note.startswith("not computed: ") and "safetensors is damaged" in note
+    )
+    assert "Make it again: vidgan weights convert lpips_alex" in note
+
+
 def test_what_one_metric_refuses_the_others_measure(folders, monkeypatch):
   root, _, _ = folders
 
   def lpips(fake, target, fps):
     raise ValueError("LPIPS over 'alex' needs frames of at least 31 pixels")
 
-  monkeypatch.setitem(pairs.METRICS, "lpips_alex", lpips)
-  monkeypatch.setattr(weights, "load", lambda name: ({}, "sha"))
+  metric = pairs.Metric(lpips, dict)
+  monkeypatch.setitem(pairs.METRICS, "lpips_alex", metric)
   chosen = ["lpips_alex", "psnr_rgb"]
   values, _ = pairs.run(root / "fake", root / "real", chosen)
   assert np.isfinite(float(values["psnr_rgb"]))
   assert values["lpips_alex"].note.startswith("not computed: 0: LPIPS over")
 
-  def damaged(name):
-    raise ValueError(f"{name} is damaged")
 
-  monkeypatch.setattr(weights, "load", damaged)
-  with pytest.raises(ValueError, match="lpips_alex is damaged"):
-    pairs.run(root / "fake", root / "real", chosen)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_arrays_are_paired_by_number(folders, tmp_path, suffix):
+  root, fake, real = folders
+  save = np.save if suffix == ".npy" else np.savez
+  one, other = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+  save(one, fake)
+  save(other, real)
+  found = pairs.run(one, other, ["psnr_rgb"])
+  assert found[1] == pairs.run(root / "fake", root / "real", ["psnr_rgb"])[1]
+  assert found[0]["psnr_rgb"].protocol["fps"] is None
+  with pytest.raises(ValueError, match="two arrays or two videos"):
+    pairs.run(one, root / "real" / "0.png")
+  save(other, real[:2])
+  with pytest.raises(ValueError, match="has 3 clips.*has 2"):
+    pairs.run(one, other)
+  save(other, real[..., :1])
+  with pytest.raises(ValueError, match=r"grey clips: numpy.repeat"):
+    pairs.run(one, other)
 
 
 def test_folders_of_images_may_have_dots_in_their_names(tmp_path):

@@ -4,6 +4,7 @@ import base64
 import html.parser
 import io
 import math
+import pathlib
 import re
 import shutil
 import subprocess
@@ -12,8 +13,14 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from vidgan_jax import config
 from vidgan_jax import evals
+from vidgan_jax.evals import distribution
+from vidgan_jax.evals import fd_self
+from vidgan_jax.evals import frd_random
+from vidgan_jax.evals import pairs
 from vidgan_jax.evals import report
+from vidgan_jax.evals import restoration
 
 CARD = {"network": "random3d-1", "frames": 8, "real": {"data": "sky"}}
 BROWSER = next(
@@ -175,11 +182,58 @@ def test_the_newest_values(make):
     ("speed/ms_per_frame", "ms", "lower is better"),
     ("recall_random", "", "higher is better"),
     ("xpsnr_y", "dB", "higher is better"),
+    ("ms_ssim", "", "higher is better"),
+    ("is2048_ucf", "", "higher is better"),
+    ("kd_self", "", "lower is better"),
   ],
 )
 def test_what_a_number_is_measured_in(make, name, unit, better):
   [row] = rows(make({1: {name: 0.5}}))
   assert row == name + ", ".join(filter(None, (unit, better)))
+
+
+def emitted():
+  """Names of all metrics: those in tables, and those that stand in the code."""
+  found = [*pairs.METRICS, "cd_fvd", "fid", "fvd_inf8_16f", "is8_ucf"]
+  found += ["jedi", "kid", "swd"]
+  for names in (
+    distribution.names("fvd8_16f", "kvd8_16f", "i3d8_16f"),
+    fd_self.NAMES,
+    frd_random.NAMES,
+  ):
+    found += names.values()
+  for name in restoration.MEASURES:
+    found += [f"restoration/{name}", f"restoration/{name}/lanczos"]
+  for judge in restoration.JUDGES.values():
+    for name in ("gain", "gain_low", "gain_high", "best"):
+      found.append(f"restoration/{judge.prefix}{name}")
+  for name in ("near_copies", "near_copies_held_out", "nearer"):
+    found += [f"memory/{name}_features", f"memory/{name}_hashes"]
+  found += ["memory/diversity", "motion/warping_error", "motion/order"]
+  found += [f"{name}_real" for name in found[-3:]]
+  found += ["restoration/swd", "restoration/psnr_1"]
+  rooms = "|".join(config.names("evals"))
+  for path in pathlib.Path(report.__file__).parent.glob("*.py"):
+    found += re.findall(rf'"((?:{rooms})/[a-z_]+)"', path.read_text())
+  return set(found)
+
+
+def test_every_metric_says_which_is_better():
+  """Lower, where its name is none of these."""
+  want = {
+    "higher is better": r"psnr|ssim|vmaf|^is8|precision|recall|coverage|gain|"
+    r"per_second|^oracle/(found|\w+_accuracy)",
+    "best like real clips'": r"^memory/diversity|^motion/(order|warping_error)",
+    "1 where both are alike": r"density|speed_ratio",
+    "one half without memory": r"nearer",
+    "": r"_real$|held_out|parameters|_clips$|^oracle/real_|/(chroma_)?best$",
+  }
+  names = emitted()
+  assert {"speed/ms_per_frame", "oracle/found", "ms_ssim", "kd_self"} <= names
+  for name in names:
+    right = [way for way, text in want.items() if re.search(text, name)]
+    way = right[-1] if right else "lower is better"
+    assert report.kind(name)[1] == way, name
 
 
 def test_a_record_of_a_file_is_the_value(make):
@@ -313,6 +367,24 @@ def test_one_step_has_no_curve(make):
 
 
 # ------------------------------------------------------------------- pictures
+
+
+def test_videos_over_their_references(make):
+  video = clips(2)
+  pair = report.Aligned(generated=video[0], reference=video[1])
+  table = {f"v<{i}>": {"psnr": 30.5 + i, "tof": 0.25} for i in range(2)}
+  del table["v<1>"]["tof"]
+  page = make({1: {"a": 1.0}}, aligned={"Best: v<0>": pair}, videos=table)
+  for got, clip in zip(strips(page), video, strict=True):
+    np.testing.assert_array_equal(got, strip(clip))
+  captions = [e["text"] for e in page.all("p")]
+  assert captions.index("generated") < captions.index("reference")
+  assert "Best: v<0>" in [e["text"] for e in page.all("h3")]
+  found = rows(page)
+  assert found["v<0>"] == ["30.5", "0.25"] and found["v<1>"] == ["31.5", "–"]
+  many = {str(i): {"psnr": 1.0} for i in range(40)}
+  page = make({1: {"a": 1.0}}, videos=many)
+  assert "40 videos" in [e["text"] for e in page.all("summary")]
 
 
 @pytest.mark.parametrize("best", ["low", "high"])

@@ -418,6 +418,30 @@ def test_diversity():
   want = spatial.distance.pdist(x).mean()
   assert statistics.diversity(x) == pytest.approx(want)
   assert statistics.diversity(np.repeat(x[:1], 9, 0)) == 0
+  found = statistics.diversity_estimate(x)
+  assert found.value == pytest.approx(want)
+  left = [statistics.diversity(np.delete(x, i, 0)) for i in range(len(x))]
+  error = np.sqrt((len(x) - 1) * np.var(left))
+  margin = stats.t.ppf(0.975, len(x) - 1) * error
+  assert found.high - found.value == pytest.approx(margin)
+
+
+def test_intervals_of_what_is_extrapolated_and_of_splits():
+  errors, widths = [], []
+  for seed in range(24):
+    x, y = draw(2 * seed, 160, 3), draw(2 * seed + 1, 160, 3, 0.5)
+    parts = [statistics.grouped([one], 16) for one in (x, y)]
+    found = statistics.frechet_inf_estimate(*parts)
+    assert found.value == statistics.frechet_inf(*parts)
+    errors.append(found.value)
+    widths.append((found.high - found.low) / 2 / stats.t.ppf(0.975, 7))
+  ratio = np.sqrt(np.mean(np.square(widths))) / np.std(errors, ddof=1)
+  assert 0.8 < ratio < 2.5
+  values = np.array([1.0, 2.0, 4.0, 5.0])
+  spread = statistics.Spread(values.mean(), values.std())
+  low, high = statistics.batch_means(spread, 4)
+  want = stats.t.interval(0.95, 3, values.mean(), stats.sem(values))
+  assert (low, high) == pytest.approx(want)
 
 
 # ----------------------------------------------------------- nearest neighbours
@@ -445,6 +469,37 @@ def test_neighbours_are_scipys(pairs, monkeypatch):
   table = spatial.distance.squareform(spatial.distance.pdist(real))
   want = np.sort(table, 1)[:, 1]
   np.testing.assert_allclose(statistics.spacing(real), want, rtol=1e-10)
+
+
+@pytest.mark.parametrize("pairs", [2**22, 700])
+def test_neighbours_without_each_part_are_those_of_the_rest(pairs, monkeypatch):
+  monkeypatch.setattr(statistics, "_PAIRS", pairs)
+  rng, calls, plain = np.random.default_rng(0), [], statistics._squared
+
+  def counted(a, b):
+    calls.append(len(a))
+    yield from plain(a, b)
+
+  for num, other, groups in ((60, 45, 16), (7, 30, 7), (90, 90, 5)):
+    x, y = rng.normal(0, 1, (num, 4)), rng.normal(0.2, 1.2, (other, 4))
+    want = statistics.jackknife(
+      lambda a, b: np.array(
+        statistics.neighbours(np.concatenate(a), np.concatenate(b))
+      ),
+      statistics.split(x, groups),
+      statistics.split(y, groups),
+    )
+    with monkeypatch.context() as patch:
+      patch.setattr(statistics, "_squared", counted)
+      calls.clear()
+      found = statistics.neighbours_estimate(x, y, groups)
+    assert len(calls) == 3  # Within either set, and between them.
+    for field in ("value", "low", "high", "bias"):
+      np.testing.assert_allclose(
+        getattr(found, field), getattr(want, field), rtol=1e-12, atol=1e-12
+      )
+  with pytest.raises(ValueError, match="at least"):
+    statistics.neighbours_estimate(x, y[:6], 6)
 
 
 def test_neighbours_of_known_sets():

@@ -21,6 +21,7 @@ import threading
 import time
 
 import numpy as np
+from PIL import Image
 import pytest
 
 from vidgan_jax import cli
@@ -349,6 +350,27 @@ def test_motion_that_the_study_makes_uneven(rates, fps, uneven, tmp_path):
   warnings = [line for line in lines if line.startswith("warning")]
   assert len(warnings) == bool(uneven)
   assert all(uneven[0] in w and "--fps" in w for w in warnings)
+
+
+def test_images_beside_the_clips_are_told_of(tmp_path):
+  """A folder of images may be a clip, and would be missed without a word."""
+  for name in "ab":
+    folder(tmp_path / name, ["x", "y"])
+  (tmp_path / "a" / "z").mkdir()
+  for t in range(3):
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(
+      tmp_path / "a" / "z" / f"{t}.png"
+    )
+  lines = []
+  make.make(
+    tmp_path / "study",
+    {name: tmp_path / name for name in "ab"},
+    make.Options(pairs=1, checks=0),
+    log=lines.append,
+  )
+  (warning,) = [line for line in lines if line.startswith("warning")]
+  assert "a: 3 images" in warning and "z/0.png" in warning
+  assert "its 2 videos" in warning
 
 
 def test_resampling_takes_the_nearest_frame():

@@ -4,7 +4,9 @@ import argparse
 import datetime
 import hashlib
 import os
+import pathlib
 import pickle
+import re
 import struct
 import tracemalloc
 import types
@@ -17,6 +19,8 @@ from safetensors import numpy as safetensors_numpy
 
 from vidgan_jax import weights as verb
 from vidgan_jax.evals import weights
+
+DOCS = pathlib.Path(__file__).parents[1] / "docs" / "metrics.md"
 
 
 @pytest.fixture
@@ -538,7 +542,11 @@ def toy(tmp_path, monkeypatch):
       raise ValueError("These are not the toy's.")
     return {"dense": {"kernel": tensors["w"].T, "bias": tensors["b"]}}
 
-  module = types.SimpleNamespace(convert=convert, __doc__="A toy.\n\nMore.")
+  module = types.SimpleNamespace(
+    convert=convert,
+    __doc__="A toy.\n\nMore.",
+    SOURCE="w.npz and b.npz,\nboth at once\n\nOf nobody.\n",
+  )
   monkeypatch.setattr(weights, "names", lambda: ["toy", "toy2"])
   monkeypatch.setattr(weights, "net", lambda name: module)
   one, two = tmp_path / "w.npz", tmp_path / "b.npz"
@@ -552,7 +560,8 @@ def test_convert_and_load(toy, tmp_path):
     weights.load("toy")
   assert str(missing.value) == (
     f"not computed: put toy.safetensors at {tmp_path / 'weights'} "
-    "(see docs/metrics.md)"
+    "(see docs/metrics.md): `vidgan weights convert toy FILE` makes it of "
+    "w.npz and b.npz, both at once"
   )
   path = weights.convert("toy", toy)
   assert path == tmp_path / "weights/toy.safetensors"
@@ -562,9 +571,11 @@ def test_convert_and_load(toy, tmp_path):
     params["dense"]["kernel"], [[1, 4], [2, 5], [3, 6]]
   )
   np.testing.assert_array_equal(params["dense"]["bias"], [7, 8])
-  assert sha == hashlib.sha256(path.read_bytes()).hexdigest()
   with safetensors.safe_open(path, framework="numpy") as file:
     facts = file.metadata()
+  assert (
+    sha == facts["params_sha256"]
+  )  # Not of the file: that has a name in it.
   sums = [hashlib.sha256(p.read_bytes()).hexdigest() for p in toy]
   assert facts["source_sha256"] == ", ".join(sums)
   assert facts["source_file"] == "w.npz, b.npz"
@@ -585,7 +596,7 @@ def test_a_conversion_takes_the_memory_of_its_result(tmp_path, monkeypatch):
     {"0": values[0].tobytes(), "1": values[1].tobytes(), "2": bytes(64 * num)},
   )
   convert = lambda tensors: {"ab": np.stack([tensors["a"], tensors["b"]])}
-  module = types.SimpleNamespace(convert=convert, UNUSED=r"opt\..*")
+  module = types.SimpleNamespace(convert=convert, UNUSED=r"opt\..*", SOURCE="")
   monkeypatch.setattr(weights, "net", lambda name: module)
   tracemalloc.start()
   try:
@@ -595,6 +606,31 @@ def test_a_conversion_takes_the_memory_of_its_result(tmp_path, monkeypatch):
     tracemalloc.stop()
   np.testing.assert_array_equal(safetensors_numpy.load_file(out)["ab"], values)
   assert values.nbytes <= peak < 2 * values.nbytes
+
+
+def test_a_sum_that_is_not_known_is_told_of(tmp_path, monkeypatch):
+  """One bit that flips leaves names and shapes as they are."""
+  convert = lambda tensors: {"w": tensors["w"]}
+  module = types.SimpleNamespace(convert=convert, SOURCE="a.npz\n")
+  monkeypatch.setattr(weights, "net", lambda name: module)
+  good, lines = tmp_path / "good.safetensors", []
+  safetensors_numpy.save_file({"w": np.float32([1, 2])}, good)
+  data = good.read_bytes()
+  make = lambda path: weights.convert("toy", path, tmp_path, lines.append)
+  make(good)
+  known = hashlib.sha256(data).hexdigest()
+  assert known in lines[0] and "none is known" in lines[0]
+  bad = tmp_path / "bad.safetensors"
+  bad.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+  # The whole sum, or its beginning in the name of a file of PyTorch's.
+  for text in (f"a.npz, sha256\n{known}\n", f"net-{known[:8]}.pth by them"):
+    module.SOURCE = text
+    lines.clear()
+    make(good)
+    make(bad)
+    assert lines[0] == "good.safetensors: a known file, by its sha256"
+    assert lines[1].startswith("bad.safetensors: warning: sha256 ")
+    assert "not one of the known files" in lines[1] and known[:8] in lines[1]
 
 
 def test_a_failed_conversion_changes_nothing(toy, tmp_path):
@@ -644,12 +680,14 @@ def test_the_folder(monkeypatch):
 def test_the_verb(toy, capsys):
   assert verb.main([]) == 0
   out = capsys.readouterr().out
-  assert "toy   missing  A toy." in out and str(weights.folder()) in out
+  assert "toy   missing  A toy.\n    w.npz and b.npz" in out
+  assert "    Of nobody." in out and str(weights.folder()) in out
   assert verb.main(["convert", "toy", *map(str, toy)]) == 0
   out = capsys.readouterr().out
   assert out.startswith("toy: 0.0 MiB -> ") and str(weights.where("toy")) in out
   assert verb.main([]) == 0
-  assert "toy   there    A toy." in capsys.readouterr().out
+  there = capsys.readouterr().out.split("toy2")[0]
+  assert "toy   there    A toy." in there and "w.npz" not in there
   assert verb.main(["convert", "toy", str(toy[0])]) == 1
   assert "not the toy's" in capsys.readouterr().err
   assert verb.main(["convert", "toy", "nothing.pt"]) == 1
@@ -658,15 +696,22 @@ def test_the_verb(toy, capsys):
 
 def test_every_network_is_listed(tmp_path, monkeypatch, capsys):
   monkeypatch.setenv("VIDGAN_WEIGHTS", str(tmp_path))
-  names = weights.names()
+  names, rows = weights.names(), DOCS.read_text().splitlines()
   assert {"i3d", "c3d"} <= set(names) and "conv" not in names
   assert verb.main([]) == 0
   out = capsys.readouterr().out
   for one in names:
     assert f"\n  {one} " in out
     module = weights.net(one)
-    assert module.SOURCE.strip() and module.__doc__
-    with pytest.raises(weights.Missing, match=f"put {one}.safetensors"):
+    assert module.__doc__
+    # The file that the refusal names has its row in the table of the docs.
+    file = module.SOURCE.split()[0]
+    assert f"    {file}" in out
+    with pytest.raises(weights.Missing, match=f"put {one}.* of {file}"):
       weights.load(one)
+    (row,) = [line for line in rows if line.startswith(f"| `{one}` |")]
+    assert f"`{file}`" in row
+    for known in re.findall(r"\b[0-9a-f]{64}\b", module.SOURCE):
+      assert known in row
   assert verb.main(["convert", "i3", "x"]) == 1
   assert "i3d" in capsys.readouterr().err

@@ -14,6 +14,7 @@ started alike take a share of the clips each.
 """
 
 import argparse
+import ast
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
@@ -23,6 +24,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import sys
 import time
 from typing import Any
@@ -33,6 +35,7 @@ from vidgan_jax import evals
 # What needs no weights, and FVD, which says how to get its own.
 DEFAULT = ("frd_random", "swd", "motion", "memory", "fvd")
 LEAST = 8  # clips of a set that a distance between sets can be told of
+_ALONE = "no interval: its evaluator gives the number alone"
 POLL = 10.0  # seconds between looks at a running job
 
 
@@ -42,7 +45,8 @@ def make_evaluators(fields: Mapping[str, Any]) -> dict[str, Any]:
   for name, options in fields.items():
     config_lib.check_name(name, config_lib.names("evals"), "config.evals")
     module = importlib.import_module(f"vidgan_jax.evals.{name}")
-    options = dict(options)
+    # When it runs in training is no matter of its own.
+    options = {k: v for k, v in options.items() if k != "cadence"}
     config_lib.check_kwargs(module.Evaluator, options, f"config.evals.{name}")
     evaluators[name] = module.Evaluator(**options)
   return evaluators
@@ -93,8 +97,9 @@ def run(
     source: a `data.pipeline.EvalClips`, or clips of files.
     log: gets the table of an evaluator that has one (`text`), and a line for
       each reason why values are missing.
-    failed: gets name -> what went wrong in an evaluator, and the others go
-      on; None: that is an error.
+    failed: gets name -> what went wrong in an evaluator, which is a value of
+      its name that could not be computed, and the others go on; None: that is
+      an error.
 
   Returns:
     name -> value, in the order of the evaluators.
@@ -108,12 +113,13 @@ def run(
     try:
       for key, value in evaluator.run(model, source):
         if not isinstance(value, evals.Value):
-          value = evals.Value(float(value))
+          value = evals.Value(float(value), note=_ALONE)
         found[key] = value
     except Exception as e:
       if failed is None:
         raise RuntimeError(f"Evaluator {name!r}: {e}") from e
       failed[name] = f"Evaluator {name!r}: {e}"
+      found[name] = evals.missing(f"not computed: {e}")
     for note in dict.fromkeys(
       value.note for value in found.values() if math.isnan(float(value))
     ):
@@ -148,6 +154,9 @@ def write(
   row = {"step": step} | _read(path)
   records = row.pop("records", {})
   done = row.pop("evaluators", {}) | _plain(evaluators or {})
+  for name in evaluators or {}:  # It may have failed before.
+    row.pop(name, None)
+    records.pop(name, None)
   row |= {name: float(value) for name, value in values.items()}
   records |= {
     name: value.record()
@@ -215,6 +224,33 @@ def _cell(value: Any) -> str:
   return f"{text:<31}"
 
 
+def cards(values: Mapping[str, Any]) -> str:
+  """What stands under the table: a line for each distance, and the notes."""
+  lines, told = [], {}
+  for name, value in values.items():
+    facts = getattr(value, "protocol", {})
+    note = getattr(value, "note", "")
+    if math.isnan(float(value)):
+      continue  # `run` has told why.
+    if "network" in facts and re.search(
+      "Frechet|MMD", facts.get("estimator", "")
+    ):
+      num, (frames, *size) = facts["num"], facts["size"]
+      line = (
+        f"  {name}: {num['generated']} generated, {num['real']} real, "
+        f"{facts['network']}, {facts.get('frames') or frames} frames of "
+        f"{' x '.join(map(str, size))}, hash {value.hash}"
+      )
+      lines.append("; ".join(filter(None, (line, note))))
+    elif note and not note.startswith("no interval"):
+      told.setdefault(note, []).append(name)
+  for note, names in told.items():
+    if not any(line.endswith(note) for line in lines):
+      more = f" and {len(names) - 1} more" * (len(names) > 1)
+      lines.append(f"  {names[0]}{more}: {note}")
+  return "".join(f"\n{line}" for line in lines)
+
+
 # --------------------------------------------------------------------- the verb
 
 
@@ -226,7 +262,7 @@ def main(argv: list[str]) -> int:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add("workdir", nargs="?", help="of a training run")
+  add("workdir", nargs="?", help="of a run, or one checkpoints/STEP of it")
   add("--step", type=int, help="checkpoint; default: newest")
   add("--all", action="store_true", help="every checkpoint")
   add(
@@ -240,7 +276,11 @@ def main(argv: list[str]) -> int:
     default="ema",
     help="default: ema",
   )
-  add("--metrics", help="names, comma separated, instead of the config's")
+  add(
+    "--metrics",
+    help="evaluators, comma separated, instead of the config's; with options "
+    "as in \"fvd(protocol='tfhub'),swd\"",
+  )
   add(
     "--generated",
     metavar="DIR_OR_FILE",
@@ -251,8 +291,15 @@ def main(argv: list[str]) -> int:
     metavar="DIR_OR_DATASET",
     help="real clips: the same, or a prepared data set",
   )
+  add(
+    "--split",
+    help="of the data set --reference; default: test; others as in TFDS: "
+    "'train[90%%:]'",
+  )
   add("--train", metavar="DIR_OR_DATASET", help="clips of its training")
-  add("--paired", nargs=2, metavar=("OUT", "REF"), help="aligned videos")
+  add(
+    "--paired", nargs=2, metavar=("OUT", "REF"), help="aligned videos or arrays"
+  )
   add("--frames", type=int, help="of a clip in files; default: 16")
   add("--stride", type=int, help="between these frames; default: 1")
   add("--size", type=int, help="bring clips in files to this many pixels")
@@ -291,7 +338,9 @@ def main(argv: list[str]) -> int:
 
 def _check(args) -> None:
   """Refuses options that do not belong together."""
-  files = ("generated", "reference", "train", "frames", "stride", "size")
+  files = (
+    *("generated", "reference", "split", "train", "frames", "stride", "size"),
+  )
   wrong = {
     "workdir": (*files, "out"),
     "paired": ("step", "all", "follow", "num", "fit_features", *files),
@@ -322,15 +371,61 @@ def _check(args) -> None:
     raise config_lib.ConfigError("Give one of --step, --all and --follow.")
 
 
-def _refuse(failed: Mapping[str, str]) -> None:
-  """Ends the verb where evaluators failed; the others' values are kept."""
+def _refuse(failed: Mapping[str, str], values: Mapping[str, Any]) -> None:
+  """Ends the verb where evaluators failed, or where there is no number at all.
+
+  What there is has been written.
+  """
   if failed:
     raise RuntimeError("; ".join(failed.values()))
+  if values and not numbers(values):
+    notes = dict.fromkeys(getattr(v, "note", "") for v in values.values())
+    raise RuntimeError(
+      "; ".join(["No value was computed", *filter(None, notes)])
+    )
 
 
 def _names(text: str | None) -> list[str]:
   """'a, b' -> ['a', 'b']."""
-  return [name.strip() for name in text.split(",")] if text else []
+  return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def _specs(text: str) -> dict[str, dict[str, Any]]:
+  """'a, b(c=1)' -> {'a': {}, 'b': {'c': 1}}: evaluators and their options."""
+  example = "as \"fvd(protocol='tfhub'),swd\""
+  try:
+    node = ast.parse(text.strip(), mode="eval").body
+  except SyntaxError as e:
+    raise config_lib.ConfigError(
+      f"--metrics {text!r} cannot be read at character {e.offset}: give names "
+      f"of evaluators with commas between, {example}."
+    ) from None
+  specs, known = {}, config_lib.names("evals")
+  for one in getattr(node, "elts", [node]):
+    name = ast.unparse(getattr(one, "func", one)).replace(" ", "")
+    if name not in known:
+      # Of a value, as 'fvd2048_16f' or 'motion/order': its evaluator.
+      stem = re.split(r"[\d/]", name)[0]
+      near = [k for k in known if k.startswith(stem)][:1] or known
+      raise config_lib.ConfigError(
+        f"--metrics: {name!r} is no evaluator. "
+        f"{config_lib.nearest(near[0] if len(near) == 1 else stem, near)} "
+        "Which values each of them gives stands in docs/metrics.md."
+      )
+    if name in specs:
+      raise config_lib.ConfigError(
+        f"--metrics names {name!r} twice, and its values would have the same "
+        "names: run the verb twice, with an --out each."
+      )
+    [(_, args, options)] = config_lib.parse_ops(ast.unparse(one))
+    if args:
+      raise config_lib.ConfigError(
+        f"--metrics: {ast.unparse(one)!r}: options have names, {example}."
+      )
+    module = importlib.import_module(f"vidgan_jax.evals.{name}")
+    config_lib.check_kwargs(module.Evaluator, options, f"--metrics: {name}")
+    specs[name] = options
+  return specs
 
 
 def _options(fields: Mapping[str, Any], num: int | None) -> dict[str, dict]:
@@ -364,10 +459,23 @@ def _workdir(args) -> None:
   from vidgan_jax import checkpoint
   from vidgan_jax.data import pipeline
 
+  path = pathlib.Path(args.workdir).resolve()
+  if path.parent.name == "checkpoints" and path.name.isdecimal():
+    if args.step is not None or args.all or args.follow:
+      raise config_lib.ConfigError(
+        f"{args.workdir} is one checkpoint: give its run, or leave out --step, "
+        "--all and --follow."
+      )
+    args.step, path = int(path.name), path.parent
+  if path.name == "checkpoints":  # Results belong beside them.
+    args.workdir = path.parent
   config = checkpoint.read_config(args.workdir)
   chosen = config.evals
   if args.metrics:
-    chosen = {name: chosen.get(name, {}) for name in _names(args.metrics)}
+    chosen = {
+      name: {**chosen.get(name, {}), **options}
+      for name, options in _specs(args.metrics).items()
+    }
   if args.fit_features:
     chosen = {**chosen, "fd_self": chosen.get("fd_self", {})}
   if not chosen:
@@ -403,12 +511,9 @@ def _fit(args, source, train) -> None:
 
 def _describe(source, config, split, cache) -> None:
   """Says what the clips are, for protocols and for what is kept of them."""
-  import numpy as np
-
   from vidgan_jax.evals import files
-  from vidgan_jax.evals import statistics
 
-  some = np.unique(np.linspace(0, len(source) - 1, 8).astype(int))
+  content = files.content(source)
   folder = config.data.options.get("directory")
   data = json.loads(config_lib.to_json(config))["data"]
   source.fingerprint = repr(
@@ -416,7 +521,7 @@ def _describe(source, config, split, cache) -> None:
       data,
       split,
       len(source),
-      statistics.digest([c["video"] for c in source.read(some)]),
+      content,
       files.stamp(pathlib.Path(folder)) if folder else None,
     ]
   )
@@ -424,6 +529,7 @@ def _describe(source, config, split, cache) -> None:
   source.card = {
     "data": config.data.name,
     "options": data["options"],
+    "content": content,
     "split": data[split],
     "ops": config.data.eval_ops,
     "clips": len(source),
@@ -456,14 +562,12 @@ def _judge(args, evaluators, options, source, config, step) -> None:
   if model is None:
     _say(f"Step {step}: its values are in {path}.")
     return
-  if not values:
-    _refuse(failed)
   if _main():
     path = write(args.workdir, model.step, values, done)
     metrics.add(args.workdir, model.step, numbers(values))
-    _say(f"Step {model.step}:\n{table(values)}\n  -> {path}")
+    _say(f"Step {model.step}:\n{table(values)}{cards(values)}\n  -> {path}")
     _report_of_run(args, evaluators, model, source, config)
-  _refuse(failed)
+  _refuse(failed, values)
 
 
 def _follow(workdir, config, judge) -> None:
@@ -531,11 +635,25 @@ def _report_of_run(args, evaluators, model, source, config) -> None:
 
 
 def _report(records, model, source, evaluators, settings, path) -> None:
+  from vidgan_jax.evals import report
+
+  task = getattr(source, "task", None)
+  answers = task is not None and task.given is not None
+  samples = (_answered if answers else _drawn)(model, source, evaluators)
+  pairs = {
+    f"{name}: nearest training clips": evaluator.closest
+    for name, evaluator in evaluators.items()
+    if getattr(evaluator, "closest", None) is not None
+  }
+  _say(f"  -> {report.render(records, samples, settings, path, pairs=pairs)}")
+
+
+def _drawn(model, source, evaluators) -> dict[str, Any]:
+  """Clips of a model, for the report, beside real ones."""
   from vidgan_jax.evals import distribution
   from vidgan_jax.evals import report
 
   first = lambda clips: next(iter(clips))
-  num = min(8, len(source))
   judge = evaluators.get("frd_random")
   nearest = getattr(judge, "nearest", None)
   if nearest is None:
@@ -547,16 +665,22 @@ def _report(records, model, source, evaluators, settings, path) -> None:
       scores=nearest[:most],
       score="distance to the nearest real clip",
     )
-  samples = {
-    "Generated": clips,
-    "Real": first(distribution.real_clips(source, num, 8)),
+  real = first(distribution.real_clips(source, min(8, len(source)), 8))
+  return {"Generated": clips, "Real": real}
+
+
+def _answered(model, source, evaluators) -> dict[str, Any]:
+  """What a model made of given clips, for the report."""
+  from vidgan_jax.evals import report
+
+  judge = evaluators.get("restoration")
+  if getattr(judge, "panels", None) is None:
+    return {}
+  return {
+    "Base, model and target": report.Samples(
+      clips=judge.panels, scores=judge.panel_psnr, score="PSNR, dB", best="high"
+    )
   }
-  pairs = {
-    f"{name}: nearest training clips": evaluator.closest
-    for name, evaluator in evaluators.items()
-    if getattr(evaluator, "closest", None) is not None
-  }
-  _say(f"  -> {report.render(records, samples, settings, path, pairs=pairs)}")
 
 
 # -------------------------------------------------------------- clips in files
@@ -572,12 +696,22 @@ def _files(args) -> None:
   )
   # Generated clips from where a video begins, real ones at random.
   model = files.open_clips(args.generated, **options, offset="start")
-  source = files.open_clips(args.reference, **options)
+  source = files.open_clips(
+    args.reference, **options, split=args.split or "test"
+  )
+  if args.split and "split" not in source.card:
+    raise config_lib.ConfigError(
+      f"--split {args.split}: {args.reference} is no data set; leave it out, "
+      "or give the folder with dataset_info.json."
+    )
   for path, clips in ((args.generated, model), (args.reference, source)):
     if len(clips) < LEAST:
+      split = clips.card.get("split")
       raise ValueError(
-        f"{path} has {len(clips)} clips; two sets cannot be told apart by less "
-        f"than {LEAST}. For aligned videos there is --paired."
+        f"{path} has {len(clips)} clips"
+        + (f" in its split {split!r} (another: --split)" if split else "")
+        + f"; two sets cannot be told apart by less than {LEAST}. For aligned "
+        "videos there is --paired."
       )
   remarks = files.check(model, source)
   for remark in remarks if _main() else ():
@@ -586,32 +720,29 @@ def _files(args) -> None:
   if args.train:
     source.train = files.open_clips(args.train, **options, split="train")
     source.train.cache = source.cache
-  names = _names(args.metrics) or list(DEFAULT)
+  fields = _specs(args.metrics or ",".join(DEFAULT))
   if not args.metrics and options["frames"] < 9:
-    names.remove("fvd")  # Its network wants more.
-  if args.fit_features and "fd_self" not in names:
-    names.append("fd_self")
+    del fields["fvd"]  # Its network wants more.
+  if args.fit_features:
+    fields.setdefault("fd_self", {})
   _fit(args, source, getattr(source, "train", source))
-  fields = _options(dict.fromkeys(names, {}), args.num)
+  fields = _options(fields, args.num)
   for name, given in fields.items():
     known = inspect.signature(
       importlib.import_module(f"vidgan_jax.evals.{name}").Evaluator
     ).parameters
-    if args.num is None and "num" in known:
-      given["num"] = min(known["num"].default, len(model))
     if "frames" in known and name not in ("swd",) and args.frames is not None:
-      given["frames"] = args.frames
+      given.setdefault("frames", args.frames)
   evaluators = make_evaluators(fields)
   failed: dict[str, str] = {}
+  found = run(evaluators, model, source, _say, failed)
+  _say(table(found) + cards(found))
   values = {
     name: dataclasses.replace(
       value, note="; ".join(filter(None, (value.note, *remarks)))
     )
-    for name, value in run(evaluators, model, source, _say, failed).items()
+    for name, value in found.items()
   }
-  if not values:
-    _refuse(failed)
-  _say(table(values))
   settings = {
     "generated": str(args.generated),
     "reference": str(args.reference),
@@ -621,7 +752,7 @@ def _files(args) -> None:
   _put(args, values, settings, {"warnings": remarks} if remarks else {})
   if args.report and _main():
     _report({0: values}, model, source, evaluators, settings, args.report)
-  _refuse(failed)
+  _refuse(failed, values)
 
 
 def _put(args, values, settings, more) -> None:
@@ -647,5 +778,13 @@ def _paired(args) -> None:
   settings = {"out": out, "reference": reference, "metrics": list(values)}
   _put(args, values, settings, {"videos": rows})
   if args.report:
-    path = report.render({0: values}, {}, settings, args.report)
+    path = report.render(
+      {0: values},
+      {},
+      settings,
+      args.report,
+      aligned=pairs.extremes(*args.paired, rows),
+      videos=rows,
+    )
     _say(f"  -> {path}")
+  _refuse({}, values)

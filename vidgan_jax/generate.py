@@ -22,6 +22,7 @@ import numpy as np
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import state as state_lib
+from vidgan_jax import tasks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,17 @@ class Model:
       labels = np.arange(num, dtype=np.int32) % self.num_classes
     yield from self._parts(seed, num, labels, batch, times)
 
+  def check_draws(self) -> None:
+    """Raises a ConfigError where clips are not made of noise alone."""
+    if self.task and tasks.create(self.task).given is not None:
+      raise config_lib.ConfigError(
+        f"A model of the task {self.task.name!r} draws no clips, it works on "
+        "given ones: use `vidgan process WORKDIR IN OUT`, and to measure it "
+        "`vidgan evaluate WORKDIR --metrics restoration`."
+      )
+
   def _parts(self, seed, num, labels, batch, times):
+    self.check_draws()
     batch = min(batch, num)
     for start in range(0, num, batch):
       # The last part is filled up, so that the generator compiles once.
@@ -159,11 +170,21 @@ class Model:
 
     Returns:
       uint8 (B, T, H, W, C).
+
+    Raises:
+      ValueError: pixels are not finite; as bytes they would be black.
     """
     num = len(jax.tree.leaves(z)[0])
     given = {"label": jnp.asarray(labels)} if self.num_classes else {}
     times = jnp.tile(jnp.asarray(times, jnp.float32), (num, 1))
-    return _draw(self.generator, self.params, given, z, times)
+    video, finite = _draw(self.generator, self.params, given, z, times)
+    if not finite:
+      raise ValueError(
+        f"The clips of step {self.step} ({self.weights} weights) have pixels "
+        "that are not finite: the run diverged. Take an earlier checkpoint, "
+        "with --step."
+      )
+    return video
 
   def flops(self) -> float | None:
     """Operations that one clip costs, as XLA counts them; None: unknown."""
@@ -214,7 +235,9 @@ def _apply(generator, params, given, z, times):
 @functools.partial(jax.jit, static_argnums=0)
 def _draw(generator, params, given, z, times):
   video = generator.apply({"params": params}, given, z, times)
-  return jnp.round((jnp.clip(video, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+  finite = jnp.isfinite(video).all()
+  video = jnp.round((jnp.clip(video, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+  return video, finite
 
 
 def load(workdir: str, step: int | None = None, weights: str = "ema") -> Model:
@@ -367,6 +390,7 @@ def _generate(args) -> str:
     )
   _check(args)
   model = load(args.workdir, args.step, args.weights)
+  model.check_draws()
   times, fps = _times(args, model)
 
   labels = None

@@ -1,27 +1,32 @@
 """`vidgan weights`: the frozen networks of the metrics and their files.
 
-Without more it lists every network, what it is for and whether its weights are
-there. `vidgan weights convert NAME FILE` makes our file of a public one, which
-docs/metrics.md names; nothing is downloaded. Files lie in $VIDGAN_WEIGHTS, or
-in ~/.cache/vidgan_jax/weights.
+Without more it lists every network, what it is for, whether its weights are
+there, and if not of which public file they are made. `vidgan weights convert
+NAME FILE` makes our file of a public one; nothing is downloaded. Files lie in
+$VIDGAN_WEIGHTS, or in ~/.cache/vidgan_jax/weights.
 """
 
 import argparse
 import os
 import sys
+import textwrap
 
 from vidgan_jax.evals import weights
 
 
 def table() -> str:
-  """Every network, what it is, and whether its weights are there."""
+  """Every network, what it is, and its weights: there, or from which file."""
   names = weights.names()
   width = max(map(len, names))
   lines = [f"Weights in {weights.folder()}:"]
   for name in names:
-    there = "there" if weights.where(name).is_file() else "missing"
-    what = weights.net(name).__doc__.split("\n")[0]
-    lines.append(f"  {name:<{width}}  {there:<7}  {what}")
+    net, there = weights.net(name), weights.where(name).is_file()
+    what = net.__doc__.split("\n")[0]
+    lines.append(
+      f"  {name:<{width}}  {'there' if there else 'missing':<7}  {what}"
+    )
+    if not there:
+      lines.append(textwrap.indent(net.SOURCE, "    "))
   return "\n".join(lines)
 
 
@@ -46,7 +51,8 @@ def main(argv: list[str]) -> int:
     if args.verb is None:
       print(table())
       return 0
-    path = weights.convert(args.name, args.files)
+    say = lambda text: print(f"vidgan weights: {text}", file=sys.stderr)
+    path = weights.convert(args.name, args.files, log=say)
     size = os.path.getsize(path)
     weights.load(args.name)
     print(f"{args.name}: {size / 2**20:.1f} MiB -> {path}")

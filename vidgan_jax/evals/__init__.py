@@ -7,6 +7,9 @@ import json
 import math
 from typing import Any
 
+# Where clips and networks come from; what they are stands beside, as digests.
+_WHERE = ("generated", "files", "directory", "data_dir", "fitted")
+
 
 @dataclasses.dataclass(frozen=True)
 class Value:
@@ -36,9 +39,9 @@ class Value:
   def hash(self) -> str:
     """Eight digits that are the same where the protocol is; '' without one.
 
-    Whose clips were measured is no part of how.
+    Whose clips were measured is no part of how, nor where the real ones lie.
     """
-    same = {k: v for k, v in self.protocol.items() if k != "generated"}
+    same = _without(self.protocol, _WHERE)
     text = json.dumps(same, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8] * bool(same)
 
@@ -53,6 +56,13 @@ class Value:
       "protocol": dict(self.protocol),
       "note": self.note,
     }
+
+
+def _without(facts: Any, keys: tuple[str, ...]) -> Any:
+  """Facts without some keys, at any depth."""
+  if not isinstance(facts, Mapping):
+    return facts
+  return {k: _without(v, keys) for k, v in facts.items() if k not in keys}
 
 
 def missing(reason: object, protocol: Mapping[str, Any] | None = None) -> Value:

@@ -32,7 +32,10 @@ class Evaluator:
   batch: int = 4
 
   def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
-    """Yields `cd_fvd`."""
+    """Yields `cd_fvd`; if not of 16 frames, with the length behind."""
+    name, how = "cd_fvd", distribution.length(source, self.frames)
+    if how != "16f":
+      name = f"cd_fvd_{how}"
     try:
       net = distribution.trained(
         "videomae",
@@ -41,7 +44,7 @@ class Evaluator:
         input=f"cdfvd: {videomae.PROTOCOLS['cdfvd']}",
       )
     except weights.Missing as error:
-      yield "cd_fvd", evals.missing(error)
+      yield name, evals.missing(error)
       return
     pair = distribution.compare(
       model,
@@ -53,7 +56,11 @@ class Evaluator:
       batch=self.batch,
       cut=distribution.Cut(frames=self.frames),
     )
-    yield from distribution.figures(pair, {"frechet": "cd_fvd"})
+    if pair.fake.num < 2048:
+      paper = "the paper takes 2,048 generated clips"
+      note = "; ".join(filter(None, (pair.note, paper)))
+      pair = dataclasses.replace(pair, note=note)
+    yield from distribution.figures(pair, {"frechet": name})
 
 
 def _apply(params, video):

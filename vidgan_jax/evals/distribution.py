@@ -157,7 +157,10 @@ class Pair:
     """A figure of the two, with all that is known of it."""
     ends = (low, high) if math.isfinite(low) else (None, None)
     facts = {**self.protocol, "estimator": estimator}
-    text = "; ".join(part for part in (self.note, note) if part)
+    none = "no interval: too few clips" * (ends == (None, None))
+    if math.isnan(number):
+      none = ""  # The note says why there is no number.
+    text = "; ".join(part for part in (self.note, note, none) if part)
     return evals.Value(float(number), *ends, facts["num"], facts, text)
 
 
@@ -199,6 +202,16 @@ def once(source: Any, key: Hashable, make: Callable[[], Any]) -> Any:
   if key not in known:
     known[key] = make()
   return known[key]
+
+
+def length(source: Any, frames: int, stride: int = 1) -> str:
+  """How long clips are, as papers write it: '16f', '128f_subsample8f'.
+
+  Papers count the frames before every k-th is taken; clips of files may be of
+  every k-th frame already.
+  """
+  stride *= (getattr(source, "card", None) or {}).get("stride", 1)
+  return f"{frames * stride}f" + f"_subsample{stride}f" * (stride > 1)
 
 
 def card(source: Any, model: Any, **more: Any) -> dict[str, Any]:
@@ -540,13 +553,7 @@ def _neighbours(pair, names):
     return
   estimator = "balls of the 3rd (density, coverage: 5th) neighbour"
   if least - -(-least // parts) >= LEAST:
-    found = statistics.jackknife(
-      lambda a, b: np.array(
-        statistics.neighbours(np.concatenate(a), np.concatenate(b))
-      ),
-      statistics.split(x, parts),
-      statistics.split(y, parts),
-    )
+    found = statistics.neighbours_estimate(x, y, parts)
     low = np.maximum(found.low, 0)
     high = np.minimum(found.high, [1, 1, math.inf, 1])
     numbers = zip(found.value, low, high)

@@ -182,9 +182,9 @@ def save(path: str | os.PathLike, params: Any, record: Mapping) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(f".{path.name}.{os.getpid()}.part")
   try:
-    safetensors_numpy.save_file(
-      flat, part, metadata={"record": json.dumps(record)}
-    )
+    # `save_file` would let nobody else read it.
+    metadata = {"record": json.dumps(record)}
+    part.write_bytes(safetensors_numpy.save(flat, metadata=metadata))
     part.replace(path)
   finally:
     part.unlink(missing_ok=True)

@@ -55,7 +55,7 @@ class Evaluator:
         input=f"{self.protocol}: {i3d.PROTOCOLS[self.protocol]}",
       )
     except weights.Missing as error:
-      yield f"fvd{self._suffix(self.num)}", evals.missing(error)
+      yield f"fvd{self._suffix(self.num, source)}", evals.missing(error)
       return
     pair = distribution.compare(
       model,
@@ -66,27 +66,26 @@ class Evaluator:
       batch=self.batch,
       cut=distribution.Cut(frames=self.frames, stride=self.stride),
     )
-    # Clips of files may be of every k-th frame already.
-    stride = (getattr(source, "card", None) or {}).get("stride", 1)
-    suffix = self._suffix(pair.fake.num, stride)
+    suffix = self._suffix(pair.fake.num, source)
     names = distribution.names(f"fvd{suffix}", f"kvd{suffix}", f"i3d{suffix}")
     yield from distribution.figures(pair, names)
     if self.extrapolate:
-      value, note = math.nan, ""
+      value, low, high, note = math.nan, math.nan, math.nan, ""
       try:
-        value = statistics.frechet_inf(
+        found = statistics.frechet_inf_estimate(
           *(statistics.grouped([one.rows]) for one in (pair.fake, pair.real))
         )
+        value, low, high = found.value, found.low, found.high
       except ValueError as error:
         note = f"not computed: {error}"
-      estimator = "Frechet at 1/N = 0"
-      yield f"fvd_inf{suffix}", pair.value(estimator, value, note=note)
+      estimator = "Frechet at 1/N = 0; jackknife over eighths of the clips"
+      yield (
+        f"fvd_inf{suffix}",
+        pair.value(estimator, value, low, high, note=note),
+      )
 
-  def _suffix(self, num, stride=1):
-    stride *= self.stride
-    sub = f"_subsample{stride}f" if stride > 1 else ""
-    # Papers count the frames before every k-th is taken.
-    return f"{num}_{self.frames * stride}f{sub}"
+  def _suffix(self, num, source):
+    return f"{num}_{distribution.length(source, self.frames, self.stride)}"
 
 
 @functools.cache

@@ -8,12 +8,9 @@ from collections.abc import Iterator
 import dataclasses
 import functools
 
-import numpy as np
-
 from vidgan_jax import config as config_lib
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.evals import features
 from vidgan_jax.evals import statistics
 from vidgan_jax.evals import weights
 from vidgan_jax.evals.nets import c3d
@@ -26,7 +23,7 @@ class Evaluator:
   """The score rises with `num`: papers use 10,000, StyleGAN-V 2,048.
 
   Attributes:
-    num: generated clips.
+    num: generated clips, at most 10,000.
     splits: mean and deviation are over them.
     protocol: how clips are resized, see `c3d.PROTOCOLS`.
     seed: of the generated clips.
@@ -38,6 +35,12 @@ class Evaluator:
   protocol: str = "tgan2"
   seed: int = 1
   batch: int = 16
+
+  def __post_init__(self):
+    if self.num > distribution.KEEP:
+      raise ValueError(
+        f"inception_score: num is {self.num}: give at most {distribution.KEEP}."
+      )
 
   def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
     """Yields `isNUM_ucf`."""
@@ -54,12 +57,10 @@ class Evaluator:
     except weights.Missing as error:
       yield f"is{self.num}_ucf", evals.missing(error)
       return
-    clips = distribution.generated_clips(
-      model, self.seed, self.num, self.batch, distribution.Cut(frames=_FRAMES)
-    )
-    logits = np.concatenate(
-      list(features.stream(net.apply, net.params, clips, self.batch))
-    )
+    cut = distribution.Cut(frames=_FRAMES)
+    logits = distribution.generated(
+      model, net, self.num, self.seed, self.batch, cut
+    ).rows
     mean, deviation = statistics.inception_score(logits, self.splits)
     facts = distribution.card(
       None,
@@ -69,13 +70,18 @@ class Evaluator:
       splits=self.splits,
       num=len(logits),
       seed=self.seed,
-      estimator="exp E KL, mean over splits",
+      estimator="exp E KL, mean over splits; interval from the splits",
     )
+    ends = None, None
+    if self.splits > 1:
+      found = statistics.Spread(mean, deviation)
+      ends = statistics.batch_means(found, self.splits)
     note = distribution.short(self.num, len(logits), self.num)
     text = f"{note}; " * bool(note) + f"deviation of a split {deviation:.3g}"
+    text += "; no interval: one split" * (self.splits == 1)
     yield (
       f"is{len(logits)}_ucf",
-      evals.Value(mean, num=len(logits), protocol=facts, note=text),
+      evals.Value(mean, *ends, len(logits), facts, text),
     )
 
 

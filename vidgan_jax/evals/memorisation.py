@@ -68,16 +68,20 @@ def near_copies(
       f"near_copies: {share:.0%} of the held-out clips are in the training "
       "set: split the data by source video."
     )
-  before = np.searchsorted(np.sort(held_out), fake, "left")
-  after = np.searchsorted(np.sort(held_out), fake, "right")
-  nearer = 1 - (before + after).mean() / (2 * len(held_out))
   return Copies(
     rate=float(np.mean(fake < threshold)),
     expected=float(np.mean(held_out < threshold)),
     threshold=float(threshold),
-    nearer=float(nearer),
+    nearer=nearer(fake, held_out),
     order=np.argsort(fake, kind="stable"),
   )
+
+
+def nearer(fake: np.ndarray, held_out: np.ndarray) -> float:
+  """See `Copies`; of the distances (N,) and (M,)."""
+  before = np.searchsorted(np.sort(held_out), fake, "left")
+  after = np.searchsorted(np.sort(held_out), fake, "right")
+  return float(1 - (before + after).mean() / (2 * len(held_out)))
 
 
 def hashes(videos: Iterable[np.ndarray], keys: int = 4) -> np.ndarray:

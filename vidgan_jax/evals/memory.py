@@ -71,20 +71,25 @@ class Evaluator:
       facts = distribution.card(
         source, model, seed=self.seed, estimator=estimator, num=num, **facts
       )
-      return evals.Value(float(number), *ends, num, facts, note)
+      none = "no interval: too few clips" * (ends[0] is None)
+      text = "; ".join(filter(None, (note, none)))
+      return evals.Value(float(number), *ends, num, facts, text)
 
     def share(near, estimator, **facts):
       ends = statistics.wilson(int(near.sum()), len(near))
       return value(near.mean(), f"{estimator}; Wilson", ends, **facts)
 
     space = frd_random.network().card["network"]
-    for name, found in (("", fake), ("_real", real)):
-      yield (
-        f"memory/diversity{name}",
-        value(statistics.diversity(found[0]), "mean distance", network=space)
-        if len(found[0]) > 1
-        else evals.missing("not computed: needs two clips"),
-      )
+    for name, (rows, _) in (("", fake), ("_real", real)):
+      if len(rows) < 2:
+        one = evals.missing("not computed: needs two clips")
+      elif len(rows) == 2:
+        one = value(statistics.diversity(rows), "mean distance", network=space)
+      else:
+        found = statistics.diversity_estimate(rows)
+        ends, how = (found.low, found.high), "mean distance; jackknife"
+        one = value(found.value, how, ends, network=space)
+      yield f"memory/diversity{name}", one
     if len(real[0]) > 1:
       reach = np.quantile(
         statistics.spacing(real[0]), 1 - self.share, method="inverted_cdf"
@@ -133,7 +138,19 @@ class Evaluator:
       yield names[0], share(near, text, **facts)
       near, text = held_out < found.threshold, "the same, held-out clips"
       yield names[1], share(near, text, **facts)
-      yield names[2], value(found.nearer, "P(nearer than held-out)", **facts)
+      parts = min(16, len(distance), len(held_out))
+      ends, text = (None, None), "P(nearer than held-out)"
+      if parts > 2:
+        around = statistics.jackknife(
+          lambda a, b: memorisation.nearer(
+            np.concatenate(a), np.concatenate(b)
+          ),
+          statistics.split(distance, parts),
+          statistics.split(held_out, parts),
+        )
+        ends = max(around.low, 0.0), min(around.high, 1.0)
+        text += f"; jackknife over {parts} parts of either set"
+      yield names[2], value(found.nearer, text, ends, **facts)
 
   def _once(self, source, num):
     """Features (N, D) and hashes (N, 4, 64) of real clips, kept."""

@@ -26,6 +26,7 @@ _LUMA = {"bt601": (0.299, 0.587, 0.114), "bt709": (0.2126, 0.7152, 0.0722)}
 # Wang et al. 2003, section 3.2: exponents, finest scale first.
 _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _LEAST = 192  # shorter side that VMAF and XPSNR are meant for, pixels
+VMAF = "vmaf_v0.6.1"  # libvmaf's name of the model
 
 
 def psnr_rgb(fake: np.ndarray, target: np.ndarray) -> float:
@@ -163,7 +164,8 @@ def vmaf(fake: np.ndarray, target: np.ndarray, matrix: str = "bt709") -> float:
     matrix: from RGB to YUV, 'bt601' or 'bt709'.
   """
   pair = _pair(fake, target)
-  log = _compared("vmaf", *pair, matrix, "libvmaf=log_fmt=json:log_path")
+  measure = f"libvmaf=model=version={VMAF}:log_fmt=json:log_path"
+  log = _compared("vmaf", *pair, matrix, measure)
   frames = json.loads(log)["frames"]
   _complete("vmaf", len(frames), len(fake))
   return float(np.mean([frame["metrics"]["vmaf"] for frame in frames]))
@@ -194,15 +196,25 @@ def xpsnr(
   return {k: float(v) for k, v in zip("yuv", found.groups()[1:])}
 
 
-def _compared(name, first, second, matrix, measure, fps=25.0) -> str:
-  """The log of a filter of two inputs; `measure` ends in the log's option."""
+def ffmpeg() -> str:
+  """The version of the program."""
+  return _program().get_ffmpeg_version()
+
+
+def _program():
   try:
     import imageio_ffmpeg
   except ImportError as error:
     raise ValueError(
-      f"not computed: {name} needs `pip install imageio-ffmpeg` (the extra "
-      "'baselines')."
+      "not computed: VMAF and XPSNR need `pip install imageio-ffmpeg` (the "
+      "extra 'baselines')."
     ) from error
+  return imageio_ffmpeg
+
+
+def _compared(name, first, second, matrix, measure, fps=25.0) -> str:
+  """The log of a filter of two inputs; `measure` ends in the log's option."""
+  program = _program().get_ffmpeg_exe()
   if matrix not in _LUMA:
     raise ValueError(f"{name}: matrix={matrix!r} is none of {list(_LUMA)}.")
   _least(name, first, _LEAST)
@@ -214,7 +226,7 @@ def _compared(name, first, second, matrix, measure, fps=25.0) -> str:
     "flags=accurate_rnd+full_chroma_int,format=yuv420p"
   )
   graph = f"[0:v]{yuv}[a];[1:v]{yuv}[b];[a][b]{measure}=log.txt"
-  command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin"]
+  command = [program, "-v", "error", "-nostdin"]
   for i in "01":
     command += [*raw, "-r", f"{fps:g}", "-i", f"{i}.rgb"]
   command += ["-lavfi", graph, "-f", "null", "-"]

@@ -9,59 +9,106 @@ bootstrap interval; the figures of each pair are kept.
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
+import dataclasses
+import errno
+import functools
 import os
 import pathlib
+import tempfile
+from typing import Any
 
 import numpy as np
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import evals
+from vidgan_jax.evals import files
 from vidgan_jax.evals import paired
 from vidgan_jax.evals import perceptual
+from vidgan_jax.evals import report
 from vidgan_jax.evals import restoration
-from vidgan_jax.evals import weights
 from vidgan_jax.video import clips as clips_lib
 from vidgan_jax.video import folder as folder_lib
 from vidgan_jax.video import read as read_lib
 
 _FPS = 25.0  # of images, which have no rate of their own
 _APART = 1.05  # ratio of frame rates that are no longer one
+_SHOWN = 24  # frames of a video in a report
+# For protocols.
+_LUMA = {"bt601": "BT.601", "bt709": "BT.709"}
+_YUV = "BT.709, 16 to 235, 4:2:0"
+_SSIM = {"of": "R, G, B by themselves", "window": "Gaussian, 11 x 11, 1.5"}
+_FLOW = "Farneback (OpenCV, as TecoGAN calls it)"
 
 Measure = Callable[[np.ndarray, np.ndarray, float], float]
 
 
-def _plain(measure: Callable[..., float], **options) -> Measure:
-  return lambda fake, target, fps: measure(fake, target, **options)
+@dataclasses.dataclass(frozen=True)
+class Metric:
+  """A figure of a pair.
+
+  Attributes:
+    measure: of two clips (T, H, W, 3) uint8 and the target's frames a second.
+    how: its part of the protocol; a ValueError where what it needs is missing.
+  """
+
+  measure: Measure
+  how: Callable[[], dict[str, Any]]
 
 
-def _xpsnr(part: str) -> Measure:
-  # Equal clips have an infinite one, which has no mean.
-  return lambda fake, target, fps: min(
-    paired.xpsnr(fake, target, fps=fps)[part], 100.0
+def _metric(measure: Callable[..., float], how: dict, **options) -> Metric:
+  return Metric(
+    lambda fake, target, fps: measure(fake, target, **options), lambda: how
   )
 
 
-# Each is of two clips (T, H, W, 3) uint8 and the target's frames a second.
-METRICS: Mapping[str, Measure] = {
-  "psnr_rgb": _plain(paired.psnr_rgb),
-  "psnr_y_bt601": _plain(paired.psnr_y, matrix="bt601"),
-  "psnr_y_bt709": _plain(paired.psnr_y, matrix="bt709"),
-  "ssim": _plain(paired.ssim),
-  "ms_ssim": _plain(paired.ms_ssim),
-  "lpips_alex": _plain(perceptual.lpips, trunk="alex"),
-  "lpips_vgg": _plain(perceptual.lpips, trunk="vgg"),
-  "tlp": _plain(perceptual.tlp),
-  "tof": _plain(paired.tof),
-  "warping_error": _plain(paired.warping_error),
-  "vmaf": _plain(paired.vmaf),
+def _psnr_y(matrix: str) -> Metric:
+  how = {"of": f"Y of {_LUMA[matrix]}, 16 to 235, peak 255"}
+  return _metric(paired.psnr_y, how, matrix=matrix)
+
+
+def _lpips(measure: Callable[..., float], trunk: str) -> Metric:
+  return Metric(
+    lambda fake, target, fps: measure(fake, target, trunk=trunk),
+    lambda: {
+      "network": f"LPIPS 0.1 over {trunk}",
+      "weights": perceptual.load(trunk)[1],
+    },
+  )
+
+
+def _xpsnr(part: str) -> Metric:
+  # Equal clips have an infinite one, which has no mean.
+  return Metric(
+    lambda fake, target, fps: min(
+      paired.xpsnr(fake, target, fps=fps)[part], 100.0
+    ),
+    lambda: {"of": part.upper(), "yuv": _YUV, "ffmpeg": paired.ffmpeg()},
+  )
+
+
+METRICS: Mapping[str, Metric] = {
+  "psnr_rgb": _metric(
+    paired.psnr_rgb, {"of": "R, G, B of all frames together, peak 255"}
+  ),
+  "psnr_y_bt601": _psnr_y("bt601"),
+  "psnr_y_bt709": _psnr_y("bt709"),
+  "ssim": _metric(paired.ssim, _SSIM),
+  "ms_ssim": _metric(paired.ms_ssim, _SSIM | {"scales": 5}),
+  "lpips_alex": _lpips(perceptual.lpips, "alex"),
+  "lpips_vgg": _lpips(perceptual.lpips, "vgg"),
+  "tlp": _lpips(perceptual.tlp, "alex"),
+  "tof": _metric(paired.tof, {"flow": f"{_FLOW}, of both"}),
+  "warping_error": _metric(
+    paired.warping_error, {"flow": f"{_FLOW}, of the reference"}
+  ),
+  "vmaf": Metric(
+    lambda fake, target, fps: paired.vmaf(fake, target),
+    lambda: {"model": paired.VMAF, "yuv": _YUV, "ffmpeg": paired.ffmpeg()},
+  ),
   "xpsnr_y": _xpsnr("y"),
   "xpsnr_u": _xpsnr("u"),
   "xpsnr_v": _xpsnr("v"),
-}
-_NETWORKS = {
-  "lpips_alex": "lpips_alex",
-  "lpips_vgg": "lpips_vgg",
-  "tlp": "lpips_alex",
 }
 
 
@@ -73,8 +120,9 @@ def run(
   """Measures videos against their references.
 
   Args:
-    out: a video, or a folder of videos, of images in folders, or film strips.
-    reference: likewise, of the same names.
+    out: a video, a folder of videos, of images in folders, or film strips, or
+      an array (N, T, H, W, 3) in .npy or .npz.
+    reference: likewise, of the same names, an array in the same order.
     metrics: some of `METRICS`; all if empty.
 
   Returns:
@@ -82,7 +130,7 @@ def run(
 
   Raises:
     ValueError: videos without a partner, of other sizes or lengths, or of which
-      a frame does not decode; weights that are not what they should be.
+      a frame does not decode.
   """
   for name in metrics:
     config_lib.check_name(name, METRICS, "--metrics")
@@ -90,20 +138,19 @@ def run(
   pairs = matched(out, reference)
   rows: dict[str, dict[str, float]] = {}
   reasons: dict[str, str] = {}
-  networks: dict[str, str] = {}
-  for metric in set(metrics) & set(_NETWORKS):
+  how: dict[str, dict] = {}
+  for metric in metrics:
     try:
-      networks[metric] = weights.load(_NETWORKS[metric])[1]
-    except weights.Missing as error:
-      reasons[metric] = str(error)
+      how[metric] = METRICS[metric].how()
+    except ValueError as error:
+      reasons[metric] = _reason(error)
   rates, others = [], []
-  for name, (one, other) in pairs.items():
-    (fake, rate), (target, fps) = _read(*one), _read(*other)
+  for name, (read, read_target) in pairs.items():
+    (fake, rate), (target, fps) = read(), read_target()
     if fake.shape != target.shape:
       raise ValueError(
-        f"{name}: {one[1].file} has (T, H, W) = {fake.shape[:3]}, its "
-        f"reference {target.shape[:3]}: paired metrics need the same frames "
-        "and size."
+        f"{name} has (T, H, W) = {fake.shape[:3]}, its reference "
+        f"{target.shape[:3]}: paired metrics need the same frames and size."
       )
     if rate and fps and not 1 / _APART < rate / fps < _APART:
       others.append(f"{name} ({rate:g} and {fps:g})")
@@ -113,12 +160,10 @@ def run(
       if metric in reasons:
         continue
       try:
-        number = METRICS[metric](fake, target, fps or _FPS)
+        number = METRICS[metric].measure(fake, target, fps or _FPS)
         rows[name][metric] = float(number)
-      except ValueError as error:
-        text = str(error)
-        ready = text.startswith("not computed")
-        reasons[metric] = text if ready else f"not computed: {name}: {text}"
+      except (ValueError, RuntimeError) as error:  # The latter of ffmpeg.
+        reasons[metric] = _reason(error, f"{name}: ")
   notes = []
   if others:
     notes.append(
@@ -128,6 +173,8 @@ def run(
   values = {}
   for metric in metrics:
     protocol = {
+      "metric": metric,
+      **how.get(metric, {}),
       "generated": {"files": str(out)},
       "real": {"files": str(reference)},
       "estimator": "mean over the videos, as decoded, RGB 8 bits",
@@ -137,10 +184,58 @@ def run(
     if metric in reasons:
       values[metric] = evals.missing(reasons[metric], protocol)
       continue
-    if metric in networks:
-      protocol["weights"] = networks[metric]
     values[metric] = _mean(metric, rows, protocol, notes)
   return values, rows
+
+
+def extremes(
+  out: str | os.PathLike,
+  reference: str | os.PathLike,
+  rows: Mapping[str, Mapping[str, float]],
+) -> dict[str, report.Aligned]:
+  """The best and the worst video by the first metric that all have.
+
+  Args:
+    out: as in `run`.
+    reference: as in `run`.
+    rows: what `run` gave for each pair, its metrics in the order asked for.
+
+  Returns:
+    What it is -> some of its frames; nothing where there is no such metric.
+  """
+  found = matched(out, reference)
+  metric = next(
+    (
+      name
+      for name in next(iter(rows.values()))
+      if all(np.isfinite(row.get(name, np.nan)) for row in rows.values())
+    ),
+    None,
+  )
+  if metric is None:
+    return {}
+  sign = -1 if report.kind(metric)[1] == "higher is better" else 1
+  order = sorted(rows, key=lambda name: sign * rows[name][metric])
+  chosen = {"Best": order[0], "Worst": order[-1]}
+  if len(order) == 1:
+    chosen = {"The only one": order[0]}
+  shown = {}
+  for what, name in chosen.items():
+    (fake, _), (target, fps) = (read() for read in found[name])
+    some = np.linspace(0, len(fake) - 1, min(_SHOWN, len(fake))).astype(int)
+    title = f"{what} by {metric}: {name}, {rows[name][metric]:.4g}"
+    shown[title] = report.Aligned(
+      generated=fake[some],
+      reference=target[some],
+      fps=(fps or _FPS) * len(some) / len(fake),
+    )
+  return shown
+
+
+def _reason(error: Exception, where: str = "") -> str:
+  text = str(error)
+  ready = text.startswith("not computed")
+  return text if ready else f"not computed: {where}{text}"
 
 
 def _mean(metric, rows, protocol, notes) -> evals.Value:
@@ -169,8 +264,13 @@ def _mean(metric, rows, protocol, notes) -> evals.Value:
   )
 
 
-def matched(out: str | os.PathLike, reference: str | os.PathLike) -> dict:
-  """Name -> the two files of that name.
+Read = Callable[[], tuple[np.ndarray, float | None]]
+
+
+def matched(
+  out: str | os.PathLike, reference: str | os.PathLike
+) -> dict[str, tuple[Read, Read]]:
+  """Name -> what reads the two videos of that name: frames, and their rate.
 
   Raises:
     ValueError: a file has no partner.
@@ -181,8 +281,17 @@ def matched(out: str | os.PathLike, reference: str | os.PathLike) -> dict:
       raise ValueError(f"{path} does not exist.")
   if out.is_file() != reference.is_file():
     raise ValueError(f"{out} and {reference}: give two files or two folders.")
+  arrays = [
+    path.is_file() and path.suffix.lower() in files.ARRAYS
+    for path in (out, reference)
+  ]
+  if all(arrays):
+    return _clips(out, reference)
+  if any(arrays):
+    raise ValueError(f"{out} and {reference}: give two arrays or two videos.")
   if out.is_file():
-    single = lambda p: (
+    single = lambda p: functools.partial(
+      _read,
       p.parent,
       folder_lib.Source(file=p.name, bytes=0, modified=0),
       "videos",
@@ -195,7 +304,9 @@ def matched(out: str | os.PathLike, reference: str | os.PathLike) -> dict:
     stem = lambda f, whole=layout == "frames": (
       f if whole else os.path.splitext(f)[0]
     )
-    named = {stem(s.file): (path, s, layout) for s in sources}
+    named = {
+      stem(s.file): functools.partial(_read, path, s, layout) for s in sources
+    }
     if len(named) != len(sources):
       raise ValueError(
         f"{path}: several files share a name without their suffixes: keep one."
@@ -212,24 +323,61 @@ def matched(out: str | os.PathLike, reference: str | os.PathLike) -> dict:
   return {name: (mine[name], theirs[name]) for name in sorted(mine)}
 
 
-def _read(root, source, layout) -> tuple[np.ndarray, float | None]:
-  """All frames, (T, H, W, 3) uint8, as stored, and how many make a second."""
-  path = os.path.join(root, source.file)
-  if layout == "videos":
-    with read_lib.Reader(path) as reader:
-      frames = list(reader)
-    damaged = reader.damaged
-  else:
-    tally = clips_lib.Tally()
-    options = clips_lib.Options(layout=layout)
-    frames = list(clips_lib.frames(root, source, options, tally))
-    damaged = tally.damaged
-  if damaged:
+def _clips(out, reference) -> dict[str, tuple[Read, Read]]:
+  """Clips of two arrays, by their number."""
+  mine, theirs = files.array(out), files.array(reference)
+  if len(mine) != len(theirs):
     raise ValueError(
-      f"{path}: {damaged} of its frames cannot be decoded, so the others have "
-      "lost their partners: mend the video, or take the pair out."
+      f"{out} has {len(mine)} clips, {reference} has {len(theirs)}: clips of "
+      "arrays are paired by their number, so give as many of both."
     )
-  seconds = frames[-1].time - frames[0].time
-  known = layout == "videos" and len(frames) > 1
-  fps = round((len(frames) - 1) / seconds, 3) if known else None
-  return np.stack([frame.image for frame in frames]), fps
+  return {
+    str(i): (lambda i=i: (mine[i], None), lambda i=i: (theirs[i], None))
+    for i in range(len(mine))
+  }
+
+
+def _read(root, source, layout) -> tuple[np.ndarray, float | None]:
+  """All frames, (T, H, W, 3) uint8, as stored, and how many make a second.
+
+  They lie in a file without a name, which goes with the array: metrics look at
+  a few frames at a time, and memory does not grow with the video.
+  """
+  path = os.path.join(root, source.file)
+  try:
+    with tempfile.TemporaryFile() as file:
+      times, shape = _decode(file, root, source, layout)
+      video = np.memmap(file, np.uint8, "r", shape=(len(times), *shape))
+  except OSError as error:
+    if error.errno != errno.ENOSPC:
+      raise
+    raise ValueError(
+      f"{path}: its decoded frames do not fit in {tempfile.gettempdir()}: make "
+      "room, or set TMPDIR to a folder that has more."
+    ) from error
+  seconds = times[-1] - times[0]
+  known = layout == "videos" and len(times) > 1
+  fps = round((len(times) - 1) / seconds, 3) if known else None
+  return video, fps
+
+
+def _decode(file, root, source, layout) -> tuple[list[float], tuple[int, ...]]:
+  """Writes the frames; their times, and the shape of one."""
+  path, times, shape = os.path.join(root, source.file), [], ()
+  if layout == "videos":
+    tally = stream = read_lib.Reader(path)
+  else:
+    tally, options = clips_lib.Tally(), clips_lib.Options(layout=layout)
+    stream = clips_lib.frames(root, source, options, tally)
+  with contextlib.closing(stream):
+    for image, time in stream:
+      times.append(time)
+      shape = image.shape
+      file.write(np.ascontiguousarray(image).data)
+  if tally.damaged:
+    raise ValueError(
+      f"{path}: {tally.damaged} of its frames cannot be decoded, so the others "
+      "have lost their partners: mend the video, or take the pair out."
+    )
+  file.flush()
+  return times, shape

@@ -90,7 +90,8 @@ def compare(
     weights.Missing: the weights are not there.
     ValueError: bad clips.
   """
-  video, target = _checked(video, target)
+  video, target = np.asarray(video), np.asarray(target)
+  _check(video, target)
   frames = len(video)
   counts = np.ones(frames, bool)
   if weight is not None:
@@ -100,7 +101,6 @@ def compare(
         f"The weight for LPIPS must be {(*video.shape[:3], 1)}, in [0, 1]; it "
         f"is {weight.shape}: give one number a pixel and frame."
       )
-    video = target + weight * (video - target)
     counts = weight.any((1, 2, 3))
   params, _ = load(trunk)
   batch = max(min(batch, frames - 1), 1)
@@ -108,7 +108,10 @@ def compare(
   # Each part holds the first frame of the next, for the step between them.
   for start in range(0, max(frames - 1, 1), batch):
     some = np.minimum(np.arange(start, start + batch + 1), frames - 1)
-    part = _distances(trunk, params, video[some], target[some])
+    x, y = _floats(video[some]), _floats(target[some])
+    if weight is not None:
+      x = y + weight[some] * (x - y)
+    part = _distances(trunk, params, x, y)
     found.append([np.asarray(x, np.float64) for x in part])
   between = [part[0][:-1] for part in found] + [found[-1][0][-1:]]
   steps, target_steps = (
@@ -166,32 +169,32 @@ def _distances(trunk, params, video, target):
   )
 
 
-def _checked(
-  video: np.ndarray, target: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """Both as float32 in [-1, 1], or a refusal."""
-  shape = np.shape(video)
-  if shape != np.shape(target) or len(shape) != 4 or shape[-1] != 3:
+def _check(video: np.ndarray, target: np.ndarray) -> None:
+  """Refuses all but two clips of one shape in [-1, 1], or of uint8."""
+  shape = video.shape
+  if shape != target.shape or len(shape) != 4 or shape[-1] != 3:
     raise ValueError(
       f"LPIPS compares two clips (T, H, W, 3) of one shape; these are {shape} "
-      f"and {np.shape(target)}: repeat the channel of grey clips three times, "
-      "and bring both to one size and length."
+      f"and {target.shape}: repeat the channel of grey clips three times, and "
+      "bring both to one size and length."
     )
   if not shape[0]:
     raise ValueError("LPIPS needs at least one frame; the clips have none.")
-  found = []
   for name, x in (("clip", video), ("target", target)):
-    x = np.asarray(x)
-    if x.dtype == np.uint8:
-      x = x / np.float32(127.5) - 1
-    if not np.issubdtype(x.dtype, np.floating) or not _within(x, -1, 1):
+    floats = np.issubdtype(x.dtype, np.floating)
+    if x.dtype != np.uint8 and not (floats and _within(x, -1, 1)):
       raise ValueError(
         f"LPIPS takes frames of uint8, or of floats in [-1, 1]; the {name} is "
         f"{x.dtype} from {x.min():.6g} to {x.max():.6g}: scale it, and clip "
         "what overshoots."
       )
-    found.append(np.float32(x))
-  return found[0], found[1]
+
+
+def _floats(frames: np.ndarray) -> np.ndarray:
+  """In [-1, 1], float32; few frames at a time, a clip may be long."""
+  if frames.dtype == np.uint8:
+    frames = frames / np.float32(127.5) - 1
+  return np.float32(frames)
 
 
 def _within(x: np.ndarray, low: float, high: float) -> bool:

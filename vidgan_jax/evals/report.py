@@ -29,29 +29,34 @@ from vidgan_jax import evals
 
 _ROWS = 4  # Film strips shown of a kind: best, worst, first, closest.
 _FRAMES = 8  # Of a film strip.
+_OPEN = 16  # Rows of a table of videos that is not folded away.
 _LOSSLESS = 64  # Pixels: larger frames are kept as lossy pictures.
 _LARGEST = 192  # Pixels: larger frames are shrunk.
 
 # What a number is measured in, and which is the better one, by its name. The
 # first that fits counts.
 _KINDS = (
-  (r"num_|(^|[/_])(parameters|flops)|_real$|held_out", "", ""),
-  (r"psnr", "dB", "higher is better"),
+  (r"num_|(^|[/_])parameters|_real$|held_out", "", ""),
+  (r"^oracle/(real_|generated_clips)|^restoration/(chroma_)?best", "", ""),
+  (r"ssim|vmaf|^is\d", "", "higher is better"),
+  (r"psnr|^restoration/gain", "dB", "higher is better"),
   (r"per_second", "clips/s", "higher is better"),
-  (r"(^|[/_])ms([/_]|$)", "ms", "lower is better"),
+  (r"(^|/)ms_", "ms", "lower is better"),
+  (r"gflop", "GFLOP", "lower is better"),
   (r"bytes|peak_memory", "bytes", "lower is better"),
   (r"_mib$", "MiB", "lower is better"),
   (r"diversity|motion/(warping_error|order)", "", "best like real clips'"),
   (r"near_copies", "", "lower is better"),
-  (r"density", "", "1 where both are alike"),
+  (r"density|speed_ratio", "", "1 where both are alike"),
   (r"nearer", "", "one half without memory"),
   (
-    r"precision|recall|coverage|inception_score|ssim|vmaf",
+    r"precision|recall|coverage|accuracy|oracle/found|gain",
     "",
     "higher is better",
   ),
   (
-    r"f[vir]d|k[vir]d|kid|fd_|jedi|swd|lpips|dists|tof|tlp|warp|distance|error",
+    r"f[vir]?d|k[vir]?d|jedi|swd|lpips|tof|tlp|warp|distance|error|temporal|"
+    r"edge_width",
     "",
     "lower is better",
   ),
@@ -99,6 +104,21 @@ class Pairs:
   fps: float = 8.0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Aligned:
+  """A video over its reference.
+
+  Attributes:
+    generated: (T, H, W, 3) uint8.
+    reference: the same way.
+    fps: frames a second of the moving picture.
+  """
+
+  generated: np.ndarray
+  reference: np.ndarray
+  fps: float = 8.0
+
+
 def render(
   records: Mapping[int, Mapping[str, Any]],
   samples: Mapping[str, np.ndarray | Samples],
@@ -106,6 +126,8 @@ def render(
   path: str | os.PathLike,
   *,
   pairs: Mapping[str, Pairs] | None = None,
+  aligned: Mapping[str, Aligned] | None = None,
+  videos: Mapping[str, Mapping[str, float]] | None = None,
 ) -> pathlib.Path:
   """Writes the page; the old one is there until the new one is complete.
 
@@ -118,6 +140,8 @@ def render(
       own: 'title', and 'versions', which default to those of this process.
     path: of the page.
     pairs: title -> the closest training clips.
+    aligned: title -> a video over its reference.
+    videos: name of a video -> metric -> its own number.
 
   Returns:
     The path.
@@ -152,6 +176,11 @@ def render(
       "Closest training clips",
       "".join(_pairs(t, p) for t, p in dict(pairs or {}).items()),
     ),
+    _section(
+      "Best and worst",
+      "".join(_aligned(t, a) for t, a in dict(aligned or {}).items()),
+    ),
+    _section("Each video", _videos(dict(videos or {}))),
     _section("Protocols", _protocols(table)),
     _section(
       "Settings",
@@ -232,12 +261,12 @@ def _record(value: Any, where: str) -> evals.Value:
     ) from e
 
 
-def _kind(name: str, record: evals.Value) -> tuple[str, str]:
+def kind(name: str) -> tuple[str, str]:
   """(unit, which is better) of a metric, either may be empty."""
   for pattern, unit, better in _KINDS:
     if re.search(pattern, name):
-      return str(record.protocol.get("unit", unit)), better
-  return str(record.protocol.get("unit", "")), ""
+      return unit, better
+  return "", ""
 
 
 # ---------------------------------------------------------------------- table
@@ -259,7 +288,8 @@ def _newest(table: _Table) -> str:
       notes = dict.fromkeys(r.note or "not computed" for r in records)
       missing.append((name, "; ".join(notes)))
       continue
-    unit, better = _kind(name, records[0])
+    unit, better = kind(name)
+    unit = str(records[0].protocol.get("unit", unit))
     counts = dict.fromkeys(_count(r.num) for r in records)
     links = dict.fromkeys(_link(r) for r in records if r.protocol)
     sub = ", ".join(filter(None, (unit, better)))
@@ -335,7 +365,8 @@ def _curves(table: _Table) -> Iterator[str]:
     points = [point for line in lines.values() for point in line]
     if len({step for step, _ in points}) < 2 or "num_" in name:
       continue
-    unit, better = _kind(name, points[-1][1])
+    unit, better = kind(name)
+    unit = str(points[-1][1].protocol.get("unit", unit))
     legend = "".join(
       f'<span class="{side}"><i></i>{side if len(table.sides) > 1 else ""} '
       f"<b>{_number(line[-1][1].value)}</b></span>"
@@ -526,6 +557,37 @@ def _pairs(title: str, pairs: Pairs) -> str:
     rows.append((real[i], "nearest in training"))
     out.append(f'<div class="pair">{_strips(rows, pairs.fps)}</div>')
   return "".join(out)
+
+
+def _aligned(title: str, pair: Aligned) -> str:
+  """Generated above, reference below."""
+  fake = _checked(pair.generated[None], f"{title}, generated")
+  real = _checked(pair.reference[None], f"{title}, reference")
+  strips = _strips([(fake[0], "generated"), (real[0], "reference")], pair.fps)
+  return f'<h3>{_text(title)}</h3><div class="pair">{strips}</div>'
+
+
+def _videos(rows: Mapping[str, Mapping[str, float]]) -> str:
+  """A row for each video; many are folded away."""
+  names = list(dict.fromkeys(name for row in rows.values() for name in row))
+  if not names:
+    return ""
+  heads = "".join(f'<th scope="col" class="n">{_text(n)}</th>' for n in names)
+  body = "".join(
+    f'<tr><th scope="row">{_text(video)}</th>'
+    + "".join(
+      f'<td class="n">{_number(row.get(n, math.nan))}</td>' for n in names
+    )
+    + "</tr>"
+    for video, row in rows.items()
+  )
+  table = (
+    '<div class="wide"><table><thead><tr><th scope="col">video</th>'
+    f"{heads}</tr></thead><tbody>{body}</tbody></table></div>"
+  )
+  if len(rows) <= _OPEN:
+    return table
+  return _details(f"{len(rows)} videos", table)
 
 
 def _checked(clips: Any, title: str) -> np.ndarray:
@@ -803,8 +865,8 @@ circle { fill: var(--own); } .near { fill-opacity: 0; }
 g:hover .near { fill-opacity: .18; }
 
 .strips { display: grid; gap: .6rem; margin-top: .6rem; }
-.samples h3:not(:first-of-type), .closest-training-clips h3:not(:first-of-type)
-  { margin-top: 2rem; }
+:is(.samples, .closest-training-clips, .best-and-worst)
+  h3:not(:first-of-type) { margin-top: 2rem; }
 .row { display: grid; gap: .2rem .6rem; align-items: start;
   grid-template-columns: auto minmax(0, 1fr); break-inside: avoid; }
 .row p { grid-column: 1 / -1; color: var(--quiet); font-size: .8rem;

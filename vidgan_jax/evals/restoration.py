@@ -18,6 +18,8 @@ import functools
 import jax
 import numpy as np
 
+from vidgan_jax import evals
+from vidgan_jax.evals import distribution
 from vidgan_jax.evals import fidelity
 from vidgan_jax.evals import perceptual
 from vidgan_jax.models import bases
@@ -81,6 +83,15 @@ class Figures:
     """Name -> mean over the clips."""
     return {n: _mean(x) for n, x in self.clips.items()} | {"swd": self.swd}
 
+  def values(self, known: Callable) -> dict[str, evals.Value]:
+    """The means with their intervals; `known` makes a `Value` of numbers."""
+    swd = dataclasses.replace(
+      known(np.array([self.swd])),
+      num=None,
+      note="no interval: one figure of all clips",
+    )
+    return {n: known(x) for n, x in self.clips.items()} | {"swd": swd}
+
 
 @dataclasses.dataclass(kw_only=True)
 class Evaluator:
@@ -97,6 +108,9 @@ class Evaluator:
       `_best_of_N` behind their names (Denton and Fergus 2018).
     batch: clips at a time.
     text: the table, after `run`.
+    panels: (n, T, H, 3 W, 3) uint8 after `run`, at most `batch` clips of the
+      highest and the lowest PSNR: base, model and target side by side.
+    panel_psnr: (n,), of the model.
   """
 
   num: int = 60
@@ -107,10 +121,11 @@ class Evaluator:
 
   def __post_init__(self):
     self.text = ""
+    self.panels = self.panel_psnr = None
     self._source = self._pairs = None
     self._classical: dict[str, Figures] = {}
 
-  def run(self, model, source) -> Iterator[tuple[str, float]]:
+  def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
     """Yields the figures; `source` has `pairs` and `task` (`EvalClips`)."""
     if not hasattr(source, "pairs"):
       raise ValueError(
@@ -147,22 +162,36 @@ class Evaluator:
         )
     draw = lambda i: functools.partial(model.apply, seed=self.seed + i)
     mine = self._measure("the model", draw(0), measures)
+    self._show([*([start] if base is not None else []), draw(0)], mine)
     others = {n: self._classical[n] for n in answers}
     names = {n: f"base ({base})" if n == "base" else n for n in others}
     rows = {"model": mine} | {names[n]: f for n, f in others.items()}
-    values, notes = mine.means(), []
+    protocol = distribution.card(
+      source,
+      model,
+      seed=self.seed,
+      estimator="mean over clips, each classical answer at its best strength",
+      num=len(self._pairs),
+    )
+    known = functools.partial(self._value, protocol)
+    values, notes = mine.values(known), []
     table = _table(rows)
     for name, judge in JUDGES.items():
       if others and name in measures:
         best, gain = _gain(name, judge.sign, mine, others)
-        low, high = interval(gain, self.bootstrap, self.seed)
-        more = {"gain": _mean(gain), "gain_low": low, "gain_high": high}
-        more["best"] = _mean(others[best].clips[name])
-        values |= {judge.prefix + n: x for n, x in more.items()}
+        over = dataclasses.replace(known(gain), note=f"over {best}")
+        values[f"{judge.prefix}gain"] = over
+        values[f"{judge.prefix}best"] = known(others[best].clips[name])
+        span = (
+          ""
+          if over.low is None
+          else (
+            f" [{over.low:+.2f}, {over.high:+.2f}], 95 % of {self.bootstrap}"
+            f" resamples of {over.num} clips"
+          )
+        )
         notes.append(
-          f"  {judge.text} {names[best]}: {_mean(gain):+.2f} {judge.unit}"
-          f" [{low:+.2f}, {high:+.2f}], 95 % of {self.bootstrap} resamples of"
-          f" {np.isfinite(gain).sum()} clips"
+          f"  {judge.text} {names[best]}: {over.value:+.2f} {judge.unit}{span}"
         )
     if self.num_samples > 1:
       label = f"best of {self.num_samples}"
@@ -173,13 +202,13 @@ class Evaluator:
       ]
       best = _best([mine, *more], psnrs)
       suffix = "_" + label.replace(" ", "_")
-      values |= {n + suffix: _mean(x) for n, x in best.clips.items()}
+      values |= {n + suffix: known(x) for n, x in best.clips.items()}
       notes.append(
         f"  {label} samples of each clip: {_mean(best.clips['psnr']):.2f} dB"
       )
       rows = {"model": mine, label: best} | rows
     for other, figures in others.items():
-      values |= {f"{n}/{other}": x for n, x in figures.means().items()}
+      values |= {f"{n}/{other}": x for n, x in figures.values(known).items()}
 
     ahead = [n for n in measures if n not in MEASURES]
     if ahead:
@@ -187,6 +216,14 @@ class Evaluator:
     self.text = "\n".join([table, *notes])
     for name, value in values.items():
       yield f"restoration/{name}", value
+
+  def _value(self, protocol: dict, numbers: np.ndarray) -> evals.Value:
+    """The mean of one number a clip, with its interval over clips."""
+    numbers = numbers[np.isfinite(numbers)]
+    ends, note = (None, None), "no interval: too few clips"
+    if len(numbers) > 1:
+      ends, note = interval(numbers, self.bootstrap, self.seed), ""
+    return evals.Value(_mean(numbers), *ends, len(numbers), protocol, note)
 
   def _measure(
     self,
@@ -199,19 +236,13 @@ class Evaluator:
     clips, fakes, targets = {n: [] for n in measures}, [], []
     for start in range(0, len(self._pairs), self.batch):
       pairs = self._pairs[start : start + self.batch]
-      # The last batch is filled up, so that a model compiles once.
-      full = pairs + pairs[-1:] * (self.batch - len(pairs))
-      given = jax.tree.map(lambda *x: np.stack(x), *[p["given"] for p in full])
-      times = np.stack([p["times"] for p in full]).astype(np.float32)
-      videos = np.asarray(answer(given, times), np.float32)
-      for i, (pair, video) in enumerate(zip(pairs, videos)):
+      for i, (pair, video) in enumerate(zip(pairs, self._ask(answer, pairs))):
         target, weight = np.asarray(pair["target"]), pair.get("weight")
         if video.shape != target.shape:
           raise ValueError(
             f"{name} made a clip of shape {video.shape} for a target of "
             f"{target.shape}: scale and frames must be the task's."
           )
-        video = video.clip(-1, 1)
         for key, measure in measures.items():
           clips[key].append(measure(video, target, weight))
         if texture:
@@ -226,6 +257,31 @@ class Evaluator:
     join = lambda clips: [np.concatenate(level) for level in zip(*clips)]
     swd = fidelity.sliced_wasserstein(join(fakes), join(targets), self.seed)
     return Figures(clips=clips, swd=swd)
+
+  def _ask(self, answer: Callable, pairs: list[dict]) -> np.ndarray:
+    """What one answers to at most `batch` pairs, in [-1, 1]."""
+    # The last batch is filled up, so that a model compiles once.
+    full = pairs + pairs[-1:] * (self.batch - len(pairs))
+    given = jax.tree.map(lambda *x: np.stack(x), *[p["given"] for p in full])
+    times = np.stack([p["times"] for p in full]).astype(np.float32)
+    videos = np.asarray(answer(given, times), np.float32)
+    return videos[: len(pairs)].clip(-1, 1)
+
+  def _show(self, answers: list[Callable], mine: Figures) -> None:
+    """Keeps pictures of the best and of the worst clips."""
+    psnr = mine.clips["psnr"]
+    order = np.argsort(-psnr, kind="stable")
+    order = order[np.isfinite(psnr[order])]
+    half = self.batch // 2
+    chosen = [*order[:half], *order[half:][-half:]] if half else order[:1]
+    if not len(chosen):
+      return
+    pairs = [self._pairs[i] for i in chosen]
+    videos = [self._ask(answer, pairs) for answer in answers]
+    videos.append(np.stack([p["target"] for p in pairs]))
+    videos = np.concatenate(videos, 3) * 127.5 + 127.5
+    self.panels = np.rint(videos).astype(np.uint8)
+    self.panel_psnr = psnr[chosen]
 
 
 def _measures(asked: tuple[str, ...], pair: dict) -> dict[str, Callable]:

@@ -252,6 +252,21 @@ def frechet_inf(
   return float(value)
 
 
+def frechet_inf_estimate(
+  fake: Sequence[Moments], real: Sequence[Moments], seed: int = 0
+) -> Estimate:
+  """`frechet_inf` with an interval: two parts of either set are left out.
+
+  Of both at once, as both must have as many; up to twice too wide, as the
+  shares of what is left are others.
+  """
+  left = [
+    frechet_inf(*(_without(_without(s, g), g) for s in (fake, real)), seed)
+    for g in range(0, len(fake) - 1, 2)
+  ]
+  return _left_out(frechet_inf(fake, real, seed), left)
+
+
 # ------------------------------------------------------------------ intervals
 
 
@@ -262,8 +277,14 @@ def split(x: np.ndarray, groups: int = 16) -> list[np.ndarray]:
       f"{len(x)} clips cannot be cut in {groups} parts for an interval: "
       "evaluate more clips."
     )
-  order = np.random.default_rng(0).permutation(len(x))
-  return [x[order[i::groups]] for i in range(groups)]
+  label = _labels(len(x), groups)
+  return [x[label == i] for i in range(groups)]
+
+
+def _labels(num: int, groups: int) -> np.ndarray:
+  """The part (num,) of each row."""
+  order = np.random.default_rng(0).permutation(num)
+  return np.argsort(order) % groups
 
 
 def jackknife(
@@ -291,14 +312,24 @@ def jackknife(
   groups = min(len(fake), len(real))
   if groups < 3:
     raise ValueError(f"An interval needs 3 parts of each sample, not {groups}.")
-  value = statistic(list(fake), list(real))
-  left = [
+  return _left_out(
+    statistic(list(fake), list(real)),
     [statistic(_without(fake, g), list(real)) for g in range(len(fake))],
     [statistic(list(fake), _without(real, g)) for g in range(len(real))],
-  ]
+  )
+
+
+def _left_out(value, *left):
+  """Of the values without each part of the one sample, and of the other."""
   variance = sum((len(v) - 1) * np.var(v, axis=0) for v in left)
   bias = sum((len(v) - 1) * (np.mean(v, axis=0) - value) for v in left)
-  return _estimate(value, variance, bias, groups)
+  return _estimate(value, variance, bias, min(map(len, left)))
+
+
+def batch_means(found: Spread, parts: int) -> tuple[float, float]:
+  """95 % interval of a mean over some parts of the clips (Conway 1963)."""
+  one = _estimate(found.mean, found.std**2 / (parts - 1), 0.0, parts)
+  return one.low, one.high
 
 
 def wilson(count: int, num: int) -> tuple[float, float]:
@@ -465,6 +496,15 @@ def diversity(features: np.ndarray) -> float:
   return float(total / (len(x) * (len(x) - 1)))
 
 
+def diversity_estimate(features: np.ndarray) -> Estimate:
+  """`diversity` with its interval: every clip is left out in turn, exactly."""
+  x = _checked(features, 3)
+  sums = np.concatenate([np.sqrt(d).sum(1) for d in _squared(x, x)])
+  num, total = len(x), sums.sum()
+  left = (total - 2 * sums) / ((num - 1) * (num - 2))
+  return _left_out(float(total / (num * (num - 1))), left)
+
+
 # ----------------------------------------------------------- nearest neighbours
 
 
@@ -510,6 +550,77 @@ def neighbours(
   )
 
 
+def neighbours_estimate(
+  fake: np.ndarray,
+  real: np.ndarray,
+  groups: int = 16,
+  k: int = 3,
+  k_density: int = 5,
+) -> Estimate:
+  """`neighbours` with the interval of `jackknife`; each distance is taken once.
+
+  Args:
+    fake: (N, D).
+    real: (M, D).
+    groups: parts of each that are left out in turn.
+    k: see `neighbours`.
+    k_density: likewise.
+
+  Returns:
+    The four numbers, arrays of the fields of `Neighbours`.
+  """
+  least = lambda x: max(k, k_density) + 1 + -(-len(x) // groups)
+  fake, real = _checked(fake, least(fake)), _checked(real, least(real))
+  x, y = _labels(len(fake), groups), _labels(len(real), groups)
+  # First of all rows, then without each part: (1 + groups, ...).
+  (own,) = _radii_without(fake, x, k)
+  balls, wide = _radii_without(real, y, k, k_density)
+  precise = np.zeros((1 + groups, len(fake)), bool)
+  dense = np.zeros((1 + groups, len(fake)), int)
+  seen = np.zeros((1 + groups, len(real)), bool)
+  covered = np.zeros((1 + groups, len(real)), bool)
+  covers = np.zeros((groups, len(real)), bool)  # Each part of the generated.
+  start = 0
+  for d in _squared(fake, real):
+    rows = slice(start, start + len(d))
+    start += len(d)
+    for g in range(1 + groups):
+      precise[g, rows] = (d <= balls[g]).any(1)
+      inside = d <= wide[g]
+      dense[g, rows] = inside.sum(1)
+      covered[g] |= inside.any(0)
+      seen[g] |= (d <= own[g, rows, None]).any(0)
+      if g == 0:
+        for part in range(groups):
+          covers[part] |= inside[x[rows] == part].any(0)
+
+  def means(precise, seen, dense, covered):
+    density = dense.sum() / (k_density * len(dense))
+    return np.array([precise.mean(), seen.mean(), density, covered.mean()])
+
+  return _left_out(
+    means(precise[0], seen[0], dense[0], covered[0]),
+    [
+      means(
+        precise[0, x != g],
+        seen[1 + g],
+        dense[0, x != g],
+        np.delete(covers, g, 0).any(0),
+      )
+      for g in range(groups)
+    ],
+    [
+      means(
+        precise[1 + g],
+        seen[0, y != g],
+        dense[1 + g],
+        covered[1 + g, y != g],
+      )
+      for g in range(groups)
+    ],
+  )
+
+
 def spacing(x: np.ndarray) -> np.ndarray:
   """Distance (N,) of each row to the nearest other one."""
   return np.sqrt(_radii(_checked(x, 2), 1)[0])
@@ -531,6 +642,24 @@ def _radii(x: np.ndarray, *ks: int) -> np.ndarray:
   for block in _squared(x, x):  # Itself, at 0, is the first.
     found.append(np.partition(block, ks, axis=1)[:, ks])
   return np.concatenate(found).T
+
+
+def _radii_without(x: np.ndarray, label: np.ndarray, *ks: int) -> np.ndarray:
+  """`_radii` of all rows and without those of each label: (ks, 1 + labels, N).
+
+  Those that are left out have -1: nothing is in their balls.
+  """
+  columns = [np.flatnonzero(label == g) for g in range(label.max() + 1)]
+  kth = lambda some: np.partition(np.concatenate(some, 1), ks, axis=1)[:, ks]
+  found = []
+  for block in _squared(x, x):  # The nearest of all are among each part's.
+    near = [np.sort(block[:, some], 1)[:, : max(ks) + 1] for some in columns]
+    fewer = [kth(_without(near, g)) for g in range(len(columns))]
+    found.append(np.stack([kth(near), *fewer]))
+  radii = np.concatenate(found, 1).transpose(2, 0, 1)
+  for g, some in enumerate(columns):
+    radii[:, 1 + g, some] = -1
+  return radii
 
 
 def _squared(x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:

@@ -55,9 +55,10 @@ class Evaluator:
       fake, real, patches=self.patches, frames=self.frames, seed=self.seed
     )
     ends = max(found.low, 0.0), found.high
+    note = distribution.short(self.num, len(fake), len(real))
     if math.isnan(found.low):
       ends = None, None
-    note = distribution.short(self.num, len(fake), len(real))
+      note = "; ".join(filter(None, (note, "no interval: too few clips")))
     value = evals.Value(found.value, *ends, protocol["num"], protocol, note)
     yield "swd", value
 

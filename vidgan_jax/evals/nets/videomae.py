@@ -24,10 +24,12 @@ from vidgan_jax.evals.nets import conv
 from vidgan_jax.evals.nets import vit
 
 SOURCE = """\
-vit_g_hybrid_pt_1200e_ssv2_ft.pth, by the authors of VideoMAE v2 (their project
-is under the MIT licence; terms of the file and its sum unknown to us), the one
-that cd-fvd takes: OpenGVLab/InternVideoMAE_models, folder mae-g, on Hugging
-Face. A PyTorch state dict under 'model' or 'module'.
+vit_g_hybrid_pt_1200e_ssv2_ft.pth of OpenGVLab/InternVideoMAE_models on Hugging
+Face, folder mae-g (its sum is unknown to us)
+
+By the authors of VideoMAE v2 (their project is under the MIT licence; terms of
+the file unknown to us), the one that cd-fvd takes. A PyTorch state dict under
+'model' or 'module'.
 Certain are its names: cd-fvd wants all of them and no others. The ports for the
 transformers library have other names and are refused.
 """

@@ -24,9 +24,10 @@ from vidgan_jax.evals.nets import conv
 from vidgan_jax.evals.nets import vit
 
 SOURCE = """\
-Two files by Meta, in the list of models of facebookresearch/jepa (most of its
-code is under CC BY-NC 4.0; terms and sums of the files unknown to us);
-`vidgan weights convert vjepa` wants both:
+vith16.pth.tar and ssv2-probe.pth.tar, both at once, of Meta's list of models in
+facebookresearch/jepa (their sums are unknown to us)
+
+Most of the code there is under CC BY-NC 4.0; terms of the files unknown to us.
   vith16/vith16.pth.tar      the training's state of ViT-H/16 at 224 pixels, ten
                              gigabytes, of which 'target_encoder' is taken
   vith16/ssv2-probe.pth.tar  the probe, of which 'classifier' is taken
