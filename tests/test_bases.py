@@ -1,7 +1,7 @@
-import os
 import pathlib
 
 import av
+import footage
 import jax
 import numpy as np
 from PIL import Image
@@ -258,10 +258,7 @@ def test_fill_far_inside_a_large_hole_is_in_time():
   assert abs(full[:, 1, :, 224:256]).max() < 1
 
 
-REAL = os.environ.get("VIDGAN_REAL_DATA", "")
-
-
-@pytest.mark.skipif(not REAL, reason="VIDGAN_REAL_DATA names no real video")
+@footage.needed
 def test_paint_spreads_colours_and_keeps_brightness():
   video = _clip()
   weights = np.array([0.2126, 0.7152, 0.0722], np.float32)
@@ -288,11 +285,12 @@ def test_paint_spreads_colours_and_keeps_brightness():
   assert red[10, 31] > 0.1 * colour[0] > 0 > red[20, 6]
 
 
+@footage.needed
 def test_fill_is_no_worse_than_opencvs():
   """Moving strokes over real video; PSNR in the hole, mean over clips."""
   cv2 = pytest.importorskip("cv2")
   rng = np.random.default_rng(0)
-  found = sorted(pathlib.Path(REAL).glob("scenes/*.mp4"))
+  found = sorted(pathlib.Path(footage.REAL).glob("scenes/*.mp4"))
   assert found
   gains = []
   for path in found:

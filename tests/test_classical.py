@@ -2,9 +2,9 @@
 
 import itertools
 import logging
-import os
 import pathlib
 
+import footage
 import numpy as np
 from PIL import Image
 import pytest
@@ -342,16 +342,14 @@ def test_missing_programs_are_left_out_and_told(caplog, monkeypatch):
 
 # ---------------------------------------------------------------- real footage
 
-REAL = os.environ.get("VIDGAN_REAL_DATA")
 
-
-@pytest.mark.skipif(not REAL, reason="VIDGAN_REAL_DATA names no real video")
+@footage.needed
 def test_real_footage():
   """On film the order is the known one, and the right strength matters."""
   pytest.importorskip("imageio_ffmpeg")
   clips = []
   for name in ("scenes/bear.mp4", "static_camera/vtest.avi"):
-    path = pathlib.Path(REAL, name)
+    path = pathlib.Path(footage.REAL, name)
     images = [f.image for f in itertools.islice(read.frames(path, size=96), T)]
     clips.append(np.stack(images)[:, :64, 32:96])
   clip = np.stack(clips).astype(np.float32) / 127.5 - 1

@@ -32,10 +32,13 @@ def _make(kind):
   return g, start, jax.tree.unflatten(tree, params), given, times
 
 
-def _apply(g, params, given, times):
-  return np.asarray(
-    jax.jit(lambda x, t: g.apply({"params": params}, x, {}, t))(given, times)
-  )
+@functools.partial(jax.jit, static_argnums=0)
+def _run(g, params, given, times):
+  return g.apply({"params": params}, given, {}, times)
+
+
+def _apply(*args):
+  return np.asarray(_run(*args))
 
 
 # ----------------------------------------------------------------------- warp

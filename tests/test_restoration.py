@@ -61,9 +61,13 @@ class _Model:
     return given["clean"] + self._error * scale
 
 
+def _numbers(values):
+  return {name: float(value) for name, value in values}
+
+
 def _run(source, error=0.05, **more):
   evaluator = restoration.Evaluator(seed=7, batch=4, **more)
-  return evaluator, dict(evaluator.run(_Model(error), source))
+  return evaluator, _numbers(evaluator.run(_Model(error), source))
 
 
 def test_figures_are_those_of_each_clip():
@@ -95,8 +99,12 @@ def test_figures_are_those_of_each_clip():
   gain = psnr - other
   assert values["restoration/best"] == values["restoration/psnr/half"]
   assert values["restoration/gain"] == pytest.approx(gain.mean(), rel=1e-3)
-  low, high = values["restoration/gain_low"], values["restoration/gain_high"]
-  assert gain.min() < low < gain.mean() < high < gain.max()
+  records = dict(evaluator.run(_Model(0.05), source))
+  over = records["restoration/gain"]
+  assert gain.min() < over.low < gain.mean() < over.high < gain.max()
+  assert over.num == 10 and over.note == "over half" and over.hash
+  own = records["restoration/psnr"]
+  assert psnr.min() < own.low < psnr.mean() < own.high < psnr.max()
   # Noise spoils the texture, another brightness does not.
   assert values["restoration/swd/base"] > 10 > values["restoration/swd/half"]
   assert list(values)[:2] == ["restoration/psnr", "restoration/ssim"]
@@ -104,6 +112,14 @@ def test_figures_are_those_of_each_clip():
   assert [line.split()[0] for line in text[1:4]] == ["model", "base", "half"]
   assert f"{psnr.mean():.2f}" in text[1] and "base (copy)" in text[2]
   assert "gain over half: +" in text[-1] and "of 10 clips" in text[-1]
+  # Two of the best clips and two of the worst: base, model, target.
+  order = np.argsort(-psnr)
+  order = [*order[:2], *order[-2:]]
+  np.testing.assert_allclose(evaluator.panel_psnr, psnr[order], rtol=1e-5)
+  for i, panel in zip(order, evaluator.panels):
+    want = np.concatenate([copies[i], mine[i], pairs[i]["target"]], 2)
+    want = want.clip(-1, 1) * 127.5 + 127.5
+    np.testing.assert_allclose(panel, want, atol=0.501)
 
 
 def test_only_what_counts_and_clips_where_nothing_does():
@@ -125,7 +141,7 @@ def test_classical_answers_are_measured_once():
   evaluator, first = _run(source)
   calls = source.calls
   assert calls == 3
-  second = dict(evaluator.run(_Model(0.2), source))
+  second = _numbers(evaluator.run(_Model(0.2), source))
   assert source.calls == calls
   assert second["restoration/psnr/half"] == first["restoration/psnr/half"]
   assert second["restoration/gain"] < 0 < first["restoration/gain"]
@@ -133,7 +149,7 @@ def test_classical_answers_are_measured_once():
 
 def test_another_source_is_measured_anew():
   evaluator = restoration.Evaluator(seed=7, batch=4)
-  run = lambda num: dict(evaluator.run(_Model(0.1), _Source(num)))
+  run = lambda num: _numbers(evaluator.run(_Model(0.1), _Source(num)))
   many, few = run(11), run(3)
   assert few["restoration/psnr/grey"] != many["restoration/psnr/grey"]
   assert run(11) == many
@@ -145,7 +161,7 @@ def test_a_task_without_baselines_has_no_gain():
   model = _Model(0.05)
   model.generator = types.SimpleNamespace()
   evaluator = restoration.Evaluator(seed=7)
-  values = dict(evaluator.run(model, source))
+  values = _numbers(evaluator.run(model, source))
   assert set(values) == {
     f"restoration/{n}" for n in ("psnr", "ssim", "swd", "temporal")
   }
@@ -250,7 +266,7 @@ def _predicting(known=1):
 @pytest.mark.parametrize("known", [1, 2])
 def test_predictions_are_told_by_how_far_ahead_they_are(known):
   evaluator = restoration.Evaluator(seed=7, batch=4)
-  values = dict(evaluator.run(_Future([0.1]), _predicting(known)))
+  values = _numbers(evaluator.run(_Future([0.1]), _predicting(known)))
   psnr = lambda error: 10 * np.log10(4 / error**2)
   for i in range(1, T - known + 1):
     got = values[f"restoration/psnr_{i}"]
@@ -272,8 +288,8 @@ def test_the_best_of_several_futures():
   errors = [0.3, 0.05, 0.2]
   source = _predicting()
   evaluator = restoration.Evaluator(seed=7, batch=4, num_samples=3)
-  values = dict(evaluator.run(_Future(errors), source))
-  alone = lambda e: dict(
+  values = _numbers(evaluator.run(_Future(errors), source))
+  alone = lambda e: _numbers(
     restoration.Evaluator(seed=7, batch=4).run(_Future([e]), source)
   )
   best = alone(0.05)

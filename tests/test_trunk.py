@@ -53,9 +53,13 @@ def _make(kind, t=T, h=H, w=W):
   return g, start, jax.tree.unflatten(tree, params), given, z, times
 
 
-def _apply(g, params, given, z, times):
-  apply = jax.jit(lambda *x: g.apply({"params": params}, *x))
-  return np.asarray(apply(given, z, times))
+@functools.partial(jax.jit, static_argnums=0)
+def _run(g, params, given, z, times):
+  return g.apply({"params": params}, given, z, times)
+
+
+def _apply(*args):
+  return np.asarray(_run(*args))
 
 
 def _cut(given, f):
@@ -206,12 +210,12 @@ def test_luma_is_kept():
   assert abs(out - given["video"]).max() > 0.01
 
 
-def test_vector_and_noise_matter():
-  for kind, name in (("denoise", "vector"), ("predict", "z")):
+def test_vector_map_and_noise_matter():
+  for kind, name in (("denoise", "vector"), ("map", "map"), ("predict", "z")):
     g, start, params, given, z, times = _make(kind)
-    box = given if name == "vector" else z
+    box = z if name == "z" else given
     moved = {k: -x if k == name else x for k, x in box.items()}
-    more = (moved, z) if name == "vector" else (given, moved)
+    more = (given, moved) if name == "z" else (moved, z)
     one = _apply(g, params, given, z, times)
     assert abs(_apply(g, params, *more, times) - one).max() > 1e-3
     films = [x for k, x in _flat(start) if "Film" in k]

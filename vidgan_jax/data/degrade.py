@@ -15,6 +15,8 @@ from PIL import ImageDraw
 from PIL import ImageFont
 import tensorflow as tf
 
+from vidgan_jax import tasks
+
 # The codec libraries' own chatter on stderr.
 av.logging.set_level(None)
 
@@ -195,6 +197,66 @@ def noise(
 
 
 # --------------------------------------------------------------------- codecs
+
+
+def light(
+  video: tf.Tensor,
+  exposure: tf.Tensor,
+  gamma: tf.Tensor,
+  contrast: tf.Tensor,
+  saturation: tf.Tensor,
+  vignette: tf.Tensor,
+) -> tf.Tensor:
+  """(T, H, W, 3) in [-1, 1] in another light, the numbers as `flicker` gives.
+
+  With x in [0, 1] and r the distance from the middle, 1 in the corners:
+
+    x <- (2^exposure x (1 - vignette r^2))^gamma
+    x <- 1/2 + contrast (x - 1/2), luma + saturation (x - luma)
+  """
+  y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in video.shape[1:3])
+  radius = ((y[:, None] ** 2 + x**2) / 2)[..., None]
+  x = (video + 1) / 2 * 2**exposure * (1 - vignette * radius)
+  x = 0.5 + contrast * (tf.clip_by_value(x, 0, 1) ** gamma - 0.5)
+  luma = tasks.gray(x)
+  return (luma + saturation * (x - luma)) * 2 - 1
+
+
+def flicker(
+  seed: tf.Tensor,
+  frames: int,
+  low: float,
+  high: float,
+  amount: float,
+  kinds: list[str],
+  kind: tf.Tensor,
+) -> tf.Tensor:
+  """A number for each frame, around a random one in [low, high].
+
+  Args:
+    seed: (2,) seed.
+    frames: T.
+    low: no number is below.
+    high: no number is above.
+    amount: standard deviation of the change, in shares of high - low.
+    kinds: of 'none', the same in all frames; 'white', at random; 'smooth', in
+      waves of 10 to 50 frames.
+    kind: which of these, int ().
+
+  Returns:
+    (T, 1, 1, 1).
+  """
+  a, b, c, d = split(seed, 4)
+  turns = uniform(b, 0.02, 0.1) * np.arange(frames, dtype=np.float32)
+  waves = tf.sin(2 * np.pi * (turns + uniform(c, 0, 1)))
+  change = {
+    "none": 0 * waves,
+    "white": tf.random.stateless_normal([frames], d),
+    "smooth": np.float32(np.sqrt(2)) * waves,
+  }
+  change = tf.stack([change[name] for name in kinds])[kind]
+  value = uniform(a, low, high) + amount * (high - low) * change
+  return tf.clip_by_value(value, low, high)[:, None, None, None]
 
 
 def jpeg(video: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:

@@ -127,7 +127,7 @@ class Generator(trunk.Base):
     base, inputs = self._inputs(given, times)
     style = self._style(given, z, times)
     if style is not None:
-      style = style.reshape(b, t, -1)
+      style = style.reshape(b, t, *style.shape[1:])
     pixels = self.patch * self.scale
     flow_net = FlowNet(
       self.flow_width, self.flow_reach, self.dtype, name="flow"

@@ -10,6 +10,7 @@ gives. The work is done at a lower resolution, after space-to-depth, or for
 super-resolution on the small frames.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -44,20 +45,22 @@ VARIANTS = {
 class Film(nn.Module):
   """Scales and shifts channels by a style; at the start the identity.
 
-  Perez et al. 2018, eq. 2. Without a style it is the identity for ever.
+  Perez et al. 2018, eq. 2; by a style of each pixel as in Wang et al. 2018
+  (Recovering Realistic Texture), eq. 4. Without a style it is the identity for
+  ever.
   """
 
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, style: jax.Array | None) -> jax.Array:
-    """(N, H, W, C), (N, S) -> (N, H, W, C)."""
+    """(N, H, W, C), (N, 1 or H, 1 or W, S) -> (N, H, W, C)."""
     if style is None:
       return x
     both = nn.Dense(
       2 * x.shape[-1], kernel_init=layers.he(0), dtype=self.dtype
     )(style)
-    scale, shift = jnp.split(both[:, None, None], 2, -1)
+    scale, shift = jnp.split(both, 2, -1)
     return x * (1 + scale) + shift
 
 
@@ -74,7 +77,7 @@ class Body(nn.Module):
   def __call__(
     self, x: jax.Array, style: jax.Array | None, frames: int
   ) -> jax.Array:
-    """(B*T, H, W, C), (B*T, S) or None -> (B*T, H, W, features)."""
+    """(B*T, H, W, C), None or as `Film` -> (B*T, H, W, features)."""
     x = layers.conv(self.width, dtype=self.dtype)(x.astype(self.dtype))
     for _ in range(self.blocks):
       y = layers.rms_norm(x)
@@ -171,7 +174,7 @@ class Base(nn.Module):
     """The base, and the network's input, both (B, T, H, W, C) float32."""
     base = bases.BASES[self.base](given, times, self.scale)
     inputs = [base if self.scale == 1 else given["video"]]
-    inputs += [given[name] for name in ("mask", "map") if name in given]
+    inputs += [given["mask"]] if "mask" in given else []
     context = bases.context(self.base, given, times)
     if context is not None:
       inputs.append(context)
@@ -209,7 +212,11 @@ class Base(nn.Module):
     return base + residual
 
   def _style(self, given: dict, z: dict, times: jax.Array) -> jax.Array | None:
-    """Vector and noise after one hidden layer: (B*T, 64), None without any."""
+    """Vector, noise and map after one hidden layer; None without any.
+
+    Returns:
+      (B*T, 1, 1, 64), or with a map (B*T, h, w, 64) for h x w patches.
+    """
     b, t = times.shape
     found = []
     if self.vector_dim:
@@ -223,11 +230,18 @@ class Base(nn.Module):
       found.append(vector)
     if self.noise_dim:
       found.append(jnp.broadcast_to(z["z"][:, None], (b, t, self.noise_dim)))
-    if not found:
-      return None
-    x = jnp.concatenate([x.astype(self.dtype) for x in found], -1)
-    x = nn.Dense(64, kernel_init=layers.he(), dtype=self.dtype, name="style")(x)
-    return layers.leaky_relu(x).reshape(b * t, 64)
+    hidden = functools.partial(
+      nn.Dense, 64, kernel_init=layers.he(), dtype=self.dtype
+    )
+    styles = []
+    if found:
+      x = jnp.concatenate([x.astype(self.dtype) for x in found], -1)
+      styles.append(hidden(name="style")(x).reshape(b * t, 1, 1, 64))
+    if "map" in given:
+      x = given["map"].astype(self.dtype)
+      x = self._to_patches(x.reshape(b * t, *x.shape[2:]))
+      styles.append(hidden(name="map")(x))
+    return layers.leaky_relu(sum(styles)) if styles else None
 
   def _wanted(self, given: dict, name: str, why: str) -> jax.Array:
     if name not in given:

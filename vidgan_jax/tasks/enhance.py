@@ -27,22 +27,15 @@ def make(
 ) -> tasks.Task:
   """Builds the task.
 
-  With x in [0, 1], of each range a random number and r the distance from the
-  middle, 1 in the corners:
-
-    x <- (2^exposure x (1 - vignette r^2))^gamma
-    x <- 1/2 + contrast (x - 1/2), luma + saturation (x - luma)
-
   Args:
-    exposure: range, in stops.
+    exposure: range, in stops; this and the next four as in `degrade.light`.
     gamma: range; above 1 is darker.
     contrast: range.
     saturation: range; 0 is grey.
     vignette: range; 1 is black corners.
     flicker: kind -> how often. Clips of 'none' are spoilt alike in all frames;
-      in the others all five change from frame to frame, each by itself and
-      within its range: 'white', at random, or 'smooth', in slow waves of 10 to
-      50 frames. Default: `FLICKER`.
+      in the others all five change, each by itself: 'white', at random, or
+      'smooth', in slow waves. Default: `FLICKER`.
     amount: standard deviation of the change, in shares of each range's width;
       what has twice the same number as its range never changes.
 
@@ -58,33 +51,14 @@ def make(
     from vidgan_jax.data import degrade
 
     video = example["video"]
-    t, h, w = video.shape[:3]
     kind, *seeds = degrade.split(seed, len(ranges) + 1)
     kind = degrade.choose(kind, [*weights.values()])
 
-    def values(seed, low, high):  # (T, 1, 1, 1)
-      a, b, c, d = degrade.split(seed, 4)
-      turns = degrade.uniform(b, 0.02, 0.1) * np.arange(t, dtype=np.float32)
-      waves = tf.sin(2 * np.pi * (turns + degrade.uniform(c, 0, 1)))
-      change = {
-        "none": 0 * waves,
-        "white": tf.random.stateless_normal([t], d),
-        "smooth": np.float32(np.sqrt(2)) * waves,
-      }
-      change = tf.stack([change[name] for name in weights])[kind]
-      value = degrade.uniform(a, low, high) + amount * (high - low) * change
-      return tf.clip_by_value(value, low, high)[:, None, None, None]
-
-    stops, power, spread, colour, corner = (
-      values(s, *r) for s, r in zip(seeds, ranges)
-    )
-    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in (h, w))
-    radius = ((y[:, None] ** 2 + x**2) / 2)[..., None]
-    light = (video + 1) / 2 * 2**stops * (1 - corner * radius)
-    light = tf.clip_by_value(light, 0, 1) ** power
-    light = 0.5 + spread * (light - 0.5)
-    luma = tasks.gray(light)
-    spoilt = degrade.eight_bit((luma + colour * (light - luma)) * 2 - 1)
+    numbers = [
+      degrade.flicker(s, video.shape[0], low, high, amount, [*weights], kind)
+      for s, (low, high) in zip(seeds, ranges)
+    ]
+    spoilt = degrade.eight_bit(degrade.light(video, *numbers))
     return {
       "given": _given(spoilt, tf),
       "target": video,

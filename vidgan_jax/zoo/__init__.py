@@ -70,5 +70,7 @@ def export(workdir: str, path: pathlib.Path) -> None:
     "config": config_lib.to_json(config),
   }
   part = path.with_name(f".{path.name}.part")
-  safetensors_flax.save_file(flat, part, metadata={"facts": json.dumps(facts)})
+  # `save_file` would let nobody else read it.
+  metadata = {"facts": json.dumps(facts)}
+  part.write_bytes(safetensors_flax.save(flat, metadata=metadata))
   part.replace(path)
