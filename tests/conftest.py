@@ -1,7 +1,29 @@
 """What all tests share."""
 
+import os
 import signal
+
+import pytest
+
+# Most of a test's time is compilation, which takes half as long so. What XLA
+# rounds otherwise when it optimises, .ci/run tries on the other Python.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # A shell that starts the tests in the background has SIGINT ignored, and the
 # processes that tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def optimised(request):
+  """For modules that say COMPUTES = True: they run longer than they compile."""
+  if not getattr(request.module, "COMPUTES", False):
+    yield
+    return
+  import jax
+
+  name = "jax_disable_most_optimizations"
+  before = jax.config.read(name)
+  jax.config.update(name, False)
+  yield
+  jax.config.update(name, before)

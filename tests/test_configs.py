@@ -223,9 +223,10 @@ def quick_compilation(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     cache = tmp_path_factory.mktemp("cache")
     patch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def shrink(config, data):

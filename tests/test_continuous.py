@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,12 +29,14 @@ def _z(generator, num, seconds, seed=0):
   return state_lib.sample_noise(generator.noise_spec(seconds), keys)
 
 
+@functools.cache
 def _setup(num=3, seconds=2.0, **more):
   generator = _generator(**more)
   z = _z(generator, num, seconds)
   given = {"label": jnp.arange(num) % 2}
   times = jnp.tile(jnp.array([0.0, 0.4, 1.3]), (num, 1))
-  params = generator.init(jax.random.key(1), given, z, times)["params"]
+  init = jax.jit(generator.init)
+  params = init(jax.random.key(1), given, z, times)["params"]
   # Zero-initialised ends would hide much: give every leaf a value.
   leaves, tree = jax.tree.flatten(params)
   keys = jax.random.split(jax.random.key(2), len(leaves))
@@ -42,8 +46,9 @@ def _setup(num=3, seconds=2.0, **more):
   return generator, jax.tree.unflatten(tree, leaves), given, z, times
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _apply(generator, params, given, z, times):
-  return generator.apply({"params": params}, given, z, jnp.asarray(times))
+  return generator.apply({"params": params}, given, z, times)
 
 
 def test_a_frame_does_not_depend_on_the_other_frames():

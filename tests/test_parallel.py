@@ -46,6 +46,7 @@ SMALL = (
 )
 TINY = (
   "batch=8",
+  "penalties.r1.interval=1",  # One variant of the step to compile, not two.
   "model.generator={'widths': (8, 8), 'style_dim': 16, 'content_dim': 8}",
   "model.discriminator={'widths': (8, 8), 'patch': 2}",
 )
@@ -84,7 +85,7 @@ def assert_same(workdir, reference, names=LOSSES, **tolerance):
   got, want = rows(workdir), rows(reference)
   assert [r["step"] for r in got] == [r["step"] for r in want]
   for a, b in zip(got, want):
-    assert ("d/r1" in a) == ("d/r1" in b) == (a["step"] % 2 == 1)
+    assert ("d/r1" in a) == ("d/r1" in b)
     for name in names:
       if name in b:
         np.testing.assert_allclose(
@@ -107,7 +108,6 @@ def runs(tmp_path_factory):
       [
         job(root / "replicated"),
         job(root / "fsdp", FSDP),
-        job(root / "pmap", "parallel=pmap"),
       ],
       8,
     )
@@ -143,6 +143,7 @@ def test_the_recipe_draws_and_moves(runs):
   for name in ("d/loss", "g/loss"):
     values = [r[name] for r in got]
     assert np.all(np.isfinite(values)) and np.ptp(values) > 1e-2
+  assert [r["step"] for r in got if "d/r1" in r] == list(range(1, STEPS, 2))
   assert got[0]["d/r1"] > 1e-3 and got[-1]["augment_p"] != 0.5
   # Another order of the clips and other noise are far from the tolerance.
   with pytest.raises(AssertionError):
@@ -152,7 +153,6 @@ def test_the_recipe_draws_and_moves(runs):
 ALL = (
   "replicated",
   "fsdp",
-  "pmap",
   "processes",
   "processes_fsdp",
   "processes_pmap",

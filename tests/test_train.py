@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -106,6 +107,29 @@ def test_a_workdir_holds_what_is_said_and_nothing_else(tmp_path):
     assert word in text, word
 
 
+def test_an_evaluator_may_have_a_cadence_of_its_own(tmp_path):
+  flags = (
+    "total=4steps",
+    "cadence.eval=2steps",
+    "evals={'swd': {'num': 8}, 'speed': {'num': 1, 'repeats': 1,"
+    " 'cadence': '3steps'}}",
+  )
+  # The later flag of a name counts.
+  assert train.train(_config(*flags), tmp_path / "run")
+  seen = {
+    path.stem: json.loads(path.read_text())["evaluators"].keys()
+    for path in (tmp_path / "run" / "eval").glob("*.json")
+  }
+  assert seen == {
+    "0": {"swd", "speed"},
+    "2": {"swd"},
+    "3": {"speed"},
+    "4": {"swd", "speed"},
+  }
+  with pytest.raises(config_lib.ConfigError, match="evals.swd.cadence"):
+    _config("evals={'swd': {'cadence': 'often'}}")
+
+
 def _spawn(workdir, *flags):
   code = (
     "import sys; from vidgan_jax import cli; sys.exit(cli.main(sys.argv[1:]))"
@@ -144,30 +168,38 @@ def _wait_for_step(workdir, process, step):
   raise AssertionError("the run made no steps")
 
 
+LONG = (
+  "total=1500steps",
+  "model.generator.widths=(32,)",
+  "model.discriminator.widths=(32,)",
+  "optim.g.schedule=cosine",
+  "cadence.save=0steps",
+  "cadence.log=20steps",
+  "cadence.sample=0steps",
+)
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+  """A run that takes seconds, without a stop."""
+  workdir = tmp_path_factory.mktemp("long") / "run"
+  assert train.train(_config(*LONG), workdir)
+  return workdir
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number):
-  one, two = tmp_path / "one", tmp_path / "two"
-  flags = (
-    "total=2000steps",
-    "model.generator.widths=(32,)",
-    "model.discriminator.widths=(32,)",
-    "optim.g.schedule=cosine",
-    "cadence.save=0steps",
-    "cadence.log=20steps",
-    "cadence.sample=0steps",
-  )
-  process = _spawn(two, *flags)
-  _wait_for_step(two, process, 100)
+def test_a_signal_saves_and_the_same_command_goes_on(long, tmp_path, number):
+  process = _spawn(tmp_path / "run", *LONG)
+  _wait_for_step(tmp_path / "run", process, 40)
   process.send_signal(number)
   text, _ = process.communicate(timeout=120)
   assert process.returncode == 130, text
   assert "the same command goes on" in text
-  done = [int(p.name) for p in (two / "checkpoints").iterdir()]
-  assert len(done) == 1 and 0 < done[0] < 2000
-  for workdir in (one, two):
-    assert train.train(_config(*flags), workdir)
-  _same(_leaves(one, 2000), _leaves(two, 2000))
+  done = [int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir()]
+  assert len(done) == 1 and 0 < done[0] < 1500
+  assert train.train(_config(*LONG), tmp_path / "run")
+  _same(_leaves(long, 1500), _leaves(tmp_path / "run", 1500))
 
 
 def test_kill_and_go_on(straight, tmp_path):
@@ -239,6 +271,35 @@ def test_mistakes_are_told_with_a_way_out(tmp_path, capsys, flags, words):
   assert code not in (0, None)
   assert words in text, text
   assert "Traceback" not in text
+
+
+def test_variants_of_the_step_are_lowered_in_one_thread():
+  """Two threads that open one array at once may get its parts twice."""
+  here = threading.current_thread()
+  compiled = []
+
+  class Lowered:
+    def __init__(self, due):
+      assert threading.current_thread() is here
+      self.due = due
+
+    def compile(self):
+      compiled.append(self.due)
+      return self
+
+    def memory_analysis(self):
+      return None
+
+    def cost_analysis(self):
+      return {"flops": 1e9}
+
+  run = lambda state, batch, due: (state, batch, due)
+  run.lower = lambda state, batch, due: Lowered(due)
+  dues, said = {("adversary",), ("adversary", "r1")}, []
+  steps = train._compile(run, 1, 2, dues, "pmap", said.append)
+  assert set(compiled) == set(steps) == dues and len(said) == 2
+  for due in dues:
+    assert steps[due](1, 2) == (1, 2, due)
 
 
 def test_a_run_of_nans_stops_and_says_why(tmp_path):

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
   try:
     return module.main(rest) or 0
   except KeyboardInterrupt:
-    print(f"\nvidgan {verb}: stopped by Ctrl-C.", file=sys.stderr)
+    print(f"\nvidgan {verb}: stopped by Ctrl-C or SIGTERM.", file=sys.stderr)
     return 130
   except BrokenPipeError:
     return 141

@@ -186,7 +186,7 @@ def default() -> ml_collections.ConfigDict:
         save="5kimg",
         keep=2,  # newest checkpoints kept
       ),
-      evals={},  # vidgan_jax/evals/NAME.py -> its options
+      evals={},  # vidgan_jax/evals/NAME.py -> its options and cadence
       init_from="",  # checkpoint or workdir to start from; '': none
       nan_limit=20,  # skipped steps in a row before the run stops
     )
@@ -371,7 +371,10 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     ConfigError: says which field, what is wrong, and how to mend it.
   """
   config = complete(config)
-  for path in _DURATIONS:
+  paces = [
+    f"evals.{k}.cadence" for k, v in config.evals.items() if "cadence" in v
+  ]
+  for path in (*_DURATIONS, *paces):
     try:
       _duration(_get(config, path))
     except ConfigError as e:

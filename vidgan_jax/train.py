@@ -156,8 +156,11 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
   )
   total = count(config.total)
   every = {
-    name: count(config.cadence[name])
-    for name in ("log", "sample", "eval", "save")
+    name: count(config.cadence[name]) for name in ("log", "sample", "save")
+  }
+  paces = {
+    name: count(config.evals[name].get("cadence", config.cadence.eval))
+    for name in evaluators
   }
 
   # ------------------------------------------------ models, optimizers, step
@@ -281,17 +284,22 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
     if step == start and start > 0:
       return  # Done before the stop.
     sample = _due(step, every["sample"], total)
-    judge = bool(evaluators) and _due(step, every["eval"], total)
+    judge = {
+      name: evaluator
+      for name, evaluator in evaluators.items()
+      if _due(step, paces[name], total)
+    }
     if sample or judge:
       now = model.with_params(sharding.fetch(state.ema), step)
       main = jax.process_index() == 0
       if sample and main:
         writer.videos(step, _samples(now, task, real), fps)
       if judge:  # By all processes: they share the clips.
-        values = evaluate.run(evaluators, now, real, log)
+        values = evaluate.run(judge, now, real, log)
         writer.scalars(step, evaluate.numbers(values))
         if main:
-          evaluate.write(workdir, step, values, config.evals.to_dict())
+          options = config.evals.to_dict()
+          evaluate.write(workdir, step, values, {k: options[k] for k in judge})
       multihost_utils.sync_global_devices("looked")
       writer.pause_ended()
 
@@ -470,15 +478,18 @@ def _adversary(config, count):
 def _compile(run, state, batch, dues, parallel, log):
   """Compiles each variant of the step once, before the loop, and tells."""
 
-  def compile_one(due):
+  def compile_one(lowered):
     began = time.perf_counter()
-    compiled = run.lower(state, batch, due).compile()
-    return due, compiled, time.perf_counter() - began
+    return lowered.compile(), time.perf_counter() - began
 
+  dues = sorted(dues)
+  # Lowered one after the other: where two threads open one global array at
+  # once, jaxlib may hand out its parts twice.
+  lowered = [run.lower(state, batch, due) for due in dues]
   with concurrent.futures.ThreadPoolExecutor(len(dues)) as pool:
-    results = list(pool.map(compile_one, sorted(dues)))
+    results = list(pool.map(compile_one, lowered))
   steps = {}
-  for due, compiled, seconds in results:
+  for due, (compiled, seconds) in zip(dues, results):
     memory = compiled.memory_analysis()
     flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))
     sizes = (
