@@ -282,6 +282,9 @@ def test_motion_without_opencv(clips, monkeypatch):
 
 
 def test_memory_finds_copies(clips):
+  # With grain: in plain blocks some frequencies are zero, and rounding, which
+  # differs from processor to processor, would decide on their bits.
+  clips = footage.noise(clips, 8, seed=3)
   train, held_out = clips[:20], clips[20:]
   rng = np.random.default_rng(1)
   fresh = rng.permuted(held_out, axis=0)[:20]

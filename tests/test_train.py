@@ -23,11 +23,22 @@ ROOT = pathlib.Path(__file__).parents[1]
 SMOKE = f"{ROOT}/configs/smoke.py:model=mlp"
 
 
-def _config(*flags, path=SMOKE):
-  flags = [
-    f"--config.{f}" for f in ("evals={}", "cadence.sample=0steps", *flags)
-  ]
-  return config_lib.validate(config_lib.override(config_lib.load(path), flags))
+# Small, because some runs keep many checkpoints.
+SMALL = (
+  "evals={}",
+  "cadence.sample=0steps",
+  "model.generator.widths=(32,)",
+  "model.discriminator.widths=(32,)",
+)
+
+
+def _flags(*flags):
+  return [f"--config.{f}" for f in (*SMALL, *flags)]
+
+
+def _config(*flags):
+  config = config_lib.override(config_lib.load(SMOKE), _flags(*flags))
+  return config_lib.validate(config)
 
 
 def _leaves(workdir, step):
@@ -134,10 +145,6 @@ def _spawn(workdir, *flags):
   code = (
     "import sys; from vidgan_jax import cli; sys.exit(cli.main(sys.argv[1:]))"
   )
-  flags = [
-    f"--config.{f}"
-    for f in ("evals={}", "cadence.sample=0steps", "cadence.log=1steps", *flags)
-  ]
   return subprocess.Popen(
     [
       sys.executable,
@@ -148,7 +155,7 @@ def _spawn(workdir, *flags):
       SMOKE,
       "--workdir",
       str(workdir),
-      *flags,
+      *_flags("cadence.log=1steps", *flags),
     ],
     cwd=ROOT,
     stdout=subprocess.PIPE,
@@ -170,12 +177,9 @@ def _wait_for_step(workdir, process, step):
 
 LONG = (
   "total=1500steps",
-  "model.generator.widths=(32,)",
-  "model.discriminator.widths=(32,)",
   "optim.g.schedule=cosine",
   "cadence.save=0steps",
   "cadence.log=20steps",
-  "cadence.sample=0steps",
 )
 
 
@@ -202,16 +206,19 @@ def test_a_signal_saves_and_the_same_command_goes_on(long, tmp_path, number):
   _same(_leaves(long, 1500), _leaves(tmp_path / "run", 1500))
 
 
-def test_kill_and_go_on(straight, tmp_path):
+def test_kill_and_go_on(long, tmp_path):
   """A killed run leaves a whole checkpoint, and ends where it would have."""
   workdir = tmp_path / "run"
-  flags = ("total=10steps", "cadence.save=2steps", "cadence.keep=9")
+  flags = (*LONG, "cadence.save=50steps", "cadence.keep=2")
   process = _spawn(workdir, *flags)
-  _wait_for_step(workdir, process, 3)
+  _wait_for_step(workdir, process, 200)  # By then that of step 50 is whole.
   process.kill()
   process.communicate()
+  assert process.returncode == -signal.SIGKILL
+  kept = [p.name for p in (workdir / "checkpoints").iterdir()]
+  assert any(name.isdigit() for name in kept), kept
   assert train.train(_config(*flags), workdir)
-  _same(_leaves(straight, 10), _leaves(workdir, 10))
+  _same(_leaves(long, 1500), _leaves(workdir, 1500))
 
 
 def test_an_address_is_no_workdir(capsys, tmp_path, monkeypatch):
@@ -230,8 +237,7 @@ def test_another_config_in_the_workdir_is_refused(straight, capsys):
       SMOKE,
       "--workdir",
       str(straight),
-      "--config.optim.g.lr=0.5",
-      "--config.evals={}",
+      *_flags("optim.g.lr=0.5"),
     ]
   )
   text = capsys.readouterr().err
