@@ -36,7 +36,7 @@ TASKS = {
     {"nlmeans": 1.0, "hqdn3d": 5.0},
   ),
   "deblock": (
-    "deblock,total=2200steps",
+    "deblock",
     {"quality": (10, 10)},
     {"base": 0.7, "spp": 0.2},
   ),
