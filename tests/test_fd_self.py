@@ -209,7 +209,9 @@ def test_evaluator(path, world):
     assert value.protocol["weights"] == record["digest"]
     assert value.protocol["fitted"]["steps"] == 40
   value = results[0]["fd_self"]
-  assert 0 <= value.low < float(value) < value.high
+  # As wide on either side; a distance is not below zero.
+  low = max(2 * float(value) - value.high, 0)
+  assert value.low == pytest.approx(low) and low < float(value) < value.high
 
 
 def test_without_features(world, tmp_path):
