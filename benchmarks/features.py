@@ -42,7 +42,7 @@ def main():
   import jax.numpy as jnp
   import numpy as np
 
-  from vidgan_jax.evals.nets import i3d
+  from vidgan_jax.nets import i3d
 
   device = jax.devices()[0]
   on_cpu = device.platform == "cpu"
@@ -115,7 +115,7 @@ def statistics(features):
   """Times all figures of two sets; `features`: seconds of the pass."""
   import numpy as np
 
-  from vidgan_jax.evals import statistics as lib
+  from vidgan_jax.measures import statistics as lib
 
   rng = np.random.default_rng(0)
   fake, real = rng.normal(0, 1, (2, CLIPS, FEATURES)).astype(np.float32)

@@ -3,7 +3,7 @@
   python benchmarks/loop_overhead.py [--config configs/quickstart.py]
     [--steps 8] [--blocks 12]
 
-Runs `train.train` and stops it every so many steps, to run as many bare steps
+Runs `loop.train` and stops it every so many steps, to run as many bare steps
 (the same compiled function, on one batch that lies ready) before it goes on:
 blocks of the two take turns, and each begins and ends with an idle device.
 Prints the median time of a step in the loop and of a bare one, the median of
@@ -27,8 +27,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from vidgan_jax import config as config_lib  # noqa: E402
-from vidgan_jax import train  # noqa: E402
 from vidgan_jax.data import pipeline  # noqa: E402
+from vidgan_jax.train import loop  # noqa: E402
 
 
 class Watch:
@@ -43,7 +43,7 @@ class Watch:
     self.loop, self.bare, self.wait, self.make = [], [], [], []
 
   def compile(self, run, state, batch, *args):
-    """Stands for `train._compile`."""
+    """Stands for `loop._compile`."""
     self._compiled = _compile(run, state, batch, *args)
     self._first = batch
 
@@ -100,7 +100,7 @@ class Watch:
     self._waited, self._began = 0.0, time.perf_counter()
 
 
-_compile, _create = train._compile, pipeline.create
+_compile, _create = loop._compile, pipeline.create
 
 
 def main() -> int:
@@ -124,9 +124,9 @@ def main() -> int:
     ],
   )
   watch = Watch(args.steps)
-  train._compile, pipeline.create = watch.compile, watch.create
+  loop._compile, pipeline.create = watch.compile, watch.create
   with tempfile.TemporaryDirectory() as workdir:
-    if not train.train(config_lib.validate(config), workdir):
+    if not loop.train(config_lib.validate(config), workdir):
       return 130
 
   ratios = [a / b for a, b in zip(watch.loop, watch.bare)]

@@ -42,14 +42,14 @@ import time
 import av
 import numpy as np
 
-from vidgan_jax import process as verb
+from vidgan_jax.verbs import process as verb
 from vidgan_jax.video import read
 from vidgan_jax.video import sound
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MAIN = """
 import resource, sys
-from vidgan_jax import process
+from vidgan_jax.verbs import process
 code = process.main(sys.argv[1:])
 print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 sys.exit(code)

@@ -24,8 +24,8 @@ from torch import nn
 
 from vidgan_jax import cli
 from vidgan_jax.evals import perceptual
-from vidgan_jax.evals import weights
-from vidgan_jax.evals.nets import i3d
+from vidgan_jax.nets import i3d
+from vidgan_jax.nets import weights
 
 # Layers of torchvision's `features`: channels, kernel, stride, padding; or a
 # pool of kernel and stride.

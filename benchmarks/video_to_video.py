@@ -113,8 +113,8 @@ def gate(values: dict, what: str, bound: float) -> tuple[str, bool]:
 def shipped(name: str, data: str, workdir: pathlib.Path) -> dict:
   """Values of the package's weights under the conditions of a gate."""
   from vidgan_jax import config as config_lib
-  from vidgan_jax import evaluate
   from vidgan_jax import zoo
+  from vidgan_jax.verbs import evaluate
 
   argument, options, _ = TASKS[name]
   if SPRITES not in argument:

@@ -12,12 +12,12 @@ import sys
 
 import numpy as np
 
-from vidgan_jax import checkpoint
-from vidgan_jax import generate
+from vidgan_jax import sampler
 from vidgan_jax.data import pipeline
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import frd_random
-from vidgan_jax.evals import statistics
+from vidgan_jax.measures import statistics
+from vidgan_jax.store import checkpoint
 from vidgan_jax.video import write
 
 NUM = 256
@@ -42,7 +42,7 @@ def main():
   config = checkpoint.read_config(workdir)
   train, labels = windows(pipeline.make_source(config.data, "train"), NUM)
   held_out, _ = windows(pipeline.make_source(config.data, "test"), NUM)
-  model = generate.load(workdir)
+  model = sampler.load(workdir)
   made, _ = model.clips(0, NUM, labels)
   rng = np.random.default_rng(0)
   noise = rng.integers(0, 256, train.shape).astype(np.uint8)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the whole test suite; arguments go to pytest, as in
 #
-#   bash launch/test.sh -m 'not slow' tests/test_step.py
+#   bash launch/test.sh -m 'not slow' tests/train/test_step.py
 #
 # VIDGAN_EXTRAS=tf,test,parity adds PyTorch 2.13 (Python 3.11), which tests of the
 # networks for metrics compare with; without it they skip, as do those of the page

@@ -17,11 +17,11 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from vidgan_jax import checkpoint  # noqa: E402
 from vidgan_jax import config as config_lib  # noqa: E402
-from vidgan_jax import train  # noqa: E402
 from vidgan_jax.data import arrays  # noqa: E402
 from vidgan_jax.data import pipeline  # noqa: E402
+from vidgan_jax.store import checkpoint  # noqa: E402
+from vidgan_jax.train import loop  # noqa: E402
 
 
 def digests(batch):
@@ -63,7 +63,7 @@ def work(job):
   checkpoint.Checkpoints.save = told
   try:
     config = config_lib.override(config_lib.load(job["config"]), job["flags"])
-    finished = train.train(config_lib.validate(config), job["workdir"])
+    finished = loop.train(config_lib.validate(config), job["workdir"])
   finally:
     checkpoint.Checkpoints.save = save
     for call in undo:

@@ -139,7 +139,7 @@ def test_interrupted(monkeypatch, capsys):
   def interrupt(argv):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr("vidgan_jax.evaluate.main", interrupt)
+  monkeypatch.setattr("vidgan_jax.verbs.evaluate.main", interrupt)
   assert cli.main(["evaluate", "w"]) == 130
   assert "stopped by Ctrl-C" in capsys.readouterr().err
 
@@ -187,8 +187,9 @@ def test_what_computes_does_not_import_tensorflow():
     for name in config_lib.names(room)
   ]
   modules = [
-    *("step", "state", "optim", "sharding", "config", "generate", "evaluate"),
-    *("train", "checkpoint", "metrics"),
+    *("train.step", "train.state", "train.optim", "train.loop", "train.writer"),
+    *("devices.sharding", "store.checkpoint", "config", "sampler"),
+    "verbs.evaluate",
     *("data.arrays", "data.sprites", "data.pipeline"),
     *("losses.penalties", "losses.augment", "evals.features"),
     *rooms,

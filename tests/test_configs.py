@@ -12,17 +12,17 @@ from PIL import Image
 import pytest
 
 from vidgan_jax import config as config_lib
-from vidgan_jax import evaluate
-from vidgan_jax import metrics as metrics_lib
 from vidgan_jax import models
-from vidgan_jax import optim
-from vidgan_jax import prepare
-from vidgan_jax import state as state_lib
-from vidgan_jax import step as step_lib
 from vidgan_jax import tasks
-from vidgan_jax import train
 from vidgan_jax.data import arrays
 from vidgan_jax.data import sprites
+from vidgan_jax.train import loop
+from vidgan_jax.train import optim
+from vidgan_jax.train import state as state_lib
+from vidgan_jax.train import step as step_lib
+from vidgan_jax.train import writer as metrics_lib
+from vidgan_jax.verbs import evaluate
+from vidgan_jax.verbs import prepare
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
@@ -288,7 +288,7 @@ def shrink(config, data):
 def test_two_steps(name, arg, data, tmp_path):
   config = config_lib.validate(shrink(load(name, arg), data))
   workdir = tmp_path / "run"
-  assert train.train(config, workdir)
+  assert loop.train(config, workdir)
   rows = metrics_lib.read(workdir)
   assert [row["step"] for row in rows] == [1, 2]
   for row in rows:
@@ -311,22 +311,22 @@ def test_flow_that_the_data_do_not_give(data, tmp_path):
   )
   config.data.options.supervision = ()
   with pytest.raises(config_lib.ConfigError, match="flow_warp.*'flow'.*superv"):
-    train.train(config_lib.validate(config), tmp_path / "run")
+    loop.train(config_lib.validate(config), tmp_path / "run")
   assert not (tmp_path / "run").exists()
 
 
 def test_an_adversary_without_weight_never_begins():
   config = load("video_to_video", "task=denoise,data=sprites")
   steps = lambda duration: int(duration.removesuffix("steps"))
-  idle = train._adversary(config, steps)
+  idle = loop._adversary(config, steps)
   assert step_lib.due({}, idle.start, 10**9) == ()
   config.adversary.weight = 0.5
   config.adversary.start = config.adversary.ramp = "4steps"
-  adversary = train._adversary(config, steps)
+  adversary = loop._adversary(config, steps)
   assert step_lib.due({}, adversary.start, 4) == ("adversary",)
   assert [float(adversary.weight(i)) for i in (4, 7, 9)] == [0.125, 0.5, 0.5]
   config.reconstruction = {}
   for weight, words in ((0.5, "start is '4steps'"), (0.0, "weight is 0")):
     config.adversary.weight = weight
     with pytest.raises(config_lib.ConfigError, match=words):
-      train._adversary(config, steps)
+      loop._adversary(config, steps)

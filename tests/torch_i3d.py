@@ -1,6 +1,6 @@
 """I3D in PyTorch, written from Carreira and Zisserman (2017), figure 3.
 
-A second opinion on `evals/nets/i3d.py`: the tests compare the outputs of both,
+A second opinion on `nets/i3d.py`: the tests compare the outputs of both,
 `benchmarks/features.py` their speed. Names of attributes are those of the
 public checkpoints, in either of two styles.
 """

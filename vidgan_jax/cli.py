@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
       file=sys.stderr,
     )
     return 2
-  module = importlib.import_module(f"vidgan_jax.{verb}")
+  module = importlib.import_module(f"vidgan_jax.verbs.{verb}")
   try:
     return module.main(rest) or 0
   except KeyboardInterrupt:

@@ -28,8 +28,8 @@ import numpy as np
 
 from vidgan_jax import evals
 from vidgan_jax.evals import features
-from vidgan_jax.evals import statistics
-from vidgan_jax.evals import weights
+from vidgan_jax.measures import statistics
+from vidgan_jax.nets import weights
 
 KEEP = 10_000  # rows for kernels, neighbours and intervals
 PARTS = 16  # of a set, for the intervals of neighbours

@@ -23,9 +23,9 @@ from safetensors import numpy as safetensors_numpy
 
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.evals import statistics
-from vidgan_jax.evals import weights
-from vidgan_jax.evals.nets import selfnet
+from vidgan_jax.measures import statistics
+from vidgan_jax.nets import selfnet
+from vidgan_jax.nets import weights
 
 NAMES = distribution.names("fd_self", "kd_self", "self")
 

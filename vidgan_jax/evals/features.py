@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vidgan_jax import sharding
+from vidgan_jax.devices import sharding
 
 
 def stream(

@@ -10,9 +10,9 @@ import functools
 
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.evals import statistics
-from vidgan_jax.evals import weights
-from vidgan_jax.evals.nets import inception
+from vidgan_jax.measures import statistics
+from vidgan_jax.nets import inception
+from vidgan_jax.nets import weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ import zlib
 
 import numpy as np
 
-from vidgan_jax.evals import statistics
+from vidgan_jax.measures import statistics
 from vidgan_jax.video import clips as clips_lib
 from vidgan_jax.video import folder as folder_lib
 from vidgan_jax.video import read as read_lib

@@ -14,8 +14,8 @@ import numpy as np
 
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.evals import statistics
-from vidgan_jax.evals.nets import random3d
+from vidgan_jax.measures import statistics
+from vidgan_jax.nets import random3d
 
 NAMES = distribution.names("frd_random", "krd_random", "random")
 

@@ -14,9 +14,9 @@ import math
 from vidgan_jax import config as config_lib
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.evals import statistics
-from vidgan_jax.evals import weights
-from vidgan_jax.evals.nets import i3d
+from vidgan_jax.measures import statistics
+from vidgan_jax.nets import i3d
+from vidgan_jax.nets import weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ import functools
 from vidgan_jax import config as config_lib
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.evals import statistics
-from vidgan_jax.evals import weights
-from vidgan_jax.evals.nets import c3d
+from vidgan_jax.measures import statistics
+from vidgan_jax.nets import c3d
+from vidgan_jax.nets import weights
 
 _FRAMES = 16  # The network's.
 

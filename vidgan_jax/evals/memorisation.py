@@ -13,7 +13,7 @@ import dataclasses
 
 import numpy as np
 
-from vidgan_jax.evals import classical
+from vidgan_jax import baselines
 
 _SIDE = 32  # of the picture that is hashed
 _BITS = 64
@@ -101,7 +101,7 @@ def hashes(videos: Iterable[np.ndarray], keys: int = 4) -> np.ndarray:
     times = np.linspace(0, len(video) - 1, keys).round().astype(int)
     frames = np.asarray(video)[times].astype(np.float32)
     luma = frames @ np.array([0.299, 0.587, 0.114], np.float32)
-    small = classical.resize(luma[..., None], _SIDE, _SIDE)[..., 0]
+    small = baselines.resize(luma[..., None], _SIDE, _SIDE)[..., 0]
     low = (basis @ small @ basis.T).reshape(keys, _BITS)
     found.append(low > np.median(low, 1, keepdims=True))
   return np.array(found)

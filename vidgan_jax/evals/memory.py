@@ -20,8 +20,8 @@ from vidgan_jax.evals import distribution
 from vidgan_jax.evals import features
 from vidgan_jax.evals import frd_random
 from vidgan_jax.evals import memorisation
-from vidgan_jax.evals import report
-from vidgan_jax.evals import statistics
+from vidgan_jax.measures import statistics
+from vidgan_jax.reports import evaluation
 
 _NO_TRAINING = "not computed: needs the training clips (--train DIR)"
 
@@ -123,7 +123,7 @@ class Evaluator:
           reason = f"not computed: {error}"
         if name == "features":
           order = np.argsort(distance, kind="stable")[: self.pairs]
-          self.closest = report.Pairs(
+          self.closest = evaluation.Pairs(
             generated=np.stack([keep[i] for i in order]),
             training=np.stack([_some(train, index[i]) for i in order]),
             distances=distance[order],

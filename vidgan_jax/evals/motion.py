@@ -16,9 +16,9 @@ import numpy as np
 
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.evals import flow as flows
 from vidgan_jax.evals import restoration
-from vidgan_jax.evals import statistics
+from vidgan_jax.measures import flow as flows
+from vidgan_jax.measures import statistics
 
 _STEP, _BINS = 1 / 16, 1024  # of a histogram of speeds: to 64 pixels a frame
 _FLOOR = 1 / 12  # power of rounding to 8 bits, levels^2

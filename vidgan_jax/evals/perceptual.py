@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidgan_jax.evals import weights as weights_lib
-from vidgan_jax.evals.nets import lpips as net
+from vidgan_jax.nets import lpips as net
+from vidgan_jax.nets import weights as weights_lib
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

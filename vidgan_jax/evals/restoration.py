@@ -20,8 +20,8 @@ import numpy as np
 
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.evals import fidelity
 from vidgan_jax.evals import perceptual
+from vidgan_jax.measures import fidelity
 from vidgan_jax.models import bases
 
 # Name -> heading, decimals, (fake, target, weight) -> figure of one clip.

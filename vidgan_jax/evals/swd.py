@@ -12,7 +12,7 @@ import numpy as np
 
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.evals import statistics
+from vidgan_jax.measures import statistics
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

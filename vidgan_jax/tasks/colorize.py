@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from vidgan_jax import baselines as classical
 from vidgan_jax import tasks
-from vidgan_jax.evals import classical
 
 
 def make(hints: int = 0, reference: float = 0.0) -> tasks.Task:
@@ -25,7 +25,7 @@ def make(hints: int = 0, reference: float = 0.0) -> tasks.Task:
   def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
     import tensorflow as tf
 
-    from vidgan_jax.data import degrade
+    from vidgan_jax.tasks import degrade
 
     video = example["video"]
     t, h, w = video.shape[:3]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from vidgan_jax import baselines as classical
 from vidgan_jax import tasks
-from vidgan_jax.evals import classical
 
 # codec -> qualities, unit of the vector, a quality for footage of unknown one.
 CODECS = {
@@ -44,7 +44,7 @@ def make(
   def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
     import tensorflow as tf
 
-    from vidgan_jax.data import degrade
+    from vidgan_jax.tasks import degrade
 
     video = example["video"]
     level = tf.floor(degrade.uniform(seed, low, high + 1))

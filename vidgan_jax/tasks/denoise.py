@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from vidgan_jax import baselines as classical
 from vidgan_jax import tasks
-from vidgan_jax.evals import classical
 
 
 def make(
@@ -37,7 +37,7 @@ def make(
   """
 
   def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
-    from vidgan_jax.data import degrade
+    from vidgan_jax.tasks import degrade
 
     a, b = degrade.split(seed, 2)
     video = example["video"]

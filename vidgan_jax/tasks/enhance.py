@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from vidgan_jax import baselines as classical
 from vidgan_jax import tasks
-from vidgan_jax.evals import classical
 
 # How an attribute changes from frame to frame -> how often.
 FLICKER = {"none": 6.0, "white": 1.0, "smooth": 1.0}
@@ -48,7 +48,7 @@ def make(
   def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
     import tensorflow as tf
 
-    from vidgan_jax.data import degrade
+    from vidgan_jax.tasks import degrade
 
     video = example["video"]
     kind, *seeds = degrade.split(seed, len(ranges) + 1)

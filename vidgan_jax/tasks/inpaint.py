@@ -7,9 +7,9 @@ the mask. base: 'fill'; set config.model.generator.compose.
 from collections.abc import Mapping
 from typing import Any
 
+from vidgan_jax import baselines as classical
 from vidgan_jax import config
 from vidgan_jax import tasks
-from vidgan_jax.evals import classical
 
 # Kind of hole -> how often; of the frame they cover 2 to 20 % (lost frames: of
 # the clip 5 to 50 %).
@@ -31,7 +31,7 @@ def make(holes: Mapping[str, float] | None = None) -> tasks.Task:
   def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
     import tensorflow as tf
 
-    from vidgan_jax.data import degrade
+    from vidgan_jax.tasks import degrade
 
     video = example["video"]
     shape = tuple(video.shape[:3])

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from vidgan_jax import baselines as classical
 from vidgan_jax import config
 from vidgan_jax import tasks
-from vidgan_jax.evals import classical
 
 
 def make(rate: int = 2, arbitrary: bool = False) -> tasks.Task:

@@ -6,8 +6,8 @@ given: video, damaged in one of several ways. target: the clip. base: 'copy'.
 from collections.abc import Mapping
 from typing import Any
 
+from vidgan_jax import baselines as classical
 from vidgan_jax import tasks
-from vidgan_jax.evals import classical
 from vidgan_jax.tasks import deblock
 from vidgan_jax.tasks import denoise
 from vidgan_jax.tasks import super_resolve
@@ -38,7 +38,7 @@ def make(mixture: Mapping[str, float] | None = None) -> tasks.Task:
   def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
     import tensorflow as tf
 
-    from vidgan_jax.data import degrade
+    from vidgan_jax.tasks import degrade
 
     a, b = degrade.split(seed, 2)
     video = example["video"]

@@ -7,9 +7,9 @@ base: 'lanczos'.
 from collections.abc import Mapping
 from typing import Any
 
+from vidgan_jax import baselines as classical
 from vidgan_jax import config
 from vidgan_jax import tasks
-from vidgan_jax.evals import classical
 
 
 def make(
@@ -41,7 +41,7 @@ def make(
   tasks.check("scale", scale, (1, 2, 3, 4) if real else (2, 3, 4))
 
   def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
-    from vidgan_jax.data import degrade
+    from vidgan_jax.tasks import degrade
 
     video = example["video"]
     h, w = video.shape[1:3]

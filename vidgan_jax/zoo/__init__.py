@@ -17,7 +17,7 @@ import safetensors
 from safetensors import flax as safetensors_flax
 
 from vidgan_jax import config as config_lib
-from vidgan_jax import generate
+from vidgan_jax import sampler
 
 FOLDER = pathlib.Path(__file__).parent
 
@@ -27,7 +27,7 @@ def names() -> list[str]:
   return sorted(p.stem for p in FOLDER.glob("*.safetensors"))
 
 
-def load(name: str) -> generate.Model:
+def load(name: str) -> sampler.Model:
   """Loads shipped weights.
 
   Args:
@@ -51,12 +51,12 @@ def load(name: str) -> generate.Model:
     key: value.astype(jnp.float32)
     for key, value in safetensors_flax.load_file(path).items()
   }
-  return generate.build(traverse_util.unflatten_dict(flat, sep="/"), facts)
+  return sampler.build(traverse_util.unflatten_dict(flat, sep="/"), facts)
 
 
 def export(workdir: str, path: pathlib.Path) -> None:
   """Writes the newest averaged generator of a run to a file."""
-  from vidgan_jax import checkpoint
+  from vidgan_jax.store import checkpoint
 
   saved = checkpoint.restore_params(workdir)
   flat = {

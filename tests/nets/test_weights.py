@@ -1,0 +1,717 @@
+"""Files of weights: read as data, refused with reasons, kept with sums."""
+
+import argparse
+import datetime
+import hashlib
+import os
+import pathlib
+import pickle
+import re
+import struct
+import tracemalloc
+import types
+import zipfile
+
+import numpy as np
+import pytest
+import safetensors
+from safetensors import numpy as safetensors_numpy
+
+from vidgan_jax.nets import weights
+from vidgan_jax.verbs import weights as verb
+
+DOCS = pathlib.Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+@pytest.fixture
+def torch():
+  return pytest.importorskip("torch", reason="PyTorch is not installed")
+
+
+def same(got, want):
+  assert got.keys() == want.keys()
+  for name, value in want.items():
+    assert got[name].dtype == np.asarray(value).dtype, name
+    np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+# ------------------------------------------------- PyTorch's archives, by hand
+
+
+def name(text):
+  return b"X" + struct.pack("<I", len(text)) + text.encode()
+
+
+def number(value):
+  return b"J" + struct.pack("<i", value)
+
+
+def numbers(values):
+  return b"(" + b"".join(map(number, values)) + b"t"
+
+
+def tensor(key, kind, offset, size, stride, count):
+  """What torch.save writes for a tensor, by the protocol of its pickle."""
+  storage = (
+    b"(("[:1]
+    + name("storage")
+    + b"ctorch\n"
+    + kind.encode()
+    + b"\n"
+    + name(key)
+    + name("cpu")
+    + number(count)
+    + b"tQ"
+  )
+  return (
+    b"ctorch._utils\n_rebuild_tensor_v2\n("
+    + storage + number(offset) + numbers(size) + numbers(stride)
+    + b"\x89" + b"ccollections\nOrderedDict\n)R" + b"tR"
+  )  # fmt: skip
+
+
+def archive(path, entries, storages, byteorder=b"little"):
+  """An archive whose pickle is a dict of the entries (bytes of opcodes)."""
+  body = b"".join(name(key) + value for key, value in entries.items())
+  with zipfile.ZipFile(path, "w") as file:
+    file.writestr("file/data.pkl", b"\x80\x02}(" + body + b"u.")
+    file.writestr("file/byteorder", byteorder)
+    for key, value in storages.items():
+      file.writestr(f"file/data/{key}", value)
+  return path
+
+
+def test_an_archive_of_pytorch(tmp_path):
+  base = np.arange(12, dtype=np.float32)
+  half = np.float16([0.5, -2, 65504])
+  brain = np.float32([1, -3.140625, 2.0**100])
+  path = archive(
+    tmp_path / "model.bin",  # What its name says is of no matter.
+    {
+      "plain": tensor("0", "FloatStorage", 0, (3, 4), (4, 1), 12),
+      "turned": tensor("0", "FloatStorage", 0, (4, 3), (1, 4), 12),
+      "part": tensor("0", "FloatStorage", 5, (2, 2), (4, 1), 12),
+      "scalar": tensor("0", "FloatStorage", 7, (), (), 12),
+      "none": tensor("0", "FloatStorage", 0, (0, 3), (3, 1), 12),
+      "half": tensor("1", "HalfStorage", 0, (3,), (1,), 3),
+      "brain": tensor("2", "BFloat16Storage", 0, (3,), (1,), 3),
+      "long": tensor("3", "LongStorage", 0, (1,), (1,), 1),
+      "epoch": number(3),
+    },
+    {
+      "0": base.tobytes(),
+      "1": half.tobytes(),
+      "2": (brain.view(np.uint32) >> 16).astype("<u2").tobytes(),
+      "3": np.int64([-7]).tobytes(),
+    },
+  )
+  same(
+    weights.read(path),
+    {
+      "plain": base.reshape(3, 4),
+      "turned": base.reshape(3, 4).T,
+      "part": base[[[5, 6], [9, 10]]],
+      "scalar": base[7],
+      "none": np.zeros((0, 3), np.float32),
+      "half": half.astype(np.float32),
+      "brain": brain,
+      "long": np.int64([-7]),
+    },
+  )
+
+
+def test_tensors_that_do_not_lie_in_their_storage(tmp_path):
+  data = np.arange(12, dtype=np.float32).tobytes()
+  for offset, size, stride in (
+    (0, (3, 5), (5, 1)),
+    (1, (3, 4), (4, 1)),
+    (-1, (2,), (1,)),
+    (0, (3,), (-1,)),
+    (0, (4,), (1000000,)),
+    (0, (10**6,), (0,)),  # A small file must not become a large array.
+    (0, (2, 2), (1,)),
+  ):
+    path = archive(
+      tmp_path / "a.pt",
+      {"w": tensor("0", "FloatStorage", offset, size, stride, 12)},
+      {"0": data},
+    )
+    with pytest.raises(ValueError, match="a.pt is refused: "):
+      weights.read(path)
+
+
+EVIL = {
+  "os.system": b"cos\nsystem\n(" + name("touch {marker}") + b"tR",
+  "builtins.eval": b"c__builtin__\neval\n(" + name("1") + b"tR",
+  "subprocess.Popen": name("subprocess") + name("Popen") + b"\x93"
+  + b"(" + name("touch {marker}") + b"tR",
+  "torch.hub.load": b"ctorch.hub\nload\n)R",
+  "torch.load": b"ctorch\nload\n)R",
+  "numpy.fromfile": b"cnumpy\nfromfile\n)R",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", EVIL)
+def test_no_pickle_is_run(tmp_path, call):
+  """By name, and before anything happens, wherever in the file it stands."""
+  marker = tmp_path / "marker"
+  text = b"touch {marker}"
+  code = EVIL[call]
+  if text in code:
+    command = f"touch {marker}"
+    code = code.replace(
+      b"X" + struct.pack("<I", len(text)) + text, name(command)
+    )
+  good = tensor("0", "FloatStorage", 0, (1,), (1,), 1)
+  path = archive(
+    tmp_path / "model.pt", {"w": good, "x": code}, {"0": b"\0" * 4}
+  )
+  wanted = call.replace("builtins", "__builtin__").replace(".", r"\.")
+  with pytest.raises(ValueError, match=f"wants to call {wanted}.*was run"):
+    weights.read(path)
+  assert not marker.exists()
+
+
+def test_an_evil_object_as_pickle_writes_it(tmp_path):
+  marker = tmp_path / "marker"
+
+  class Evil:
+    def __reduce__(self):
+      return os.system, (f"touch {marker}",)
+
+  for protocol in range(6):
+    data = pickle.dumps({"state_dict": {"w": Evil()}}, protocol)
+    with zipfile.ZipFile(tmp_path / "new.pt", "w") as file:
+      file.writestr("archive/data.pkl", data)
+    why = r"wants to call \w+\.system" if protocol > 1 else "is refused"
+    with pytest.raises(ValueError, match=why):
+      weights.read(tmp_path / "new.pt")
+    (tmp_path / "old.pt").write_bytes(data)
+    with pytest.raises(ValueError):
+      weights.read(tmp_path / "old.pt")
+  assert not marker.exists()
+  # The attack works where a pickle is opened as one.
+  pickle.loads(data)
+  assert marker.exists()
+
+
+def test_pickled_arrays(tmp_path):
+  """Dicts of NumPy arrays; anything else in them is refused, unread."""
+  rng = np.random.default_rng(0)
+  tree = {
+    "params": {
+      "conv": {"kernel": rng.standard_normal((2, 3)).astype(np.float32)},
+      "half": rng.standard_normal(4).astype(np.float16),
+      "columns": np.asfortranarray(rng.standard_normal((2, 3))),
+      "count": np.array(7),
+    },
+    "stats": {"mean": np.float32([1, 2])},
+  }
+  path = tmp_path / "flax.ckpt"
+  for protocol in (3, 4, 5):
+    path.write_bytes(pickle.dumps(tree, protocol))
+    found = weights.read(path)
+    assert found.keys() == {
+      *("params.conv.kernel", "params.half", "params.columns", "params.count"),
+      "stats.mean",
+    }
+    np.testing.assert_array_equal(
+      found["params.columns"], tree["params"]["columns"]
+    )
+    assert found["params.half"].dtype == np.float32
+  wrong = {
+    "not of plain numbers": np.array([{}, "x"], object),
+    "big-endian": np.array([1, 2], ">f4"),
+    r"wants to call datetime\.date": datetime.date(2020, 1, 1),
+  }
+  for why, value in wrong.items():
+    path.write_bytes(pickle.dumps(tree | {"x": value}, 4))
+    with pytest.raises(ValueError, match=why):
+      weights.read(path)
+  for cut in range(1, 300, 7):
+    path.write_bytes(pickle.dumps(tree, 4)[:-cut])
+    with pytest.raises(ValueError):
+      weights.read(path)
+
+
+def test_odd_pickles(tmp_path):
+  """Loops, instructions without sense, no end: refused, no other error."""
+  cases = {
+    "holds no tensors": b"\x80\x02}q\x00(" + name("a") + b"h\x00u.",  # Itself.
+    "no end|exhausted": b"\x80\x02}",
+    "is refused": b"\x80\x02.",
+    "is refused: ": b"\x80\x02h\x07.",
+    "not to a storage": b"\x80\x02(" + name("x") + b"NNtQ.",
+  }
+  for message, data in cases.items():
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as file:
+      file.writestr("a/data.pkl", data)
+    with pytest.raises(ValueError, match=message):
+      weights.read(tmp_path / "a.pt")
+
+
+def test_damaged_archives(tmp_path):
+  good = archive(
+    tmp_path / "good.pt",
+    {"w": tensor("0", "FloatStorage", 0, (3,), (1,), 3)},
+    {"0": np.float32([1.5, 2.5, 3.5]).tobytes()},
+  ).read_bytes()
+  bad = tmp_path / "bad.pt"
+  at = good.index(np.float32(2.5).tobytes())
+  bad.write_bytes(good[:at] + b"\xff" + good[at + 1 :])
+  with pytest.raises(ValueError, match="bad.pt is a damaged archive"):
+    weights.read(bad)
+  bad.write_bytes(good[: len(good) // 2])
+  with pytest.raises(ValueError, match="bad.pt is a damaged archive"):
+    weights.read(bad)
+  path = archive(
+    bad, {"w": tensor("9", "FloatStorage", 0, (3,), (1,), 3)}, {"0": b""}
+  )
+  with pytest.raises(ValueError, match="refused: .*file/data/9"):
+    weights.read(path)
+  archive(bad, {}, {}, byteorder=b"big")
+  with pytest.raises(ValueError, match="big-endian"):
+    weights.read(bad)
+  with zipfile.ZipFile(bad, "w") as file:
+    file.writestr("readme.txt", "hello")
+  with pytest.raises(ValueError, match="zip archive, but neither"):
+    weights.read(bad)
+
+
+# ---------------------------------------------------- PyTorch's archives, real
+
+
+def test_what_torch_saves(torch, tmp_path):
+  base = torch.arange(24.0).reshape(4, 6)
+  state = {
+    "a.weight": base,
+    "a.view": base[1:, ::2],
+    "a.turned": base.T,
+    "b.half": torch.tensor([0.5, 3]).half(),
+    "b.brain": torch.tensor([0.5, -3]).bfloat16(),
+    "b.double": torch.tensor([1 / 3], dtype=torch.float64),
+    "b.bool": torch.tensor([True, False]),
+    "b.num": torch.tensor(5),
+    "p": torch.nn.Parameter(torch.tensor([2.0])),
+  }
+  want = {k: v.detach().float().numpy() for k, v in state.items()}
+  want["b.double"] = np.float64([1 / 3])
+  want["b.bool"], want["b.num"] = np.array([True, False]), np.int64(5)
+  torch.save(state, tmp_path / "a.pt")
+  same(weights.read(tmp_path / "a.pt"), want)
+  # As trainers save it, with things beside that no one needs.
+  torch.save(
+    {
+      "model": state,
+      "epoch": 7,
+      "args": argparse.Namespace(lr=0.1),
+      "best": np.float64(0.5),
+      "optimizer": {"state": {0: {"exp_avg": base}}, "param_groups": [{}]},
+    },
+    tmp_path / "b.pt",
+  )
+  same(weights.read(tmp_path / "b.pt"), want)
+  torch.save({"model": state, "x": types.SimpleNamespace()}, tmp_path / "c.pt")
+  with pytest.raises(ValueError, match="types.SimpleNamespace.*state_dict"):
+    weights.read(tmp_path / "c.pt")
+  torch.save(state, tmp_path / "d.pt", _use_new_zipfile_serialization=False)
+  same(weights.read(tmp_path / "d.pt"), want)
+  # Cut short, and another pickle of that format.
+  data = (tmp_path / "d.pt").read_bytes()
+  for end in (len(data) - 1, len(data) // 2, 40):
+    (tmp_path / "e.pt").write_bytes(data[:end])
+    with pytest.raises(ValueError, match="e.pt is refused"):
+      weights.read(tmp_path / "e.pt")
+
+
+def test_torchscript_archives(torch, tmp_path):
+  class Inner(torch.nn.Module):
+    def __init__(self):
+      super().__init__()
+      self.norm = torch.nn.BatchNorm1d(3)
+      self.layers = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
+      self.register_buffer("table", torch.arange(6).reshape(2, 3))
+
+    def forward(self, x, rescale: bool = False):
+      if rescale:
+        x = x * 2
+      return self.norm(self.layers(x)) + self.table[0]
+
+  class Outer(torch.nn.Module):
+    def __init__(self):
+      super().__init__()
+      self.inner = Inner()
+      self.sizes = [1, 2]
+      self.rate = 0.5
+
+    def forward(self, x):
+      return self.inner(x) * self.rate
+
+  module = Outer().eval()
+  want = {k: v.numpy() for k, v in module.state_dict().items()}
+  torch.jit.script(module).save(tmp_path / "a.pt")
+  torch.jit.trace(module, torch.zeros(2, 4)).save(tmp_path / "b.pt")
+  torch.jit.freeze(torch.jit.script(module)).save(tmp_path / "c.pt")
+  same(weights.read(tmp_path / "a.pt"), want)
+  same(weights.read(tmp_path / "b.pt"), want)
+  with pytest.raises(ValueError, match="holds no tensors"):
+    weights.read(tmp_path / "c.pt")  # Its tensors are constants of the code.
+
+
+# ----------------------------------------------------------------- other kinds
+
+
+def test_npz(tmp_path):
+  arrays = {"conv1/W": np.float32([[1, 2]]), "h": np.float16([3])}
+  np.savez_compressed(tmp_path / "a.npz", **arrays)
+  same(weights.read(tmp_path / "a.npz"), arrays | {"h": np.float32([3])})
+  np.savez(tmp_path / "b.npz", a=np.array([{"x": 1}], dtype=object))
+  with pytest.raises(ValueError, match="b.npz cannot be read.*allow_pickle"):
+    weights.read(tmp_path / "b.npz")
+
+
+def test_safetensors(tmp_path):
+  arrays = {"a": np.float32([[1, 2]]), "b": np.int64([3]), "c": np.float16([4])}
+  path = tmp_path / "a.safetensors"
+  safetensors_numpy.save_file(arrays, path, metadata={"format": "pt"})
+  same(weights.read(path), arrays | {"c": np.float32([4])})
+  header = b'{"x":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
+  body = (np.float32([1, -2]).view("<u4") >> 16).astype("<u2").tobytes()
+  path.write_bytes(struct.pack("<Q", len(header)) + header + body)
+  same(weights.read(path), {"x": np.float32([1, -2])})
+  path.write_bytes(struct.pack("<Q", len(header)) + header + body[:2])
+  with pytest.raises(ValueError, match="damaged file of safetensors"):
+    weights.read(path)
+
+
+def test_tensorflow(tmp_path):
+  tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+  arrays = {
+    "RGB/inception_i3d/Logits/conv_3d/w": np.float32([[1, 2]]),
+    "half": np.float16([3]),
+    "global_step": np.int64(7),
+  }
+
+  def write(prefix):
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    tf.raw_ops.SaveV2(
+      prefix=str(prefix),
+      tensor_names=[*arrays, "_CHECKPOINTABLE_OBJECT_GRAPH"],
+      shape_and_slices=[""] * (len(arrays) + 1),
+      tensors=[*map(tf.constant, arrays.values()), tf.constant("graph")],
+    )
+
+  want = arrays | {"half": np.float32([3])}
+  write(tmp_path / "model.ckpt")
+  write(tmp_path / "hub/variables/variables")
+  (tmp_path / "hub/saved_model.pb").write_bytes(b"")
+  for path in ("model.ckpt", "model.ckpt.index", "hub", "hub/variables"):
+    same(weights.read(tmp_path / path), want)
+  (data,) = (tmp_path / "hub/variables").glob("*.data*")
+  data.write_bytes(data.read_bytes()[:3])
+  with pytest.raises(ValueError, match="hub is a damaged checkpoint"):
+    weights.read(tmp_path / "hub")
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(ValueError, match="no TF-Hub module"):
+    weights.read(tmp_path / "empty")
+
+
+def message(*fields):
+  """Protobuf's wire format, from its specification."""
+
+  def varint(value):
+    out = b""
+    value &= 2**64 - 1
+    while value > 127:
+      out += bytes([value & 127 | 128])
+      value >>= 7
+    return out + bytes([value])
+
+  out = b""
+  for number, value in fields:
+    if isinstance(value, int):
+      out += varint(number << 3) + varint(value)
+    elif isinstance(value, list):  # Packed.
+      body = b"".join(map(varint, value))
+      out += varint(number << 3 | 2) + varint(len(body)) + body
+    else:
+      out += varint(number << 3 | 2) + varint(len(value)) + value
+  return out
+
+
+def test_onnx(tmp_path):
+  raw, listed = np.float32([[1, 2, 3]]), np.float32([0.5, -8])
+  half = np.float16([1.5, -2])
+  initialisers = [
+    message((1, [1, 3]), (2, 1), (8, b"raw"), (9, raw.tobytes())),
+    message((1, 2), (2, 1), (4, listed.tobytes()), (8, b"listed")),
+    message((1, 2), (2, 7), (7, [5, -6]), (8, b"long")),
+    message((1, 1), (2, 7), (7, -9), (8, b"one")),
+    message((1, 2), (2, 10), (5, half.view("<u2").tolist()), (8, b"half")),
+    message((1, 2), (2, 3), (5, [4, -4]), (8, b"byte")),
+    message((1, 1), (2, 11), (10, np.float64([0.1]).tobytes()), (8, b"double")),
+    message((2, 1), (8, b"scalar"), (9, np.float32(7).tobytes())),
+  ]
+  graph = message(
+    (1, message((1, b"x"), (4, b"Conv"))),  # A node.
+    *((5, part) for part in initialisers),
+    (2, b"main"),
+  )
+  path = tmp_path / "model.onnx"
+  path.write_bytes(
+    message((1, 8), (2, b"pytorch"), (7, graph), (8, b"\x10\x11"))
+  )
+  want = {
+    "raw": raw,
+    "listed": listed,
+    "long": np.int64([5, -6]),
+    "one": np.int64([-9]),
+    "half": half.astype(np.float32),
+    "byte": np.int8([4, -4]),
+    "double": np.float64([0.1]),
+    "scalar": np.float32(7),
+  }
+  same(weights.read(path), want)
+  outside = message(
+    (1, 3), (2, 1), (8, b"w"), (13, message((1, b"location"))), (14, 1)
+  )
+  path.write_bytes(message((1, 8), (7, message((5, outside)))))
+  with pytest.raises(ValueError, match="numbers of 'w' are in another file"):
+    weights.read(path)
+  path.write_bytes(message((1, 8), (7, message((5, initialisers[0][:-5])))))
+  with pytest.raises(ValueError, match="of no kind that is read here"):
+    weights.read(path)
+
+
+def test_files_of_no_kind(tmp_path):
+  for data in (
+    b"",
+    b"<!DOCTYPE html><html>Sign in",
+    b"\x89PNG\r\n" + b"\0" * 99,
+  ):
+    (tmp_path / "file").write_bytes(data)
+    with pytest.raises(ValueError, match="a web page saved in its place"):
+      weights.read(tmp_path / "file")
+  with pytest.raises(FileNotFoundError):
+    weights.read(tmp_path / "nothing.pt")
+
+
+def test_random_damage_is_refused_or_harmless(tmp_path):
+  """No crash and no other error than ValueError, whatever the bytes."""
+  rng = np.random.default_rng(0)
+  good = archive(
+    tmp_path / "a.pt",
+    {"w": tensor("0", "FloatStorage", 0, (2, 3), (3, 1), 6)},
+    {"0": np.zeros(6, np.float32).tobytes()},
+  )
+  with zipfile.ZipFile(good) as file:
+    pickled = file.read("file/data.pkl")
+  kept = safetensors_numpy.save({"w": np.float32([1, 2])})
+  onnx = message((7, message((5, message((1, 1), (2, 1), (9, b"\0" * 4))))))
+  opened = 0
+  for kind, data in (("pt", pickled), ("st", kept), ("onnx", onnx)):
+    for _ in range(100):
+      changed = bytearray(data)
+      for _ in range(rng.integers(1, 4)):
+        changed[rng.integers(len(changed))] = rng.integers(256)
+      path = tmp_path / "b"
+      if kind == "pt":
+        with zipfile.ZipFile(path, "w") as file:
+          file.writestr("file/data.pkl", bytes(changed))
+          file.writestr("file/data/0", b"\0" * 24)
+      else:
+        path.write_bytes(changed)
+      try:
+        weights.read(path)
+        opened += 1
+      except ValueError as e:
+        assert str(path) in str(e)
+  assert 0 < opened < 300
+
+
+# ------------------------------------------------------------------- our files
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+  """A network of one tensor, and a folder of weights."""
+  monkeypatch.setenv("VIDGAN_WEIGHTS", str(tmp_path / "weights"))
+
+  def convert(tensors):
+    if set(tensors) != {"w", "b"}:
+      raise ValueError("These are not the toy's.")
+    return {"dense": {"kernel": tensors["w"].T, "bias": tensors["b"]}}
+
+  module = types.SimpleNamespace(
+    convert=convert,
+    __doc__="A toy.\n\nMore.",
+    SOURCE="w.npz and b.npz,\nboth at once\n\nOf nobody.\n",
+  )
+  monkeypatch.setattr(weights, "names", lambda: ["toy", "toy2"])
+  monkeypatch.setattr(weights, "net", lambda name: module)
+  one, two = tmp_path / "w.npz", tmp_path / "b.npz"
+  np.savez(one, w=np.float32([[1, 2, 3], [4, 5, 6]]))
+  np.savez(two, b=np.float32([7, 8]))
+  return one, two
+
+
+def test_convert_and_load(toy, tmp_path):
+  with pytest.raises(weights.Missing) as missing:
+    weights.load("toy")
+  assert str(missing.value) == (
+    f"not computed: put toy.safetensors at {tmp_path / 'weights'} "
+    "(see docs/metrics.md): `vidgan weights convert toy FILE` makes it of "
+    "w.npz and b.npz, both at once"
+  )
+  path = weights.convert("toy", toy)
+  assert path == tmp_path / "weights/toy.safetensors"
+  assert [p.name for p in path.parent.iterdir()] == ["toy.safetensors"]
+  params, sha = weights.load("toy")
+  np.testing.assert_array_equal(
+    params["dense"]["kernel"], [[1, 4], [2, 5], [3, 6]]
+  )
+  np.testing.assert_array_equal(params["dense"]["bias"], [7, 8])
+  with safetensors.safe_open(path, framework="numpy") as file:
+    facts = file.metadata()
+  assert (
+    sha == facts["params_sha256"]
+  )  # Not of the file: that has a name in it.
+  sums = [hashlib.sha256(p.read_bytes()).hexdigest() for p in toy]
+  assert facts["source_sha256"] == ", ".join(sums)
+  assert facts["source_file"] == "w.npz, b.npz"
+  assert (facts["network"], facts["format"]) == ("toy", "1")
+
+
+def test_a_conversion_takes_the_memory_of_its_result(tmp_path, monkeypatch):
+  """Eight times as much lies unused in the file, as an optimizer's state."""
+  num = 2**20
+  rng = np.random.default_rng(0)
+  values = rng.standard_normal((2, num), np.float32)
+  place = lambda key, count: tensor(
+    key, "FloatStorage", 0, (count,), (1,), count
+  )
+  path = archive(
+    tmp_path / "state.pt",
+    {"a": place("0", num), "b": place("1", num), "opt.a": place("2", 16 * num)},
+    {"0": values[0].tobytes(), "1": values[1].tobytes(), "2": bytes(64 * num)},
+  )
+  convert = lambda tensors: {"ab": np.stack([tensors["a"], tensors["b"]])}
+  module = types.SimpleNamespace(convert=convert, UNUSED=r"opt\..*", SOURCE="")
+  monkeypatch.setattr(weights, "net", lambda name: module)
+  tracemalloc.start()
+  try:
+    out = weights.convert("toy", path, tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+  np.testing.assert_array_equal(safetensors_numpy.load_file(out)["ab"], values)
+  assert values.nbytes <= peak < 2 * values.nbytes
+
+
+def test_a_sum_that_is_not_known_is_told_of(tmp_path, monkeypatch):
+  """One bit that flips leaves names and shapes as they are."""
+  convert = lambda tensors: {"w": tensors["w"]}
+  module = types.SimpleNamespace(convert=convert, SOURCE="a.npz\n")
+  monkeypatch.setattr(weights, "net", lambda name: module)
+  good, lines = tmp_path / "good.safetensors", []
+  safetensors_numpy.save_file({"w": np.float32([1, 2])}, good)
+  data = good.read_bytes()
+  make = lambda path: weights.convert("toy", path, tmp_path, lines.append)
+  make(good)
+  known = hashlib.sha256(data).hexdigest()
+  assert known in lines[0] and "none is known" in lines[0]
+  bad = tmp_path / "bad.safetensors"
+  bad.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+  # The whole sum, or its beginning in the name of a file of PyTorch's.
+  for text in (f"a.npz, sha256\n{known}\n", f"net-{known[:8]}.pth by them"):
+    module.SOURCE = text
+    lines.clear()
+    make(good)
+    make(bad)
+    assert lines[0] == "good.safetensors: a known file, by its sha256"
+    assert lines[1].startswith("bad.safetensors: warning: sha256 ")
+    assert "not one of the known files" in lines[1] and known[:8] in lines[1]
+
+
+def test_a_failed_conversion_changes_nothing(toy, tmp_path):
+  path = weights.convert("toy", toy)
+  before = path.read_bytes()
+  with pytest.raises(ValueError, match="w.npz: These are not the toy's"):
+    weights.convert("toy", toy[0])
+  with pytest.raises(ValueError, match="'w' is in an earlier file too"):
+    weights.convert("toy", [toy[0], toy[0]])
+  assert path.read_bytes() == before
+  assert len(list(path.parent.iterdir())) == 1
+  other = weights.convert("toy", toy, tmp_path / "elsewhere")
+  assert other == tmp_path / "elsewhere/toy.safetensors"
+
+
+def test_damaged_and_exchanged_files(toy):
+  path = weights.convert("toy", toy)
+  good = path.read_bytes()
+  weights.where("toy2").write_bytes(good)
+  with pytest.raises(ValueError, match="holds the weights of 'toy'.*'toy2'"):
+    weights.load("toy2")
+  at = good.index(np.float32(5).tobytes())
+  for bad, why in (
+    (good[:at] + b"\x01" + good[at + 1 :], "numbers are not those"),
+    (good[:-4], "is damaged"),
+    (b"", "is damaged"),
+  ):
+    path.write_bytes(bad)
+    with pytest.raises(ValueError, match=f"{why}.*vidgan weights convert toy"):
+      weights.load("toy")
+  safetensors_numpy.save_file({"w": np.float32([1])}, path)  # Nobody's.
+  with pytest.raises(ValueError, match="weights of None"):
+    weights.load("toy")
+
+
+def test_the_folder(monkeypatch):
+  monkeypatch.delenv("VIDGAN_WEIGHTS", raising=False)
+  monkeypatch.setenv("HOME", "/home/someone")
+  assert str(weights.folder()) == "/home/someone/.cache/vidgan_jax/weights"
+  monkeypatch.setenv("VIDGAN_WEIGHTS", "~/w")
+  assert str(weights.folder()) == "/home/someone/w"
+
+
+# -------------------------------------------------------------------- the verb
+
+
+def test_the_verb(toy, capsys):
+  assert verb.main([]) == 0
+  out = capsys.readouterr().out
+  assert "toy   missing  A toy.\n    w.npz and b.npz" in out
+  assert "    Of nobody." in out and str(weights.folder()) in out
+  assert verb.main(["convert", "toy", *map(str, toy)]) == 0
+  out = capsys.readouterr().out
+  assert out.startswith("toy: 0.0 MiB -> ") and str(weights.where("toy")) in out
+  assert verb.main([]) == 0
+  there = capsys.readouterr().out.split("toy2")[0]
+  assert "toy   there    A toy." in there and "w.npz" not in there
+  assert verb.main(["convert", "toy", str(toy[0])]) == 1
+  assert "not the toy's" in capsys.readouterr().err
+  assert verb.main(["convert", "toy", "nothing.pt"]) == 1
+  assert "nothing.pt" in capsys.readouterr().err
+
+
+def test_every_network_is_listed(tmp_path, monkeypatch, capsys):
+  monkeypatch.setenv("VIDGAN_WEIGHTS", str(tmp_path))
+  names, rows = weights.names(), DOCS.read_text().splitlines()
+  assert {"i3d", "c3d"} <= set(names) and "conv" not in names
+  assert verb.main([]) == 0
+  out = capsys.readouterr().out
+  for one in names:
+    assert f"\n  {one} " in out
+    module = weights.net(one)
+    assert module.__doc__
+    # The file that the refusal names has its row in the table of the docs.
+    file = module.SOURCE.split()[0]
+    assert f"    {file}" in out
+    with pytest.raises(weights.Missing, match=f"put {one}.* of {file}"):
+      weights.load(one)
+    (row,) = [line for line in rows if line.startswith(f"| `{one}` |")]
+    assert f"`{file}`" in row
+    for known in re.findall(r"\b[0-9a-f]{64}\b", module.SOURCE):
+      assert known in row
+  assert verb.main(["convert", "i3", "x"]) == 1
+  assert "i3d" in capsys.readouterr().err

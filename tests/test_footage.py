@@ -1,0 +1,348 @@
+"""Trained generators on real footage: from config to processed file."""
+
+import dataclasses
+import fractions
+
+import jax
+import numpy as np
+import pytest
+
+from vidgan_jax import cli
+from vidgan_jax import config as config_lib
+from vidgan_jax import footage as stage_lib
+from vidgan_jax import sampler
+from vidgan_jax import tasks
+from vidgan_jax import zoo
+from vidgan_jax.models import trunk
+from vidgan_jax.video import phases
+from vidgan_jax.video import read
+from vidgan_jax.video import stream
+from vidgan_jax.video import write
+
+pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+
+CONFIG = "configs/video_to_video.py"
+TINY = (
+  "data.options.resolution=24",
+  "data.options.frames=5",
+  "data.options.size=16",
+  "batch=4",
+  "model.generator.width=8",
+  "model.generator.blocks=1",
+  "model.discriminator.width=8",
+  "cadence.sample=0steps",
+  "evals={}",
+)
+
+
+def train(folder, task, *flags, model="trunk"):
+  """A workdir of a tiny model of a task, after two steps."""
+  workdir = folder / f"{task}_{model}"
+  flags = [f"--config.{flag}" for flag in (*TINY, *flags)]
+  arguments = f"{CONFIG}:task={task},data=sprites,total=2steps,model={model}"
+  code = cli.main(
+    ["train", "--config", arguments, "--workdir", str(workdir), *flags]
+  )
+  assert code == 0
+  return workdir
+
+
+@pytest.fixture(scope="module")
+def workdirs(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("stage")
+  return {name: train(folder, name) for name in ("denoise", "enhance")}
+
+
+@pytest.fixture(scope="module")
+def clip():
+  rng = np.random.default_rng(0)
+  small = rng.integers(0, 256, (12, 8, 10, 3)).astype(np.uint8)
+  return small.repeat(5, 1).repeat(5, 2)  # 40 x 50
+
+
+def shaken(stage, much=0.05):
+  """The same stage with a last layer that is not zero."""
+  params = jax.tree.map(
+    lambda x: x + much * np.random.default_rng(1).standard_normal(x.shape),
+    stage.model.params,
+  )
+  model = stage.model.with_params(params, 0)
+  return dataclasses.replace(stage, model=model)
+
+
+def film(clip, cut=10**9, mask=None):
+  return [
+    stream.Frame(
+      time=fractions.Fraction(i, 10),
+      duration=fractions.Fraction(1, 10),
+      shot=int(i >= cut),
+      image=x,
+      mask=None if mask is None else mask[i],
+    )
+    for i, x in enumerate(clip)
+  ]
+
+
+def run(stage, clip, tile, chunk=0, cut=10**9, mask=None):
+  runner = stream.Runner(stage, tile=tile, chunk=chunk)
+  frames = runner(film(clip, cut, mask))
+  return np.stack([f.image for f in frames]).astype(int)
+
+
+@pytest.mark.parametrize("task", ["denoise", "enhance"])
+def test_tiles_and_chunks_are_the_whole(workdirs, clip, task):
+  stage = shaken(stage_lib.load(str(workdirs[task]), {}))
+  whole = run(stage, clip, tile=64, chunk=32)
+  assert np.abs(whole - clip).mean() > 1
+  # Equal but for a level of rounding.
+  assert np.abs(run(stage, clip, tile=16, chunk=3) - whole).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def recurrent(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("recurrent")
+  flags = (
+    "model.generator.flow_width=4",
+    # Each frame more is as much again to be compiled.
+    "data.ops=clip(2) | value_range(-1, 1)",
+    "model.frames=2",
+  )
+  return train(folder, "super_resolve", *flags, model="recurrent")
+
+
+def test_a_recurrent_model_remembers_through_the_stream(recurrent, clip):
+  """As it was trained on whole clips, so it works frame by frame."""
+  stage = shaken(stage_lib.load(str(recurrent), {}))
+  video, times = clip / np.float32(127.5) - 1, np.arange(len(clip)) / 10
+  whole = stage.model.apply({"video": video[None]}, times[None])[0]
+  for portion in (1, 3, len(clip)):
+    state, parts = None, []
+    for i in range(0, len(clip), portion):
+      cut = slice(i, i + portion)
+      part, state = stage(video[cut], times[cut], None, state)
+      parts.append(part)
+    np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-4)
+  wanted = stream.to_integer(whole, np.uint8).astype(int)
+  for chunk in (1, 3, len(clip)):
+    got = run(stage, clip, tile=64, chunk=chunk)
+    assert np.abs(got - wanted).max() <= 1
+  alone = run(stage, clip[-1:], tile=64)
+  assert np.abs(got[-1:] - alone).mean() > 0.1
+
+
+def test_a_recurrent_model_forgets_at_a_cut(recurrent, clip):
+  stage = shaken(stage_lib.load(str(recurrent), {}))
+  got = run(stage, clip, tile=64, cut=7)
+  np.testing.assert_array_equal(got[:7], run(stage, clip[:7], tile=64))
+  np.testing.assert_array_equal(got[7:], run(stage, clip[7:], tile=64))
+  assert np.abs(got - run(stage, clip, tile=64))[7:].mean() > 0.1
+
+
+def test_tiles_of_a_recurrent_model_differ_little(recurrent, clip):
+  stage = shaken(stage_lib.load(str(recurrent), {}))
+  assert stage.halo == (stage.model.generator.margin, 0, 0) == (13, 0, 0)
+  wide = np.concatenate([clip, clip[:, :, ::-1], clip], 2)
+  whole, tiles = run(stage, wide, tile=200), run(stage, wide, tile=32)
+  # The first frame sees no further than the margin: it is the same.
+  assert np.abs(whole[0] - tiles[0]).max() <= 1
+  assert 0 < np.abs(whole - tiles).mean() < 0.1
+
+
+def bare(task, options=None, fps=None, **fields):
+  """A stage of a tiny trunk that starts as its base, without training."""
+  fields = dict(width=4, blocks=1, temporal="none") | fields
+  generator = trunk.Generator(resolution=0, frames=0, **fields)
+  task = tasks.create({"name": task, "options": options or {}})
+  given = {"video": np.zeros((1, 2, 8, 8, 3), np.float32)}
+  given["mask" if fields.get("compose") else "map"] = given["video"][..., :1]
+  params = generator.init(jax.random.key(0), given, {}, np.zeros((1, 2)))
+  model = sampler.Model(
+    generator=generator, params=params["params"], step=0, num_classes=0,
+    class_names=(), times=(), resolution=8,
+  )  # fmt: skip
+  return stage_lib.Stage(
+    name="bare", model=model, task=task, options={}, fps=fps
+  )
+
+
+def test_a_map_of_noise_goes_through_tiles(clip):
+  """What a mask says of a place stays with it."""
+  stage = bare("denoise", {"spatial": True})
+  assert np.abs(run(stage, clip, tile=64) - clip).max() == 0
+  stage = shaken(stage, 0.1)
+  mask = np.zeros(clip.shape[:3], bool)
+  mask[:, 10:30, 20:32] = True
+  whole = run(stage, clip, tile=64, mask=mask)
+  assert (
+    np.abs(run(stage, clip, tile=16, chunk=3, mask=mask) - whole).max() <= 1
+  )
+  far = np.zeros_like(mask)
+  halo = stage.halo[0]
+  far[:, 10 - halo : 30 + halo, 20 - halo : 32 + halo] = True
+  clean = run(stage, clip, tile=64, mask=0 * mask)
+  assert np.abs(whole - clean)[mask].mean() > 0.5
+  np.testing.assert_array_equal(whole[~far], clean[~far])
+  # No mask: the same everywhere, and not nowhere.
+  every = run(stage, clip, tile=64)
+  np.testing.assert_array_equal(every, run(stage, clip, 64, mask=mask | True))
+
+
+INTERPOLATE = dict(base="temporal", compose=True)
+
+
+def test_frames_at_any_phase(clip):
+  """An untrained model mixes frames by their times, to the phase."""
+  steps = phases.around(bare("interpolate", fps=25.0, **INTERPOLATE))
+  out = np.stack([f.image for f in through(steps, clip)]).astype(float)
+  at = np.minimum(np.arange(30) * 10 / 25, 11)
+  low = np.minimum(at.astype(int), 10)
+  share = (at - low)[:, None, None, None]
+  want = (1 - share) * clip[low] + share * clip[low + 1]
+  np.testing.assert_allclose(out, want, atol=1.01)
+  steps = phases.around(shaken(steps[1]))
+  whole = np.stack([f.image for f in through(steps, clip)]).astype(int)
+  assert np.abs(whole - want).mean() > 1
+  np.testing.assert_array_equal(whole[::5], clip[::2])  # They were given.
+  tiles = np.stack([f.image for f in through(steps, clip, tile=16, chunk=3)])
+  assert np.abs(tiles - whole).max() <= 1
+
+
+@pytest.mark.parametrize("rate", [2, 4, 9])
+def test_so_many_frames_for_one(clip, rate, monkeypatch):
+  """Any rate, whatever the one that it was trained for."""
+  trained = {"rate": 3, "arbitrary": True}
+  model = dataclasses.replace(
+    bare("interpolate", trained, **INTERPOLATE).model,
+    task={"name": "interpolate", "options": trained},
+  )
+  monkeypatch.setattr(zoo, "load", lambda name: model)
+  stage = stage_lib.load("interpolate", {"rate": rate})
+  assert phases.around(stage) == [stage] and f"rate {rate}" in repr(stage)
+  runner = stream.Runner(stage, tile=64)
+  frames = list(runner(film(clip[:4])))
+  assert [f.time for f in frames] == [
+    fractions.Fraction(i, 10 * rate) for i in range(3 * rate + 1)
+  ]
+  out = np.stack([f.image for f in frames]).astype(float)
+  at = np.arange(len(out)) / rate
+  low = np.minimum(at.astype(int), 2)
+  share = (at - low)[:, None, None, None]
+  want = (1 - share) * clip[low] + share * clip[low + 1]
+  np.testing.assert_allclose(out, want, atol=1.01)
+
+
+def through(steps, clip, tile=64, chunk=0):
+  ask, stage, pick = steps
+  runner = stream.Runner(stage, tile=tile, chunk=chunk)
+  return pick.frames(runner(ask.frames(film(clip))))
+
+
+def test_a_file(workdirs, clip, tmp_path):
+  path, out = tmp_path / "in.mkv", tmp_path / "out.mkv"
+  write_clip(path.with_suffix(".mp4"), clip)
+  arguments = [
+    str(workdirs["denoise"]),
+    str(path.with_suffix(".mp4")),
+    str(out),
+  ]
+  assert cli.main(["process", *arguments]) == 0
+  assert len(list(read.frames(out))) == len(clip)
+
+
+def test_a_file_through_a_recurrent_model(recurrent, clip, tmp_path):
+  path = tmp_path / "in.mp4"
+  write_clip(path, clip)
+  results = []
+  for i, more in enumerate(([], ["--chunk", "1"], ["--resume"])):
+    out = str(tmp_path / f"{i}.mkv")
+    flags = ["--codec", "ffv1", *more]
+    assert cli.main(["process", str(recurrent), str(path), out, *flags]) == 0
+    results.append(np.stack([f.image for f in read.frames(out)]))
+  assert results[0].shape == (12, 80, 100, 3)
+  for other in results[1:]:
+    np.testing.assert_array_equal(other, results[0])
+
+
+def write_clip(path, clip):
+  with write.Writer(path, fps=10) as writer:
+    for frame in clip:
+      writer.append(frame)
+
+
+def test_options_are_checked(workdirs):
+  assert stage_lib.load(str(workdirs["denoise"]), {"sigma": 10.0})
+  with pytest.raises(config_lib.ConfigError, match="sigma"):
+    stage_lib.load(str(workdirs["denoise"]), {"sigm": 10.0})
+  for option in ("fps", "rate"):
+    with pytest.raises(config_lib.ConfigError, match=option):
+      stage_lib.load(str(workdirs["denoise"]), {option: 4})
+  for wrong in (
+    {"rate": 1},
+    {"rate": 2.0},
+    {"rate": 10},
+    {"rate": 2, "fps": 9},
+  ):
+    with pytest.raises(config_lib.ConfigError, match="one becomes, 2 to 9"):
+      stage_lib.load("interpolate", wrong)
+
+
+def test_weights_as_they_are_shipped(workdirs, tmp_path):
+  path = tmp_path / "denoise.safetensors"
+  zoo.export(str(workdirs["denoise"]), path)
+  model, shipped = sampler.load(workdirs["denoise"]), zoo.load(str(path))
+  assert (
+    shipped.generator == model.generator and shipped.step == model.step == 2
+  )
+  assert shipped.task.name == "denoise"
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=2**-8),
+    shipped.params,
+    model.params,
+  )
+  assert (
+    path.stat().st_size
+    < 2.2 * sum(x.size for x in jax.tree.leaves(model.params)) + 20_000
+  )
+  assert not list(tmp_path.glob(".*"))
+  with pytest.raises(config_lib.ConfigError, match="the weights"):
+    zoo.load("denoize")
+
+
+def test_a_generator_of_noise_takes_no_footage(tmp_path):
+  workdir = tmp_path / "run"
+  flags = [
+    "--config.total=1steps",
+    "--config.evals={}",
+    "--config.cadence.sample=0steps",
+  ]
+  arguments = [
+    "--config",
+    "configs/smoke.py:model=mlp",
+    "--workdir",
+    str(workdir),
+  ]
+  assert cli.main(["train", *arguments, *flags]) == 0
+  with pytest.raises(config_lib.ConfigError, match="vidgan generate"):
+    stage_lib.load(str(workdir), {})
+
+
+@pytest.mark.parametrize(
+  ("task", "masks"),
+  [("inpaint", True), ("colorize", True), ("predict", True),
+   ("denoise", False), ("interpolate", False), ("super_resolve", False)],
+)  # fmt: skip
+def test_who_looks_at_a_mask(task, masks):
+  task = tasks.create({"name": task, "options": {}})
+  stage = stage_lib.Stage(name="bare", model=None, task=task, options={})
+  assert stage.masks == masks
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_shipped_weights(name):
+  """Each is small, has its card, and starts from a task that exists."""
+  model = zoo.load(name)
+  assert (zoo.FOLDER / f"{name}.safetensors").stat().st_size < 3e6
+  card = (zoo.FOLDER / f"{name}.md").read_text()
+  for word in ("data", "figures", "limits", "vidgan train"):
+    assert word in card.lower(), word
+  assert name.startswith(model.task.name)

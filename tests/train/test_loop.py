@@ -1,0 +1,314 @@
+"""The loop, run as a user runs it: resume, signals, workdirs, bad input."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from vidgan_jax import cli
+from vidgan_jax import config as config_lib
+from vidgan_jax.train import loop
+from vidgan_jax.train import writer as metrics_lib
+
+ROOT = pathlib.Path(__file__).parents[2]
+SMOKE = f"{ROOT}/configs/smoke.py:model=mlp"
+
+
+# Small, because some runs keep many checkpoints.
+SMALL = (
+  "evals={}",
+  "cadence.sample=0steps",
+  "model.generator.widths=(32,)",
+  "model.discriminator.widths=(32,)",
+)
+
+
+def _flags(*flags):
+  return [f"--config.{f}" for f in (*SMALL, *flags)]
+
+
+def _config(*flags):
+  config = config_lib.override(config_lib.load(SMOKE), _flags(*flags))
+  return config_lib.validate(config)
+
+
+def _leaves(workdir, step):
+  path = pathlib.Path(workdir).resolve() / "checkpoints" / str(step) / "state"
+  tree = ocp.StandardCheckpointer().restore(path)
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  host = lambda x: np.asarray(
+    jax.random.key_data(x)
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    else x
+  )
+  return {jax.tree_util.keystr(path): host(leaf) for path, leaf in leaves}
+
+
+def _same(a, b):
+  assert a.keys() == b.keys() and len(a) > 20
+  for name in a:
+    np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+  """Ten steps without a stop."""
+  workdir = tmp_path_factory.mktemp("straight") / "run"
+  assert loop.train(_config("total=10steps"), workdir)
+  return workdir
+
+
+def test_resume_is_exact(straight, tmp_path):
+  workdir = tmp_path / "run"
+  assert loop.train(_config("total=6steps"), workdir)
+  assert loop.train(_config("total=10steps"), workdir)
+  _same(_leaves(straight, 10), _leaves(workdir, 10))
+  rows = [
+    [r for r in metrics_lib.read(w / "metrics.jsonl") if r["step"] == 10]
+    for w in (straight, workdir)
+  ]
+  assert len(rows[0]) == len(rows[1]) == 1
+  for name in ("d/loss", "g/loss"):  # Means since the line of step 5.
+    assert np.isfinite(rows[0][0][name])
+
+
+def test_a_workdir_holds_what_is_said_and_nothing_else(tmp_path):
+  workdir = tmp_path / "run"
+  flags = [
+    f"--config.{f}"
+    for f in (
+      "total=4steps",
+      "cadence.sample=2steps",
+      "cadence.eval=4steps",
+      "cadence.log=1steps",
+    )
+  ]
+  assert (
+    cli.main(["train", "--config", SMOKE, "--workdir", str(workdir), *flags])
+    == 0
+  )
+  names = {p.name for p in workdir.iterdir()}
+  events = {n for n in names if n.startswith("events.out.tfevents")}
+  assert len(events) == 1
+  assert names - events == {
+    "config.json",
+    "checkpoints",
+    "eval",
+    "samples",
+    "metrics.jsonl",
+    "log.txt",
+  }
+  assert {p.name for p in (workdir / "checkpoints").iterdir()} == {"4"}
+  result = json.loads((workdir / "eval" / "4.json").read_text())
+  assert result["step"] == 4 and result["frd_random"] > 0
+  assert (workdir / "samples" / "real_0000000.png").stat().st_size > 200
+  rows = metrics_lib.read(workdir / "metrics.jsonl")
+  assert [r["step"] for r in rows] == [0, 1, 2, 3, 4]
+  text = (workdir / "log.txt").read_text()
+  for word in ("GFLOP", "compiled in", "generator", "Finished: 4 steps"):
+    assert word in text, word
+
+
+def test_an_evaluator_may_have_a_cadence_of_its_own(tmp_path):
+  flags = (
+    "total=4steps",
+    "cadence.eval=2steps",
+    "evals={'swd': {'num': 8}, 'speed': {'num': 1, 'repeats': 1,"
+    " 'cadence': '3steps'}}",
+  )
+  # The later flag of a name counts.
+  assert loop.train(_config(*flags), tmp_path / "run")
+  seen = {
+    path.stem: json.loads(path.read_text())["evaluators"].keys()
+    for path in (tmp_path / "run" / "eval").glob("*.json")
+  }
+  assert seen == {
+    "0": {"swd", "speed"},
+    "2": {"swd"},
+    "3": {"speed"},
+    "4": {"swd", "speed"},
+  }
+  with pytest.raises(config_lib.ConfigError, match="evals.swd.cadence"):
+    _config("evals={'swd': {'cadence': 'often'}}")
+
+
+def _spawn(workdir, *flags):
+  code = (
+    "import sys; from vidgan_jax import cli; sys.exit(cli.main(sys.argv[1:]))"
+  )
+  return subprocess.Popen(
+    [
+      sys.executable,
+      "-c",
+      code,
+      "train",
+      "--config",
+      SMOKE,
+      "--workdir",
+      str(workdir),
+      *_flags("cadence.log=1steps", *flags),
+    ],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+  )
+
+
+def _wait_for_step(workdir, process, step):
+  path = pathlib.Path(workdir) / "metrics.jsonl"
+  for _ in range(1200):
+    if path.exists() and any(r["step"] >= step for r in metrics_lib.read(path)):
+      return
+    assert process.poll() is None, process.communicate()[0]
+    time.sleep(0.1)
+  raise AssertionError("the run made no steps")
+
+
+LONG = (
+  "total=1500steps",
+  "optim.g.schedule=cosine",
+  "cadence.save=0steps",
+  "cadence.log=20steps",
+)
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+  """A run that takes seconds, without a stop."""
+  workdir = tmp_path_factory.mktemp("long") / "run"
+  assert loop.train(_config(*LONG), workdir)
+  return workdir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_command_goes_on(long, tmp_path, number):
+  process = _spawn(tmp_path / "run", *LONG)
+  _wait_for_step(tmp_path / "run", process, 40)
+  process.send_signal(number)
+  text, _ = process.communicate(timeout=120)
+  assert process.returncode == 130, text
+  assert "the same command goes on" in text
+  done = [int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir()]
+  assert len(done) == 1 and 0 < done[0] < 1500
+  assert loop.train(_config(*LONG), tmp_path / "run")
+  _same(_leaves(long, 1500), _leaves(tmp_path / "run", 1500))
+
+
+def test_kill_and_go_on(long, tmp_path):
+  """A killed run leaves a whole checkpoint, and ends where it would have."""
+  workdir = tmp_path / "run"
+  flags = (*LONG, "cadence.save=50steps", "cadence.keep=2")
+  process = _spawn(workdir, *flags)
+  _wait_for_step(workdir, process, 200)  # By then that of step 50 is whole.
+  process.kill()
+  process.communicate()
+  assert process.returncode == -signal.SIGKILL
+  kept = [p.name for p in (workdir / "checkpoints").iterdir()]
+  assert any(name.isdigit() for name in kept), kept
+  assert loop.train(_config(*flags), workdir)
+  _same(_leaves(long, 1500), _leaves(workdir, 1500))
+
+
+def test_an_address_is_no_workdir(capsys, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  arguments = ["--config", SMOKE, "--workdir", "gs://bucket/run"]
+  assert cli.main(["train", *arguments]) == 1
+  assert "gs://bucket/run is an address" in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
+
+
+def test_another_config_in_the_workdir_is_refused(straight, capsys):
+  code = cli.main(
+    [
+      "train",
+      "--config",
+      SMOKE,
+      "--workdir",
+      str(straight),
+      *_flags("optim.g.lr=0.5"),
+    ]
+  )
+  text = capsys.readouterr().err
+  assert code == 1
+  assert "holds another run" in text and "optim" in text
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path):
+  (tmp_path / "holiday.txt").write_text("sun")
+  with pytest.raises(config_lib.ConfigError, match="is not empty"):
+    loop.train(_config(), tmp_path)
+  assert {p.name for p in tmp_path.iterdir()} == {"holiday.txt"}
+
+
+@pytest.mark.parametrize(
+  "flags, words",
+  [
+    (["--config.optim.g.lrr=1"], "config.optim.g.lr"),
+    (["--confg.batch=1"], "--config"),
+    (["--config.batch=many"], "batch"),
+    (["--config.objective=relativstic"], "relativistic"),
+    (["--config.data.options.radus=1"], "radius"),
+    (["--config.model.generator.widhts=1"], "config.model.generator"),
+    (["--config.model.num_classes=7"], "has 4 classes"),
+    (["--config.data.ops=clip(40) | value_range(-1, 1)"], "40"),
+    (["--config.penalties.r3.weight=1"], "r1"),
+  ],
+)
+def test_mistakes_are_told_with_a_way_out(tmp_path, capsys, flags, words):
+  try:
+    code = cli.main(
+      ["train", "--config", SMOKE, "--workdir", str(tmp_path / "run"), *flags]
+    )
+  except SystemExit as e:
+    code = e.code
+  text = capsys.readouterr().err
+  assert code not in (0, None)
+  assert words in text, text
+  assert "Traceback" not in text
+
+
+def test_variants_of_the_step_are_lowered_in_one_thread():
+  """Two threads that open one array at once may get its parts twice."""
+  here = threading.current_thread()
+  compiled = []
+
+  class Lowered:
+    def __init__(self, due):
+      assert threading.current_thread() is here
+      self.due = due
+
+    def compile(self):
+      compiled.append(self.due)
+      return self
+
+    def memory_analysis(self):
+      return None
+
+    def cost_analysis(self):
+      return {"flops": 1e9}
+
+  run = lambda state, batch, due: (state, batch, due)
+  run.lower = lambda state, batch, due: Lowered(due)
+  dues, said = {("adversary",), ("adversary", "r1")}, []
+  steps = loop._compile(run, 1, 2, dues, "pmap", said.append)
+  assert set(compiled) == set(steps) == dues and len(said) == 2
+  for due in dues:
+    assert steps[due](1, 2) == (1, 2, due)
+
+
+def test_a_run_of_nans_stops_and_says_why(tmp_path):
+  flags = ("optim.g.lr=1e30", "optim.d.lr=1e30", "nan_limit=3", "total=50steps")
+  with pytest.raises(RuntimeError, match="not finite.*config.nan_limit"):
+    loop.train(_config(*flags), tmp_path / "run")

@@ -1,0 +1,409 @@
+"""`vidgan generate`: every output, every option, and what cannot be."""
+
+import dataclasses
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+from PIL import Image
+import pytest
+
+from vidgan_jax import cli
+from vidgan_jax import config as config_lib
+from vidgan_jax import sampler
+from vidgan_jax.train import loop
+from vidgan_jax.verbs import generate
+from vidgan_jax.video import read
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+SIZE, FRAMES, FPS = 16, 4, 8
+CLASSES = ("disc", "square", "triangle", "cross")
+TINY = (
+  "model.generator.widths=(8, 8)",
+  "model.generator.motion_period=0.25",
+  "model.discriminator.widths=(8, 8)",
+  "model.discriminator.joint=8",
+)
+MLP = (
+  "model.generator.widths=(8,)",
+  "model.discriminator.widths=(8,)",
+)
+
+
+def make_run(workdir, name, *flags):
+  flags = (
+    *flags,
+    "penalties={}",
+    "augment.policy=",
+    "evals={}",
+    "total=4steps",
+    "cadence.sample=0steps",
+    "optim.g.lr=0.01",
+    "ema.rampup=None",
+  )
+  config = config_lib.override(
+    config_lib.load(f"{CONFIGS}/smoke.py:model={name}"),
+    [f"--config.{f}" for f in flags],
+  )
+  assert loop.train(config_lib.validate(config), workdir)
+  return workdir
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+  before = jax.config.read("jax_disable_most_optimizations")
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  path = tmp_path_factory.mktemp("generate") / "run"
+  return make_run(path, "continuous", *TINY)
+
+
+@pytest.fixture(scope="module")
+def fixed_length(tmp_path_factory):
+  """A model of four frames and no others."""
+  return make_run(tmp_path_factory.mktemp("generate") / "mlp", "mlp", *MLP)
+
+
+@pytest.fixture(scope="module")
+def model(workdir):
+  return sampler.load(workdir)
+
+
+def run(workdir, *options):
+  return cli.main(["generate", str(workdir), *map(str, options)])
+
+
+@pytest.fixture
+def draw(workdir, tmp_path):
+  """Clips (N, T, H, W, 3) as the verb draws them, without loss."""
+
+  def draw(*options, num=4):
+    path = tmp_path / "strip.png"
+    options = ("--strip", "--scale", 1, "--num", num, *options)
+    assert run(workdir, "--out", path, *options) == 0
+    picture = np.asarray(Image.open(path))
+    rows = picture.reshape(num, SIZE, -1, SIZE, 3)
+    return rows.transpose(0, 2, 1, 3, 4)
+
+  return draw
+
+
+def same(a, b):
+  """Alike but for the rounding of another batch size."""
+  assert a.shape == b.shape
+  gap = np.abs(a.astype(int) - b.astype(int))
+  assert gap.max() <= 1 and gap.mean() < 0.05
+
+
+def gap(a, b):
+  return np.abs(a.astype(int) - b.astype(int)).mean()
+
+
+# ------------------------------------------------------------------- outputs
+
+
+def test_mp4(workdir, tmp_path, capsys, draw):
+  path = tmp_path / "new" / "folder" / "a.mp4"
+  assert run(workdir, "--out", path, "--num", 3, "--scale", 4) == 0
+  line = capsys.readouterr().out
+  assert "3 clips of 4 frames at 8 frames/s, step 4" in line
+  assert str(path) in line
+  info = read.probe(path)
+  assert (info.height, info.width, info.fps) == (2 * 64, 2 * 64, FPS)
+  frames = list(read.frames(path))
+  np.testing.assert_allclose([f.time for f in frames], np.arange(4) / FPS)
+  video = np.stack([f.image for f in frames])
+  assert video.shape == (FRAMES, 128, 128, 3)
+  clips = draw(num=3)
+  for i, (y, x) in enumerate(((0, 0), (0, 64), (64, 0))):
+    tile = video[:, y : y + 64, x : x + 64]
+    tile = tile.reshape(FRAMES, SIZE, 4, SIZE, 4, 3).mean((2, 4))
+    assert gap(tile, clips[i]) < 6  # Of H.264.
+  assert video[:, 64:, 64:].mean() < 3  # The empty place is black.
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".GIF"])
+def test_animations(workdir, tmp_path, suffix):
+  path = tmp_path / f"a{suffix}"
+  options = ("--num", 2, "--grid", 1, "--scale", 2, "--frames", 6, "--fps", 10)
+  assert run(workdir, "--out", path, *options) == 0
+  with Image.open(path) as image:
+    assert image.size == (2 * SIZE, 2 * 2 * SIZE)
+    assert image.n_frames == 6
+    image.seek(1)
+    image.load()
+    assert image.info["duration"] == 100  # Milliseconds.
+
+
+def test_png_grid(workdir, tmp_path, draw):
+  path = tmp_path / "a.png"
+  assert run(workdir, "--out", path, "--num", 5, "--scale", 1) == 0
+  picture = np.asarray(Image.open(path))
+  assert picture.shape == (2 * SIZE, 3 * SIZE, 3)
+  first = draw(num=5)[:, 0]
+  for i in range(5):
+    y, x = SIZE * (i // 3), SIZE * (i % 3)
+    same(picture[y : y + SIZE, x : x + SIZE], first[i])
+
+
+def test_strips_are_enlarged_to_be_seen(workdir, tmp_path):
+  path = tmp_path / "strip.png"
+  assert run(workdir, "--out", path, "--num", 2, "--strip") == 0
+  assert Image.open(path).size == (FRAMES * 128, 2 * 128)
+
+
+def test_folder(workdir, tmp_path, draw):
+  out = tmp_path / "clips"
+  num = 18  # More than are written side by side.
+  assert run(workdir, "--out", out, "--num", num, "--scale", 4) == 0
+  assert sorted(p.name for p in out.iterdir()) == [
+    f"clip_{i:04d}.mp4" for i in range(num)
+  ]
+  clips = draw(num=num)
+  for i in (0, 15, 16, 17):
+    frames = list(read.frames(out / f"clip_{i:04d}.mp4"))
+    assert len(frames) == FRAMES
+    video = np.stack([f.image for f in frames])
+    video = video.reshape(FRAMES, SIZE, 4, SIZE, 4, 3).mean((2, 4))
+    gaps = [gap(video, clip) for clip in clips]
+    assert np.argmin(gaps) == i and gaps[i] < 6
+
+
+# ---------------------------------------------------------------------- time
+
+
+def test_longer_than_trained(draw):
+  short, long = draw(), draw("--frames", 14)
+  assert long.shape[1] == 14
+  same(long[:, :FRAMES], short)
+  assert all(gap(long[:, t], long[:, t + 1]) > 0 for t in range(13))
+
+
+def test_finer_than_trained(draw):
+  fine = draw("--fps", 3 * FPS)
+  assert fine.shape[1] == 3 * FRAMES
+  same(fine[:, ::3], draw())
+  assert gap(fine[:, 1], fine[:, 0]) > 0
+
+
+def test_slow_reversed_and_later(draw):
+  clips = draw("--frames", 6)
+  same(draw("--frames", 11, "--speed", 0.5)[:, ::2], clips)
+  same(draw("--frames", 6, "--speed", -1)[:, ::-1], clips)
+  same(draw("--frames", 4, "--start", 2 / FPS), clips[:, 2:])
+
+
+def test_parts_of_a_long_clip_are_the_clip(model):
+  """Memory does not grow with the length: frames come in parts that fit."""
+  num, times = 3, np.arange(4 * FRAMES + 2, dtype=np.float32) / FPS
+  z = model.noise(0, np.arange(num), float(times.max()))
+  labels = np.zeros(num, np.int32)
+  whole = np.asarray(model.draw(z, labels, times))
+  # As many pixels a frame as make a part as short as it can be.
+  large = dataclasses.replace(model, resolution=4096)
+  parts = list(generate._frames(large, z, labels, times))
+  assert [p.shape[1] for p in parts] == [4, 4, 4, 4, 2]
+  same(np.concatenate(parts, 1), whole)
+
+
+# ---------------------------------------------------------- noise and labels
+
+
+def test_the_seed_is_the_clip(workdir, tmp_path):
+  files = []
+  for name, seed in (("a.mp4", 3), ("b.mp4", 3), ("c.mp4", 4)):
+    path = tmp_path / name
+    assert run(workdir, "--out", path, "--num", 2, "--seed", seed) == 0
+    files.append(path.read_bytes())
+  assert files[0] == files[1] != files[2]
+
+
+def test_a_clip_does_not_depend_on_the_others(model):
+  clips, labels = model.clips(5, 7)
+  assert clips.shape == (7, FRAMES, SIZE, SIZE, 3)
+  assert clips.dtype == np.uint8
+  np.testing.assert_array_equal(labels, [0, 1, 2, 3, 0, 1, 2])
+  for num, batch in ((7, 2), (7, 7), (5, 3), (1, 64)):
+    same(model.clips(5, num, batch=batch)[0], clips[:num])
+  assert gap(model.clips(6, 7)[0], clips) > 1
+
+
+def test_labels(draw, workdir, tmp_path, capsys):
+  turns = draw("--seed", 7)
+  for number, name in enumerate(CLASSES):
+    clips = draw("--label", name, "--seed", 7)
+    same(draw("--label", number, "--seed", 7), clips)
+    same(clips[number], turns[number])
+    assert all(gap(clips[i], turns[i]) > 0 for i in range(4) if i != number)
+  for label in ("4", "-1", "hexagon"):
+    out = tmp_path / "bad.mp4"
+    assert run(workdir, "--out", out, f"--label={label}") == 1
+    text = capsys.readouterr().err
+    assert f"--label {label}" in text
+    for word in ("4 classes", "0 to 3", "disc, square, triangle, cross"):
+      assert word in text
+    assert not out.exists()
+
+
+def test_truncation_is_of_the_content_alone(draw, model):
+  full = draw("--label", 0)
+  mean = draw("--label", 0, "--truncation", 0)
+  # The same content, each with a motion of its own.
+  same(mean, draw("--vary", "motion", "--truncation", 0))
+  alike = draw("--vary", "content", "--truncation", 0)
+  same(alike, np.repeat(alike[:1], 4, 0))
+  spread = lambda clips: clips.astype(float).std(0).mean()
+  assert 0 < spread(mean) < spread(full)
+  assert gap(mean[:, 0], mean[:, -1]) > 0
+  half = draw("--label", 0, "--truncation", 0.5)
+  assert gap(half, mean) > 0 and gap(half, full) > 0
+  # Each class has a mean of its own, and styles lie on the way to it.
+  z, labels = model.noise(0, np.arange(4), 1.0), np.arange(4)
+  styles = [model.truncate(z, labels, s)["style"] for s in (0, 0.5, 0.999)]
+  assert len(np.unique(np.asarray(styles[0]), axis=0)) == 4
+  w = model.generator.style(model.params, {"label": labels}, z)
+  np.testing.assert_allclose(styles[1], (styles[0] + w) / 2, atol=1e-5)
+  np.testing.assert_allclose(styles[2], w, atol=1e-2)
+  assert model.truncate(z, labels, 1) is z
+
+
+def test_truncation_out_of_range(workdir, tmp_path, capsys):
+  assert run(workdir, "--out", tmp_path / "x.mp4", "--truncation=1.5") == 1
+  assert "--truncation 1.5" in capsys.readouterr().err
+
+
+def test_vary(model, draw):
+  z = model.noise(0, np.arange(3), 1.0)
+  for what, fixed in (("content", "motion"), ("motion", "content")):
+    varied = sampler.vary(z, what)
+    for name in z:
+      want = z[name] if name != fixed else np.repeat(z[name][:1], 3, 0)
+      np.testing.assert_array_equal(varied[name], want)
+  assert sampler.vary(z, "both") is z
+  plain = draw("--label", 0)
+  for what in ("content", "motion"):
+    clips = draw("--vary", what)  # All of one class: they are compared.
+    same(clips[0], plain[0])
+    assert gap(clips[1], clips[0]) > 0 and gap(clips[1], plain[1]) > 0
+
+
+def test_interpolation_leads_from_a_to_b(model, draw):
+  way = draw("--interpolate", 3, 1, num=5)
+  # Clip A as it is; the content of B moves as A does.
+  clips = draw("--label", 0, num=4)
+  same(way[0], clips[3])
+  z = model.noise(0, np.array([3, 1]), float(max(model.times)))
+  ends = model.draw(
+    sampler.vary(z, "content"), np.zeros(2, np.int32), np.array(model.times)
+  )
+  same(way[[0, -1]], np.asarray(ends))
+  steps = [gap(way[i], way[i + 1]) for i in range(4)]
+  assert min(steps) > 0 and max(steps) < gap(way[0], way[-1])
+  path = sampler.interpolate(z, 5)["content"]
+  lengths = np.linalg.norm(path, axis=-1)
+  # A straight line would be shortest in the middle, by a factor of 0.7.
+  assert lengths.min() > 0.95 * min(lengths[0], lengths[-1])
+  same(draw("--interpolate", 2, 2, num=3), np.repeat(clips[2:3], 3, 0))
+
+
+# --------------------------------------------------------------- checkpoints
+
+
+def test_averaged_and_raw_weights_differ(workdir, draw):
+  assert gap(draw(), draw("--weights", "raw")) > 0.5
+  ema = sampler.load(workdir, weights="ema").params
+  raw = sampler.load(workdir, weights="raw").params
+  assert jax.tree.structure(ema) == jax.tree.structure(raw)
+
+
+def test_one_checkpoint_without_its_workdir(workdir, model, tmp_path):
+  step = workdir / "checkpoints" / "4"
+  assert sampler.load(step).step == sampler.load(workdir, 4).step == 4
+  copy = tmp_path / "4"
+  shutil.copytree(step, copy)
+  lone = sampler.load(copy)
+  assert lone.class_names == CLASSES and lone.times == model.times
+  np.testing.assert_array_equal(lone.clips(0, 2)[0], model.clips(0, 2)[0])
+
+
+# ----------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+  "options, words",
+  [
+    (("--out", "a.avi"), ".mp4, .gif, .webp"),
+    (("--out", "a.mp4", "--num", "0"), "--num 0"),
+    (("--out", "a.mp4", "--frames", "0"), "--frames 0"),
+    (("--out", "a.mp4", "--frames", "-2"), "--frames -2"),
+    (("--out", "a.mp4", "--grid", "0"), "--grid 0"),
+    (("--out", "a.mp4", "--scale", "0"), "--scale 0"),
+    (("--out", "a.mp4", "--fps", "0"), "--fps 0"),
+    (("--out", "a.mp4", "--fps", "-5"), "--fps -5"),
+    (("--out", "a.mp4", "--speed", "0"), "--speed 0"),
+    (("--out", "a.mp4", "--start", "-1"), "--start -1"),
+    (("--out", "a.mp4", "--step", "7"), "there is 4"),
+  ],
+)
+def test_bad_options(workdir, tmp_path, monkeypatch, capsys, options, words):
+  monkeypatch.chdir(tmp_path)
+  assert run(workdir, *options) == 1
+  _check_error(capsys, words)
+  assert not list(tmp_path.iterdir())
+
+
+def test_pixels_that_are_not_finite_are_refused(
+  workdir, model, tmp_path, monkeypatch, capsys
+):
+  """As bytes they would be black, and metrics would give black a number."""
+  nans = jax.tree.map(lambda x: x * np.nan, model.params)
+  bad = model.with_params(nans, model.step)
+  with pytest.raises(ValueError, match=f"step {model.step} .* not finite"):
+    bad.clips(1, 3)
+  with pytest.raises(ValueError, match="diverged"):
+    next(bad.stream(1, 3))
+  monkeypatch.setattr(sampler, "load", lambda *_: bad)
+  out = tmp_path / "a.mp4"
+  assert cli.main(["generate", str(workdir), "--out", str(out)]) == 1
+  assert "not finite" in capsys.readouterr().err and not out.exists()
+
+
+def test_nothing_to_draw_from(tmp_path, capsys):
+  out = tmp_path / "a.mp4"
+  (tmp_path / "empty").mkdir()
+  for name, words in (("missing", "does not exist"), ("empty", "checkpoint")):
+    assert run(tmp_path / name, "--out", out) == 1
+    _check_error(capsys, words, str(tmp_path / name))
+  assert {p.name for p in tmp_path.iterdir()} == {"empty"}
+
+
+def test_a_model_of_fixed_length(fixed_length, tmp_path, capsys):
+  for name in ("a.mp4", "folder", "a.png"):
+    options = ("--out", tmp_path / name, "--num", 2)
+    assert run(fixed_length, *options) == 0
+  assert len(list(read.frames(tmp_path / "a.mp4"))) == FRAMES
+  out = tmp_path / "not" / "made"
+  for name, options in (
+    ("a.mp4", ("--frames", 9)),
+    ("a.png", ("--frames", 9, "--strip")),
+    ("folder", ("--fps", 16)),
+  ):
+    assert run(fixed_length, "--out", out / name, *options) == 1
+    _check_error(capsys, "config.model.frames is 4", "'continuous'")
+  assert run(fixed_length, "--out", out / "a.mp4", "--vary", "motion") == 1
+  _check_error(capsys, "content from motion", "'continuous'")
+  assert not out.parent.exists()
+
+
+def _check_error(capsys, *words):
+  text = capsys.readouterr().err
+  assert text.startswith("vidgan generate: ")
+  for word in words:
+    assert word in text, text
+  assert "Traceback" not in text and "\n" not in text.rstrip("\n")

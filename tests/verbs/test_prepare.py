@@ -1,0 +1,531 @@
+"""`vidgan prepare`: what goes in comes out, and nothing stops it."""
+
+import csv
+import json
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from vidgan_jax.verbs import prepare
+from vidgan_jax.video import clips
+from vidgan_jax.video import folder
+from vidgan_jax.video import read
+from vidgan_jax.video import write
+
+REAL = os.environ.get("VIDGAN_REAL_DATA")
+COMMAND = [sys.executable, "-m", "vidgan_jax", "prepare"]
+
+
+def scene(frames, height=24, width=32, seed=0):
+  """A texture that moves by a pixel a frame: (T, H, W, 3) uint8."""
+  rng = np.random.default_rng(seed)
+  texture = rng.integers(0, 256, (height // 8, 16, 3)).astype(np.uint8)
+  texture = texture.repeat(8, 0).repeat(8, 1)
+  return np.stack([np.roll(texture, t, 1)[:, :width] for t in range(frames)])
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory):
+  """Two labels of three videos each, 20 to 45 frames."""
+  root = tmp_path_factory.mktemp("videos")
+  for i in range(6):
+    path = root / "ab"[i % 2] / f"v{i}.mp4"
+    path.parent.mkdir(exist_ok=True)
+    write.write(path, scene(20 + 5 * i, seed=i), 25)
+  return root
+
+
+def run(src, out, *options):
+  return prepare.main([str(src), str(out), "--workers", "1", *options])
+
+
+def clips_of(out, split):
+  """[(file, start, video, example)] of a prepared data set."""
+  import tensorflow_datasets as tfds_lib
+
+  from vidgan_jax.data import tfds
+
+  try:
+    source = tfds.make(split, directory=str(out))
+  except ValueError:
+    return []
+  raw = tfds_lib.builder_from_directory(str(out)).as_data_source(split)
+  rows = []
+  for example, record in zip(source.read(range(len(source))), raw):
+    video = clips.decode(example["frames"])
+    np.testing.assert_array_equal(video, record["frames"])
+    file = record["file"].decode()
+    rows.append((file, float(record["start"]), video, example))
+  return sorted(rows, key=lambda row: row[:2])
+
+
+def both(out):
+  return clips_of(out, "train") + clips_of(out, "test")
+
+
+def report(out):
+  lines = (pathlib.Path(out) / "prepare_report.jsonl").read_text().splitlines()
+  return {row["file"]: row for row in map(json.loads, lines)}
+
+
+def content(out):
+  """{name: bytes} of a folder, without what names its place."""
+  return {p.name: p.read_bytes() for p in pathlib.Path(out).iterdir()}
+
+
+def error(capsys, code, *argv):
+  capsys.readouterr()
+  try:
+    got = prepare.main([str(a) for a in argv])
+  except SystemExit as stop:
+    got = stop.code
+  text = capsys.readouterr().err
+  assert got == code
+  assert "Traceback" not in text
+  return text
+
+
+# ---------------------------------------------------------------- contents
+
+
+def test_videos_come_out_as_they_are_decoded(videos, tmp_path, capsys):
+  assert run(videos, tmp_path / "d", "--test", "0.34") == 0
+  assert "ready" in capsys.readouterr().out
+  splits = {s: clips_of(tmp_path / "d", s) for s in ("train", "test")}
+  files = {s: {row[0] for row in rows} for s, rows in splits.items()}
+  assert len(files["test"]) == 2
+  assert len(files["train"]) == 4
+  assert not files["test"] & files["train"]
+  for file, start, video, example in splits["train"] + splits["test"]:
+    frames = list(read.frames(videos / file, square_pixels=True))
+    np.testing.assert_array_equal(video, [f.image for f in frames])
+    assert start == 0
+    np.testing.assert_allclose(example["times"], [f.time for f in frames])
+    assert example["label"] == "ab".index(file[0])
+    assert example["caption"] == ""
+  assert not (tmp_path / "d.partial").exists()
+  rows = report(tmp_path / "d")
+  assert all(row["status"] == "ok" for row in rows.values())
+  assert {f for f, r in rows.items() if r["split"] == "test"} == files["test"]
+
+
+def test_the_result_does_not_depend_on_the_workers(videos, tmp_path):
+  assert run(videos, tmp_path / "a", "--max-frames", "8") == 0
+  out = tmp_path / "b"
+  argv = [str(videos), str(out), "--workers", "3", "--max-frames", "8"]
+  assert prepare.main(argv) == 0
+  assert content(tmp_path / "a") == content(out)
+  from vidgan_jax.data import tfds
+
+  source = tfds.make("train", directory=str(out), min_frames=8)
+  assert source.left_out > 0
+  everything = tfds.make("train", directory=str(out))
+  lengths = [len(e["times"]) for e in everything.read(range(len(everything)))]
+  assert list(everything.lengths) == lengths  # from prepare.json
+
+
+def test_strips_are_exact_whatever_the_name_says(tmp_path):
+  src, rng = tmp_path / "src", np.random.default_rng(0)
+  given = {}
+  for label in "yx":
+    (src / label).mkdir(parents=True)
+    for i in range(3):
+      video = rng.integers(0, 256, (5 + i, 8, 8, 3)).astype(np.uint8)
+      strip = write.strip(video)
+      alpha = np.full_like(strip[..., :1], 255)
+      strip = Image.fromarray(np.concatenate([strip, alpha], -1))
+      strip.save(src / label / f"{i}.jpg", "PNG")
+      given[f"{label}/{i}.jpg"] = video
+  (src / "mirror").mkdir()
+  shutil.copy(src / "x" / "0.jpg", src / "mirror")
+  options = ["--exclude", "mirror", "--test-match", r"/2\.", "--no-shots"]
+  assert run(src, tmp_path / "d", *options, "--fps", "10") == 0
+  rows = both(tmp_path / "d")
+  assert {row[0] for row in rows} == set(given)
+  for file, _, video, example in rows:
+    np.testing.assert_array_equal(video, given[file])
+    assert example["label"] == "xy".index(file[0])
+    np.testing.assert_allclose(
+      example["times"], np.arange(len(video)) / 10, atol=1e-6
+    )
+  test = {row[0] for row in clips_of(tmp_path / "d", "test")}
+  assert test == {"x/2.jpg", "y/2.jpg"}
+  # Frames that are not square, and a width that does not divide.
+  assert run(src, tmp_path / "e", *options, "--frame-width", "4") == 0
+  assert both(tmp_path / "e")[0][2].shape == (10, 8, 4, 3)
+  options = ["--no-shots", "--frame-width", "16"]
+  assert run(src / "x", tmp_path / "f", *options) == 0
+  assert {f for f, r in report(tmp_path / "f").items() if r["reason"]} == {
+    "0.jpg",
+    "2.jpg",
+  }
+
+
+def test_folders_of_frames_in_natural_order(tmp_path):
+  rng = np.random.default_rng(0)
+  given = {}
+  for clip in ("one", "two"):
+    (tmp_path / "src" / clip).mkdir(parents=True)
+    given[clip] = rng.integers(0, 256, (12, 10, 14, 3)).astype(np.uint8)
+    for i, image in enumerate(given[clip]):
+      path = tmp_path / "src" / clip / f"frame{i}.png"
+      Image.fromarray(image).save(path)
+  (tmp_path / "src" / "one" / "notes.txt").write_text("hello")
+  assert run(tmp_path / "src", tmp_path / "d", "--no-shots") == 0
+  for file, _, video, example in both(tmp_path / "d"):
+    np.testing.assert_array_equal(video, given[file])
+    assert "label" not in example
+  (tmp_path / "src" / "two" / "frame3.png").write_bytes(b"spoilt")
+  assert run(tmp_path / "src", tmp_path / "e", "--no-shots") == 0
+  assert report(tmp_path / "e")["two"]["damaged"] == 1
+  _, _, video, example = both(tmp_path / "e")[1]
+  keep = [i for i in range(12) if i != 3]
+  np.testing.assert_array_equal(video, given["two"][keep])
+  np.testing.assert_allclose(example["times"], np.array(keep) / 25, atol=1e-6)
+  # A folder that is one clip.
+  assert run(tmp_path / "src" / "one", tmp_path / "f", "--no-shots") == 0
+  assert len(both(tmp_path / "f")) == 1
+
+
+def test_size_crop_rate_and_encoding(videos, tmp_path):
+  options = ["--size", "16", "--square", "--fps", "5", "--encoding", "jpeg"]
+  assert run(videos, tmp_path / "d", *options) == 0
+  for file, _, video, example in both(tmp_path / "d"):
+    frames = [f.image for f in read.frames(videos / file, size=16)]
+    expected = np.stack(frames)[::5]
+    left = (expected.shape[2] - 16) // 2
+    expected = expected[:, :, left : left + 16]
+    assert video.shape == expected.shape
+    assert np.abs(video.astype(float) - expected).mean() < 4
+    np.testing.assert_allclose(np.diff(example["times"]), 0.2, atol=1e-6)
+    assert example["frames"][0][:2] == b"\xff\xd8"
+
+
+def test_a_video_is_cut_into_its_shots(tmp_path):
+  (tmp_path / "src").mkdir()
+  shots = [scene(15, seed=1) // 5, scene(20, seed=2), scene(9, seed=3) // 5]
+  write.write(tmp_path / "src" / "a.mp4", np.concatenate(shots), 25, crf=5)
+  assert run(tmp_path / "src", tmp_path / "d") == 0
+  rows = both(tmp_path / "d")
+  assert [len(row[2]) for row in rows] == [15, 20, 9]
+  starts = [row[1] for row in rows]
+  np.testing.assert_allclose(starts, [0, 15 / 25, 35 / 25], atol=1e-5)
+  assert run(tmp_path / "src", tmp_path / "e", "--min-frames", "10") == 0
+  assert [len(row[2]) for row in both(tmp_path / "e")] == [15, 20]
+  assert report(tmp_path / "e")["a.mp4"]["short"] == 1
+  assert run(tmp_path / "src", tmp_path / "f", "--no-shots") == 0
+  assert [len(row[2]) for row in both(tmp_path / "f")] == [44]
+
+
+# ---------------------------------------------------------------- labels
+
+
+def scanned(root, **options):
+  layout, sources = folder.scan(root, "auto")
+  return folder.annotate(sources, **options)
+
+
+def test_metadata_give_labels_captions_and_splits(videos, tmp_path, capsys):
+  rows = [
+    {"file": "a/v0.mp4", "label": "cat", "caption": "a cat", "split": "test"},
+    {"file": "v1.mp4", "label": "dog", "caption": "", "split": "train"},
+    {"file": "v2", "label": "cat", "caption": "ä", "split": ""},
+    {"file": "v9", "label": "cow", "caption": "", "split": ""},
+  ]
+  with open(tmp_path / "m.csv", "w", newline="") as file:
+    writer = csv.DictWriter(file, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+  with open(tmp_path / "m.jsonl", "w") as file:
+    file.writelines(json.dumps(row) + "\n" for row in rows)
+  notes = scanned(videos, metadata=str(tmp_path / "m.csv"))
+  other = scanned(videos, metadata=str(tmp_path / "m.jsonl"))
+  same = ("classes", "labels", "captions", "splits")
+  assert all(getattr(notes, n) == getattr(other, n) for n in same)
+  assert notes.classes == ("cat", "dog")
+  assert notes.labels == {"a/v0.mp4": 0, "b/v1.mp4": 1, "a/v2.mp4": 0}
+  assert notes.captions == {"a/v0.mp4": "a cat", "a/v2.mp4": "ä"}
+  assert "v9" in " ".join(notes.remarks)
+  options = ["--metadata", str(tmp_path / "m.csv")]
+  assert run(videos, tmp_path / "d", *options) == 0
+  assert "3 videos have no label" in capsys.readouterr().out
+  captions = {row[0]: row[3]["caption"] for row in both(tmp_path / "d")}
+  assert captions == {"a/v0.mp4": "a cat", "a/v2.mp4": "ä", "b/v1.mp4": ""}
+  assert [row[0] for row in clips_of(tmp_path / "d", "test")] == ["a/v0.mp4"]
+  assert "no label" in report(tmp_path / "d")["b/v3.mp4"]["reason"]
+
+
+def test_labels_are_classes_or_errors(videos, tmp_path):
+  assert scanned(videos).classes == ("a", "b")
+  assert scanned(videos, classes=["b", "z", "a"]).labels["a/v0.mp4"] == 2
+  with pytest.raises(folder.FolderError, match="'b' is not one of the classes"):
+    scanned(videos, classes=["a"])
+  assert scanned(videos, labels=False).labels == {}
+  shutil.copytree(videos, tmp_path / "src")
+  shutil.copy(videos / "a" / "v0.mp4", tmp_path / "src" / "loose.mp4")
+  notes = scanned(tmp_path / "src")
+  assert notes.classes == ()
+  assert "1 of 7" in notes.remarks[0]
+  bad = tmp_path / "bad.jsonl"
+  for text, words in [
+    ("{}", "no `file`"),
+    ('{"file": "nope"}', "none of its 1 rows"),
+    ("{", "cannot be read"),
+    ('{"file": "v0", "split": "dev"}', "'dev'"),
+  ]:
+    bad.write_text(text)
+    with pytest.raises(folder.FolderError, match=words):
+      scanned(videos, metadata=str(bad))
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.25, 0.9])
+def test_splits_are_by_source_and_the_same_for_everyone(fraction):
+  files = [f"x{i}/{i % 7}.mp4" for i in range(40)]
+  test = folder.held_out(files, fraction)
+  assert test == folder.held_out(files[::-1], fraction)
+  assert len(test) == max(round(fraction * 40), 1 if fraction else 0)
+  assert folder.held_out(["a"], fraction) == (
+    {"a"} if round(fraction) else set()
+  )
+  if fraction:
+    assert len(folder.held_out(["a", "b"], fraction)) == 1
+  assert folder.held_out(files, fraction, match="/3") == {
+    f for f in files if "/3" in f
+  }
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def test_bad_files_are_listed_and_the_rest_goes_on(videos, tmp_path, capsys):
+  src = tmp_path / "src"
+  shutil.copytree(videos, src)
+  (src / "a" / "empty.mp4").write_bytes(b"")
+  (src / "a" / "junk.avi").write_bytes(os.urandom(3000))
+  (src / "b" / "gone.mp4").symlink_to(tmp_path / "nowhere")
+  whole = (src / "b" / "v1.mp4").read_bytes()
+  (src / "b" / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+  (src / "b" / "readme.txt").write_text("not a video, and plainly so")
+  write.write(src / "a" / "one.mp4", scene(1))
+  assert run(src, tmp_path / "d") == 0
+  rows = report(tmp_path / "d")
+  assert len(rows) == 11
+  bad = {f: r["reason"] for f, r in rows.items() if r["status"] == "skipped"}
+  assert set(bad) == {
+    "a/empty.mp4", "a/junk.avi", "a/one.mp4", "b/cut.mp4", "b/gone.mp4",
+  }  # fmt: skip
+  assert bad["a/empty.mp4"] == "the file is empty"
+  assert "1 frame " in bad["a/one.mp4"]
+  assert "skipped: a/empty.mp4: the file is empty" in capsys.readouterr().out
+  assert len(both(tmp_path / "d")) == 6
+
+
+def test_errors_say_what_and_leave_nothing(videos, tmp_path, capsys):
+  out = tmp_path / "d"
+  empty = tmp_path / "empty"
+  empty.mkdir()
+  junk = tmp_path / "junk"
+  junk.mkdir()
+  (junk / "a.mp4").write_bytes(b"nothing")
+  full = tmp_path / "full"
+  full.mkdir()
+  (full / "thesis.tex").write_text("precious")
+  before = sorted(tmp_path.rglob("*"))
+  for words, argv in [
+    ("does not exist", [tmp_path / "no", out]),
+    ("is a file", [videos / "a" / "v0.mp4", out]),
+    ("looked for video files", [empty, out]),
+    ("a.mp4: not a video", [junk, out]),
+    ("not made by this command", [videos, full]),
+    ("not made by this command", [videos, full, "--overwrite"]),
+    ("lie in each other", [videos, videos / "d"]),
+    ("lie in each other", [videos, videos]),
+    ("--min-frames 9", [videos, out, "--min-frames", 9, "--max-frames", 8]),
+    ("cannot be read", [videos, out, "--metadata", tmp_path / "no.csv"]),
+    ("'b' is not one", [videos, out, "--classes", "a"]),
+  ]:
+    assert words in error(capsys, 1, *argv), words
+  assert "did you mean --size" in error(capsys, 2, videos, out, "--sise=3")
+  assert "layout" in error(capsys, 2, videos, out, "--layout", "films")
+  for option in ("--size=0", "--test=1", "--test-match=(", "--workers=x"):
+    assert option.split("=")[0] in error(capsys, 2, videos, out, option)
+  assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_folder_is_named(tmp_path, capsys):
+  (tmp_path / "src").mkdir()
+  (tmp_path / "src").chmod(0)
+  text = error(capsys, 1, tmp_path / "src", tmp_path / "d")
+  assert "Permission denied" in text
+
+
+def test_a_finished_run_is_left_alone(videos, tmp_path, capsys):
+  out = tmp_path / "d"
+  assert run(videos, out, "--size", "16") == 0
+  before = content(out)
+  capsys.readouterr()
+  assert run(videos, out, "--size", "16") == 0
+  assert "finished already" in capsys.readouterr().out
+  assert "size: 16, now 8" in error(capsys, 1, videos, out, "--size", 8)
+  assert content(out) == before
+  assert run(videos, out, "--size", "8", "--overwrite") == 0
+  assert both(out)[0][2].shape[1] == 8
+  assert {p.name for p in tmp_path.iterdir()} == {"d"}
+
+
+# ---------------------------------------------------------------- accidents
+
+
+def test_a_run_that_is_interrupted_goes_on(videos, tmp_path):
+  assert run(videos, tmp_path / "straight") == 0
+  out = tmp_path / "d"
+  argv = [*COMMAND, str(videos), str(out), "--workers", "1"]
+  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+    manifest = tmp_path / "d.partial" / "manifest.jsonl"
+    before = manifest.read_text().count("\n") if manifest.exists() else 0
+    process = subprocess.Popen(
+      argv,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      start_new_session=True,
+    )
+    while process.poll() is None:
+      if manifest.exists() and manifest.read_text().count("\n") > before:
+        break
+      time.sleep(0.005)
+    if number == signal.SIGINT:  # Ctrl-C reaches the workers too
+      os.killpg(process.pid, number)
+    else:
+      process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert not out.exists()
+    assert "Traceback" not in err
+    if number == signal.SIGKILL:
+      assert process.returncode == -number
+    else:
+      assert process.returncode == 130
+      assert "same command again" in err
+      assert not list((tmp_path / "d.partial").glob("*.tmp"))
+  done = manifest.read_text().count("\n")
+  assert done >= 3
+  got = subprocess.run(argv, capture_output=True, text=True)
+  assert got.returncode == 0
+  assert f"going on: {done} of 6" in got.stdout
+  assert content(out) == content(tmp_path / "straight")
+
+
+def test_an_interruption_while_joining_costs_nothing(
+  videos, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr(prepare, "SHARD_BYTES", 10_000)
+  assert run(videos, tmp_path / "straight", "--max-frames", "4") == 0
+  out = tmp_path / "d"
+  read_staged, calls = prepare._read_staged, []
+
+  def interrupted(path):
+    calls.append(path)
+    if len(calls) in (2, 4):
+      raise KeyboardInterrupt
+    return read_staged(path)
+
+  monkeypatch.setattr(prepare, "_read_staged", interrupted)
+  for _ in range(2):
+    assert run(videos, out, "--max-frames", "4") == 130
+    assert not out.exists()
+  assert run(videos, out, "--max-frames", "4") == 0
+  assert content(out) == content(tmp_path / "straight")
+  assert sum("train" in name for name in content(out)) > 1
+  # Other options do not mix with what is there.
+  monkeypatch.setattr(prepare, "_read_staged", lambda path: 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    run(videos, tmp_path / "e")
+  text = error(capsys, 1, videos, tmp_path / "e", "--size", 8)
+  assert "unfinished run with other options" in text
+  monkeypatch.setattr(prepare, "_read_staged", read_staged)
+  assert run(videos, tmp_path / "e", "--size", "8", "--overwrite") == 0
+
+
+def dies_on_v2(pipe, *job):
+  """A worker whose decoder crashes on one file."""
+
+  class Pipe:
+    def recv(self):
+      source, extra = pipe.recv()
+      if "v2" in source.file:
+        os.kill(os.getpid(), signal.SIGSEGV)
+      if "v3" in source.file:
+        time.sleep(1000)
+      return source, extra
+
+    def send(self, message):
+      pipe.send(message)
+
+  WORK(Pipe(), *job)
+
+
+WORK = prepare._work
+
+
+def test_a_crash_or_a_hang_costs_one_video(videos, tmp_path, monkeypatch):
+  monkeypatch.setattr(prepare, "_work", dies_on_v2)
+  monkeypatch.setattr(prepare, "STALL", 3)
+  assert run(videos, tmp_path / "d") == 0
+  bad = {f: r["reason"] for f, r in report(tmp_path / "d").items()
+         if r["reason"]}  # fmt: skip
+  assert set(bad) == {"a/v2.mp4", "b/v3.mp4"}
+  assert "crashed" in bad["a/v2.mp4"]
+  assert "no new frame for 3 s" in bad["b/v3.mp4"]
+  assert len(both(tmp_path / "d")) == 4
+
+
+def test_a_full_disk_is_said_and_mended(videos, tmp_path):
+  argv = [*COMMAND, str(videos), str(tmp_path / "d"), "--workers", "1"]
+
+  def small_files(size):
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+  for size in (10_000, 60_000):  # while decoding, while joining
+    got = subprocess.run(
+      argv, capture_output=True, text=True, preexec_fn=small_files(size)
+    )
+    assert got.returncode == 1, got
+    assert "the disk is full" in got.stderr
+    assert "Traceback" not in got.stderr
+    assert not (tmp_path / "d").exists()
+    assert not list((tmp_path / "d.partial").rglob("*.tmp"))
+  assert subprocess.run(argv, capture_output=True).returncode == 0
+  assert len(both(tmp_path / "d")) == 6
+
+
+def test_two_runs_do_not_mix(videos, tmp_path, capsys):
+  with prepare._claimed(tmp_path / "d.partial", {}, False):
+    text = error(capsys, 1, videos, tmp_path / "d")
+  assert "another process" in text
+
+
+@pytest.mark.skipif(not REAL, reason="VIDGAN_REAL_DATA is not set")
+def test_real_strips_hold_the_people_as_given(tmp_path):
+  src = pathlib.Path(REAL) / "weizmann_mocogan"
+  options = [
+    "--exclude",
+    "mirror_examples",
+    "--test-match",
+    "/000000(5[6-9]|6|7)",
+  ]
+  assert run(src, tmp_path / "d", *options) == 0
+  train, test = (clips_of(tmp_path / "d", s) for s in ("train", "test"))
+  assert (len(train), len(test)) == (28, 8)
+  for file, _, video, _ in test:
+    strip = np.asarray(Image.open(src / file).convert("RGB"))
+    np.testing.assert_array_equal(write.strip(video), strip)

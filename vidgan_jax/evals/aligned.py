@@ -1,0 +1,383 @@
+"""Aligned videos in files: every paired metric, one pair at a time.
+
+Files are matched by their names without suffix, frames by their number: a video
+of which a frame does not decode is refused. Pixels are compared as they are
+stored, square or not. A figure is the mean over the pairs, with its 95 %
+bootstrap interval; the figures of each pair are kept.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import errno
+import functools
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from vidgan_jax import config as config_lib
+from vidgan_jax import evals
+from vidgan_jax.evals import files
+from vidgan_jax.evals import perceptual
+from vidgan_jax.evals import restoration
+from vidgan_jax.measures import paired
+from vidgan_jax.reports import evaluation
+from vidgan_jax.video import clips as clips_lib
+from vidgan_jax.video import folder as folder_lib
+from vidgan_jax.video import read as read_lib
+
+_FPS = 25.0  # of images, which have no rate of their own
+_APART = 1.05  # ratio of frame rates that are no longer one
+_SHOWN = 24  # frames of a video in a report
+# For protocols.
+_LUMA = {"bt601": "BT.601", "bt709": "BT.709"}
+_YUV = "BT.709, 16 to 235, 4:2:0"
+_SSIM = {"of": "R, G, B by themselves", "window": "Gaussian, 11 x 11, 1.5"}
+_FLOW = "Farneback (OpenCV, as TecoGAN calls it)"
+
+Measure = Callable[[np.ndarray, np.ndarray, float], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+  """A figure of a pair.
+
+  Attributes:
+    measure: of two clips (T, H, W, 3) uint8 and the target's frames a second.
+    how: its part of the protocol; a ValueError where what it needs is missing.
+  """
+
+  measure: Measure
+  how: Callable[[], dict[str, Any]]
+
+
+def _metric(measure: Callable[..., float], how: dict, **options) -> Metric:
+  return Metric(
+    lambda fake, target, fps: measure(fake, target, **options), lambda: how
+  )
+
+
+def _psnr_y(matrix: str) -> Metric:
+  how = {"of": f"Y of {_LUMA[matrix]}, 16 to 235, peak 255"}
+  return _metric(paired.psnr_y, how, matrix=matrix)
+
+
+def _lpips(measure: Callable[..., float], trunk: str) -> Metric:
+  return Metric(
+    lambda fake, target, fps: measure(fake, target, trunk=trunk),
+    lambda: {
+      "network": f"LPIPS 0.1 over {trunk}",
+      "weights": perceptual.load(trunk)[1],
+    },
+  )
+
+
+def _xpsnr(part: str) -> Metric:
+  # Equal clips have an infinite one, which has no mean.
+  return Metric(
+    lambda fake, target, fps: min(
+      paired.xpsnr(fake, target, fps=fps)[part], 100.0
+    ),
+    lambda: {"of": part.upper(), "yuv": _YUV, "ffmpeg": paired.ffmpeg()},
+  )
+
+
+METRICS: Mapping[str, Metric] = {
+  "psnr_rgb": _metric(
+    paired.psnr_rgb, {"of": "R, G, B of all frames together, peak 255"}
+  ),
+  "psnr_y_bt601": _psnr_y("bt601"),
+  "psnr_y_bt709": _psnr_y("bt709"),
+  "ssim": _metric(paired.ssim, _SSIM),
+  "ms_ssim": _metric(paired.ms_ssim, _SSIM | {"scales": 5}),
+  "lpips_alex": _lpips(perceptual.lpips, "alex"),
+  "lpips_vgg": _lpips(perceptual.lpips, "vgg"),
+  "tlp": _lpips(perceptual.tlp, "alex"),
+  "tof": _metric(paired.tof, {"flow": f"{_FLOW}, of both"}),
+  "warping_error": _metric(
+    paired.warping_error, {"flow": f"{_FLOW}, of the reference"}
+  ),
+  "vmaf": Metric(
+    lambda fake, target, fps: paired.vmaf(fake, target),
+    lambda: {"model": paired.VMAF, "yuv": _YUV, "ffmpeg": paired.ffmpeg()},
+  ),
+  "xpsnr_y": _xpsnr("y"),
+  "xpsnr_u": _xpsnr("u"),
+  "xpsnr_v": _xpsnr("v"),
+}
+
+
+def run(
+  out: str | os.PathLike,
+  reference: str | os.PathLike,
+  metrics: Sequence[str] = (),
+) -> tuple[dict[str, evals.Value], dict[str, dict[str, float]]]:
+  """Measures videos against their references.
+
+  Args:
+    out: a video, a folder of videos, of images in folders, or film strips, or
+      an array (N, T, H, W, 3) in .npy or .npz.
+    reference: likewise, of the same names, an array in the same order.
+    metrics: some of `METRICS`; all if empty.
+
+  Returns:
+    Name -> figure, and pair -> name -> number.
+
+  Raises:
+    ValueError: videos without a partner, of other sizes or lengths, or of which
+      a frame does not decode.
+  """
+  for name in metrics:
+    config_lib.check_name(name, METRICS, "--metrics")
+  metrics = list(metrics) or list(METRICS)
+  pairs = matched(out, reference)
+  rows: dict[str, dict[str, float]] = {}
+  reasons: dict[str, str] = {}
+  how: dict[str, dict] = {}
+  for metric in metrics:
+    try:
+      how[metric] = METRICS[metric].how()
+    except ValueError as error:
+      reasons[metric] = _reason(error)
+  rates, others = [], []
+  for name, (read, read_target) in pairs.items():
+    (fake, rate), (target, fps) = read(), read_target()
+    if fake.shape != target.shape:
+      raise ValueError(
+        f"{name} has (T, H, W) = {fake.shape[:3]}, its reference "
+        f"{target.shape[:3]}: paired metrics need the same frames and size."
+      )
+    if rate and fps and not 1 / _APART < rate / fps < _APART:
+      others.append(f"{name} ({rate:g} and {fps:g})")
+    rates += [fps] if fps else []
+    rows[name] = {}
+    for metric in metrics:
+      if metric in reasons:
+        continue
+      try:
+        number = METRICS[metric].measure(fake, target, fps or _FPS)
+        rows[name][metric] = float(number)
+      except (ValueError, RuntimeError) as error:  # The latter of ffmpeg.
+        reasons[metric] = _reason(error, f"{name}: ")
+  notes = []
+  if others:
+    notes.append(
+      f"{len(others)} of {len(rows)} videos have another frame rate than their "
+      f"reference, as {others[0]} frames a second"
+    )
+  values = {}
+  for metric in metrics:
+    protocol = {
+      "metric": metric,
+      **how.get(metric, {}),
+      "generated": {"files": str(out)},
+      "real": {"files": str(reference)},
+      "estimator": "mean over the videos, as decoded, RGB 8 bits",
+      "num": len(pairs),
+      "fps": [min(rates), max(rates)] if rates else None,
+    }
+    if metric in reasons:
+      values[metric] = evals.missing(reasons[metric], protocol)
+      continue
+    values[metric] = _mean(metric, rows, protocol, notes)
+  return values, rows
+
+
+def extremes(
+  out: str | os.PathLike,
+  reference: str | os.PathLike,
+  rows: Mapping[str, Mapping[str, float]],
+) -> dict[str, evaluation.Aligned]:
+  """The best and the worst video by the first metric that all have.
+
+  Args:
+    out: as in `run`.
+    reference: as in `run`.
+    rows: what `run` gave for each pair, its metrics in the order asked for.
+
+  Returns:
+    What it is -> some of its frames; nothing where there is no such metric.
+  """
+  found = matched(out, reference)
+  metric = next(
+    (
+      name
+      for name in next(iter(rows.values()))
+      if all(np.isfinite(row.get(name, np.nan)) for row in rows.values())
+    ),
+    None,
+  )
+  if metric is None:
+    return {}
+  sign = -1 if evaluation.kind(metric)[1] == "higher is better" else 1
+  order = sorted(rows, key=lambda name: sign * rows[name][metric])
+  chosen = {"Best": order[0], "Worst": order[-1]}
+  if len(order) == 1:
+    chosen = {"The only one": order[0]}
+  shown = {}
+  for what, name in chosen.items():
+    (fake, _), (target, fps) = (read() for read in found[name])
+    some = np.linspace(0, len(fake) - 1, min(_SHOWN, len(fake))).astype(int)
+    title = f"{what} by {metric}: {name}, {rows[name][metric]:.4g}"
+    shown[title] = evaluation.Aligned(
+      generated=fake[some],
+      reference=target[some],
+      fps=(fps or _FPS) * len(some) / len(fake),
+    )
+  return shown
+
+
+def _reason(error: Exception, where: str = "") -> str:
+  text = str(error)
+  ready = text.startswith("not computed")
+  return text if ready else f"not computed: {where}{text}"
+
+
+def _mean(metric, rows, protocol, notes) -> evals.Value:
+  """The mean over the videos that have a value; says how many have none."""
+  numbers = np.array([row[metric] for row in rows.values()])
+  there = np.isfinite(numbers)
+  without = [name for name, has in zip(rows, there) if not has]
+  if not there.any():
+    return evals.missing(
+      f"not computed: no video has a value of {metric}: it needs two frames, "
+      "and for flow something that is seen in both",
+      protocol,
+    )
+  if without:
+    notes = [
+      *notes,
+      f"{len(without)} of {len(numbers)} videos have no value and are left "
+      f"out, as {without[0]}",
+    ]
+  numbers = numbers[there]
+  ends: tuple = restoration.interval(numbers, 1000, 0)
+  if len(numbers) < 2:
+    ends = None, None
+  return evals.Value(
+    float(numbers.mean()), *ends, len(numbers), protocol, "; ".join(notes)
+  )
+
+
+Read = Callable[[], tuple[np.ndarray, float | None]]
+
+
+def matched(
+  out: str | os.PathLike, reference: str | os.PathLike
+) -> dict[str, tuple[Read, Read]]:
+  """Name -> what reads the two videos of that name: frames, and their rate.
+
+  Raises:
+    ValueError: a file has no partner.
+  """
+  out, reference = pathlib.Path(out), pathlib.Path(reference)
+  for path in (out, reference):
+    if not path.exists():
+      raise ValueError(f"{path} does not exist.")
+  if out.is_file() != reference.is_file():
+    raise ValueError(f"{out} and {reference}: give two files or two folders.")
+  arrays = [
+    path.is_file() and path.suffix.lower() in files.ARRAYS
+    for path in (out, reference)
+  ]
+  if all(arrays):
+    return _clips(out, reference)
+  if any(arrays):
+    raise ValueError(f"{out} and {reference}: give two arrays or two videos.")
+  if out.is_file():
+    single = lambda p: functools.partial(
+      _read,
+      p.parent,
+      folder_lib.Source(file=p.name, bytes=0, modified=0),
+      "videos",
+    )
+    return {out.stem: (single(out), single(reference))}
+  found = []
+  for path in (out, reference):
+    layout, sources = folder_lib.scan(path, "auto")
+    # The name of a folder of images has no suffix, whatever its dots.
+    stem = lambda f, whole=layout == "frames": (
+      f if whole else os.path.splitext(f)[0]
+    )
+    named = {
+      stem(s.file): functools.partial(_read, path, s, layout) for s in sources
+    }
+    if len(named) != len(sources):
+      raise ValueError(
+        f"{path}: several files share a name without their suffixes: keep one."
+      )
+    found.append(named)
+  mine, theirs = found
+  if not mine or mine.keys() != theirs.keys():
+    alone = sorted(mine.keys() ^ theirs.keys())
+    raise ValueError(
+      f"{out} has {len(mine)} videos, {reference} has {len(theirs)}, and "
+      f"{len(alone)} of them have no partner of the same name"
+      + (f", as {alone[0]!r}." if alone else ".")
+    )
+  return {name: (mine[name], theirs[name]) for name in sorted(mine)}
+
+
+def _clips(out, reference) -> dict[str, tuple[Read, Read]]:
+  """Clips of two arrays, by their number."""
+  mine, theirs = files.array(out), files.array(reference)
+  if len(mine) != len(theirs):
+    raise ValueError(
+      f"{out} has {len(mine)} clips, {reference} has {len(theirs)}: clips of "
+      "arrays are paired by their number, so give as many of both."
+    )
+  return {
+    str(i): (lambda i=i: (mine[i], None), lambda i=i: (theirs[i], None))
+    for i in range(len(mine))
+  }
+
+
+def _read(root, source, layout) -> tuple[np.ndarray, float | None]:
+  """All frames, (T, H, W, 3) uint8, as stored, and how many make a second.
+
+  They lie in a file without a name, which goes with the array: metrics look at
+  a few frames at a time, and memory does not grow with the video.
+  """
+  path = os.path.join(root, source.file)
+  try:
+    with tempfile.TemporaryFile() as file:
+      times, shape = _decode(file, root, source, layout)
+      video = np.memmap(file, np.uint8, "r", shape=(len(times), *shape))
+  except OSError as error:
+    if error.errno != errno.ENOSPC:
+      raise
+    raise ValueError(
+      f"{path}: its decoded frames do not fit in {tempfile.gettempdir()}: make "
+      "room, or set TMPDIR to a folder that has more."
+    ) from error
+  seconds = times[-1] - times[0]
+  known = layout == "videos" and len(times) > 1
+  fps = round((len(times) - 1) / seconds, 3) if known else None
+  return video, fps
+
+
+def _decode(file, root, source, layout) -> tuple[list[float], tuple[int, ...]]:
+  """Writes the frames; their times, and the shape of one."""
+  path, times, shape = os.path.join(root, source.file), [], ()
+  if layout == "videos":
+    tally = stream = read_lib.Reader(path)
+  else:
+    tally, options = clips_lib.Tally(), clips_lib.Options(layout=layout)
+    stream = clips_lib.frames(root, source, options, tally)
+  with contextlib.closing(stream):
+    for image, time in stream:
+      times.append(time)
+      shape = image.shape
+      file.write(np.ascontiguousarray(image).data)
+  if tally.damaged:
+    raise ValueError(
+      f"{path}: {tally.damaged} of its frames cannot be decoded, so the others "
+      "have lost their partners: mend the video, or take the pair out."
+    )
+  file.flush()
+  return times, shape

@@ -1,0 +1,220 @@
+"""A trained generator as a stage of `vidgan process`."""
+
+import dataclasses
+import functools
+import inspect
+import os
+import re
+from typing import Any
+import zlib
+
+import jax
+import numpy as np
+
+from vidgan_jax import config as config_lib
+from vidgan_jax import sampler
+from vidgan_jax import tasks
+from vidgan_jax import zoo
+from vidgan_jax.devices import sharding
+from vidgan_jax.video import phases
+from vidgan_jax.video import read
+
+_BYTES = 24  # of working memory a channel, network pixel and frame
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+  """Runs a generator on windows of real footage; see `video.stream.Stage`.
+
+  Attributes:
+    name: for messages.
+    model: the generator and its weights.
+    task: the task that it was trained on.
+    options: of `task.given`.
+    vector: what is known of whole frames, (T, vector_dim), see `look`.
+    fps: of the result, of a task that makes frames between frames. It is then
+      shown those too, empty and masked, by `video.phases`, and each is made for
+      the time that it has. None: `rate` times those of the input.
+  """
+
+  name: str
+  model: sampler.Model
+  task: tasks.Task
+  options: dict[str, Any]
+  vector: np.ndarray | None = None
+  fps: float | None = None
+
+  @property
+  def scale(self) -> int:
+    """Side of the result over side of the input."""
+    return self.task.scale
+
+  @property
+  def rate(self) -> int:
+    """Frames of the result are (T - 1) * rate + 1."""
+    return 1 if self.fps else self.task.rate
+
+  @property
+  def align(self) -> int:
+    """Windows begin at multiples of so many pixels."""
+    return self.model.generator.align
+
+  @property
+  def halo(self) -> tuple[int, int, int]:
+    """Pixels, frames before and frames after, all of the input."""
+    if self.recurrent:
+      return self.model.generator.margin, 0, 0
+    pixels, before, after = self.model.generator.halo
+    # The last of the frames made between two sees the furthest.
+    after += self.rate - 1
+    return pixels, -(-before // self.rate), -(-after // self.rate)
+
+  @property
+  def recurrent(self) -> bool:
+    """Whether it remembers: it is then called with its state, see there."""
+    return hasattr(self.model.generator, "apply_step")
+
+  @property
+  def cost(self) -> float:
+    """Bytes of working memory an input pixel and frame."""
+    generator = self.model.generator
+    pixels = 24 * self.scale**2
+    pixels += _BYTES * generator.width / generator.patch**2
+    return pixels * self.rate
+
+  @property
+  def masks(self) -> bool:
+    """Whether a mask says something to it."""
+    if self.fps:
+      return False
+    clip, times = np.zeros((2, 32, 32, 3), np.float32), np.zeros(2, np.float32)
+    masks = [np.full((2, 32, 32, 1), x, np.float32) for x in (0, 1)]
+    none, all_ = (self._given(clip, times, mask) for mask in masks)
+    return any(np.any(none[name] != all_[name]) for name in none)
+
+  def _given(self, video, times, mask) -> dict[str, np.ndarray]:
+    try:
+      return self.task.given(video, times, mask, **self.options)
+    except config_lib.ConfigError as error:
+      raise read.VideoError(f"{self.name}: {error}") from None
+
+  def __repr__(self) -> str:
+    """Says which weights these are: `--resume` goes on with the same alone."""
+    digest = 0
+    for leaf in jax.tree.leaves(self.model.params):
+      digest = zlib.crc32(np.ascontiguousarray(leaf), digest)
+    return (
+      f"Stage({self.name}, step {self.model.step}, {digest:08x}, "
+      f"{sorted(self.options.items())}, rate {self.rate}, fps {self.fps})"
+    )
+
+  def look(self, video: np.ndarray) -> "Stage":
+    """The same stage, told of whole frames what a window cannot know.
+
+    Args:
+      video: (T, h, w, 3), whole frames.
+    """
+    if not self.task.vector_dim:
+      return self
+    given = self.task.given(video, None, None, **self.options)
+    return dataclasses.replace(self, vector=given["vector"])
+
+  def __call__(
+    self,
+    video: np.ndarray,
+    times: np.ndarray,
+    mask: np.ndarray | None,
+    state: Any = None,
+  ) -> Any:
+    """(T, h, w, 3) in [-1, 1] -> (T', H, W, 3), float32.
+
+    A recurrent one takes its state after the frames before, None if there are
+    none, and returns its state beside the result.
+    """
+    if self.fps:
+      given = tasks.hide(video, mask)
+    else:
+      given = self._given(video, times, mask)
+    if self.vector is not None:
+      given["vector"] = self.vector
+    times = tasks.subdivide(np.asarray(times, np.float32), self.rate)[None]
+    batch = {name: value[None] for name, value in given.items()}
+    if not self.recurrent:
+      return self.model.apply(batch, times)[0]
+    model = self.model
+    z = model.noise(0, np.arange(1), 0.0)
+    out, state = _step(model.generator, model.params, batch, state, z, times)
+    return np.asarray(out)[0], state
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _step(generator, params, given, state, z, times):
+  return generator.apply_step(params, given, state, z, times)
+
+
+def shipped() -> list[str]:
+  """Names of the weights that come with the package."""
+  return zoo.names()
+
+
+def load(name: str, options: dict[str, Any]) -> Stage:
+  """Loads a stage.
+
+  Args:
+    name: a workdir, a checkpoint in it, a file of weights, or the name of a
+      task of which weights are shipped.
+    options: of the task (super_resolve: scale, which chooses the weights;
+      interpolate: fps, frames a second of the result, or rate, how many
+      frames for one) and of its `given`.
+
+  Raises:
+    ConfigError: no such weights, or an option that nothing takes.
+    CheckpointError: no usable checkpoint.
+  """
+  sharding.use_cache()
+  options = dict(options)
+  if os.path.isdir(name):
+    model = sampler.load(name)
+  elif name.endswith(".safetensors"):
+    model = zoo.load(name)
+  else:
+    scale = options.pop("scale", None)
+    scales = [
+      n[-1] for n in zoo.names() if re.fullmatch(rf"{re.escape(name)}_x\d", n)
+    ]
+    if scales and str(scale) not in scales:
+      raise config_lib.ConfigError(
+        f"{name} comes for several scales: choose one of "
+        + ", ".join(f"{name}:scale={n}" for n in scales)
+      )
+    model = zoo.load(f"{name}_x{scale}" if scale else name)
+  task = tasks.create(model.task)
+  if task.given is None:
+    raise config_lib.ConfigError(
+      f"{name} was trained for the task {model.task.name!r}, which takes no "
+      "footage: use `vidgan generate`."
+    )
+  known = list(inspect.signature(task.given).parameters)[3:]
+  known += ["fps", "rate"] * (task.rate > 1)
+  for option in options:
+    config_lib.check_name(option, known, f"the option of {name}")
+  fps = options.pop("fps", None)
+  if fps is not None and not (
+    isinstance(fps, (int, float)) and 0 < fps <= 1000
+  ):
+    raise config_lib.ConfigError(
+      f"The option fps of {name} is {fps!r}: give frames a second, above 0 and "
+      "at most 1000."
+    )
+  rate = options.pop("rate", None)
+  if rate is not None:
+    # With more in a row than `phases.MOST` it would not see a known frame.
+    whole = isinstance(rate, int) and 2 <= rate <= phases.MOST + 1
+    if fps is not None or not whole:
+      raise config_lib.ConfigError(
+        f"The option rate of {name} is {rate!r}: give how many frames one "
+        f"becomes, 2 to {phases.MOST + 1}, and no fps beside it."
+      )
+    own = dict(model.task["options"]) | {"rate": rate}
+    task = tasks.create({"name": model.task["name"], "options": own})
+  return Stage(name=name, model=model, task=task, options=options, fps=fps)

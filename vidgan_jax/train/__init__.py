@@ -1,0 +1,1 @@
+"""How a model learns: the loop, the step and what they update."""

@@ -1,0 +1,1 @@
+"""The verbs of `vidgan`: arguments, printing, exit codes."""

@@ -1,0 +1,792 @@
+"""`vidgan evaluate`: numbers for checkpoints, and for clips of any system.
+
+  vidgan evaluate WORKDIR
+  vidgan evaluate --generated DIR_OR_FILE --reference DIR_OR_DATASET
+  vidgan evaluate --paired OUT REF
+
+The first runs the evaluators of `config.evals`, or those of --metrics, on the
+newest checkpoint, on one (--step), on all (--all), or on each new one of a
+running job (--follow); results go to WORKDIR/eval/STEP.json, writer.jsonl and
+evaluation.html.
+The second compares two sets of clips, folders of videos or others; the third
+aligned videos of the same names. In the first two, several processes that are
+started alike take a share of the clips each.
+"""
+
+import argparse
+import ast
+from collections.abc import Callable
+from collections.abc import Mapping
+import dataclasses
+import importlib
+import inspect
+import json
+import math
+import os
+import pathlib
+import re
+import sys
+import time
+from typing import Any
+
+from vidgan_jax import config as config_lib
+from vidgan_jax import evals
+
+# What needs no weights, and FVD, which says how to get its own.
+DEFAULT = ("frd_random", "swd", "motion", "memory", "fvd")
+LEAST = 8  # clips of a set that a distance between sets can be told of
+_ALONE = "no interval: its evaluator gives the number alone"
+POLL = 10.0  # seconds between looks at a running job
+
+
+def make_evaluators(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """Builds the evaluators that `config.evals` names: name -> Evaluator."""
+  evaluators = {}
+  for name, options in fields.items():
+    config_lib.check_name(name, config_lib.names("evals"), "config.evals")
+    module = importlib.import_module(f"vidgan_jax.evals.{name}")
+    # When it runs in training is no matter of its own.
+    options = {k: v for k, v in options.items() if k != "cadence"}
+    config_lib.check_kwargs(module.Evaluator, options, f"config.evals.{name}")
+    evaluators[name] = module.Evaluator(**options)
+  return evaluators
+
+
+def real_clips(config: Any, workdir: str | os.PathLike, evaluators: Any) -> Any:
+  """The held-out clips of a run, as evaluators take them.
+
+  Args:
+    config: of the run.
+    workdir: what is computed of the clips is kept below it.
+    evaluators: name -> Evaluator; for those with `needs_train` the result has
+      the training clips as `train`.
+
+  Returns:
+    A `data.pipeline.EvalClips` that says what it is: `card`, `fingerprint` and
+    `cache`, see `evals.distribution`.
+  """
+  from vidgan_jax import tasks
+  from vidgan_jax.data import pipeline
+
+  clips = lambda split: pipeline.EvalClips(
+    pipeline.make_source(config.data, split),
+    config.data.eval_ops,
+    task=tasks.create(config.task),
+  )
+  source, cache = clips("test"), pathlib.Path(workdir) / "eval" / "cache"
+  if evaluators:
+    _describe(source, config, "test", cache)
+  if any(getattr(one, "needs_train", False) for one in evaluators.values()):
+    source.train = clips("train")
+    _describe(source.train, config, "train", cache)
+  return source
+
+
+def run(
+  evaluators: Mapping[str, Any],
+  model: Any,
+  source: Any,
+  log: Callable[[str], None] = print,
+  failed: dict[str, str] | None = None,
+) -> dict[str, evals.Value]:
+  """Runs evaluators on one model.
+
+  Args:
+    evaluators: from `make_evaluators`.
+    model: a `generate.Model`, or clips of files.
+    source: a `data.pipeline.EvalClips`, or clips of files.
+    log: gets the table of an evaluator that has one (`text`), and a line for
+      each reason why values are missing.
+    failed: gets name -> what went wrong in an evaluator, which is a value of
+      its name that could not be computed, and the others go on; None: that is
+      an error.
+
+  Returns:
+    name -> value, in the order of the evaluators.
+
+  Raises:
+    RuntimeError: what went wrong in an evaluator, with its name.
+  """
+  values = {}
+  for name, evaluator in evaluators.items():
+    found = {}
+    try:
+      for key, value in evaluator.run(model, source):
+        if not isinstance(value, evals.Value):
+          value = evals.Value(float(value), note=_ALONE)
+        found[key] = value
+    except Exception as e:
+      if failed is None:
+        raise RuntimeError(f"Evaluator {name!r}: {e}") from e
+      failed[name] = f"Evaluator {name!r}: {e}"
+      found[name] = evals.missing(f"not computed: {e}")
+    for note in dict.fromkeys(
+      value.note for value in found.values() if math.isnan(float(value))
+    ):
+      if note:
+        log(f"{name}: {note}")
+    values |= found
+    if getattr(evaluator, "text", ""):
+      log(f"{name}, step {model.step}:\n{evaluator.text}")
+  return values
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+  """What a curve can show: without the values that could not be computed."""
+  found = {name: float(value) for name, value in values.items()}
+  return {name: x for name, x in found.items() if not math.isnan(x)}
+
+
+def write(
+  workdir: str | os.PathLike,
+  step: int,
+  values: Mapping[str, Any],
+  evaluators: Mapping[str, Any] | None = None,
+) -> str:
+  """Adds values to WORKDIR/eval/STEP.json and returns its path.
+
+  The file holds name -> number, the same names with all that is known of them
+  under 'records', and which evaluators have run, with their options, under
+  'evaluators'. What is there under other names stays. Numbers that are not
+  finite are texts, as in writer.jsonl.
+  """
+  path = pathlib.Path(workdir) / "eval" / f"{step}.json"
+  row = {"step": step} | _read(path)
+  records = row.pop("records", {})
+  done = row.pop("evaluators", {}) | _plain(evaluators or {})
+  for name in evaluators or {}:  # It may have failed before.
+    row.pop(name, None)
+    records.pop(name, None)
+  row |= {name: float(value) for name, value in values.items()}
+  records |= {
+    name: value.record()
+    for name, value in values.items()
+    if isinstance(value, evals.Value)
+  }
+  more = {"records": records, "evaluators": done}
+  _write_json(path, row | {name: x for name, x in more.items() if x})
+  return str(path)
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  """What `write` wrote; nothing where a crash cut it short."""
+  try:
+    return json.loads(path.read_text())
+  except (FileNotFoundError, ValueError):
+    return {}
+
+
+def _write_json(path: pathlib.Path, row: Any) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  part = path.with_name(f".{path.name}.part")
+  part.write_text(json.dumps(_plain(row), indent=2, allow_nan=False) + "\n")
+  part.replace(path)
+
+
+def _plain(value: Any) -> Any:
+  """As it comes back from JSON."""
+  from vidgan_jax.train import writer
+
+  if isinstance(value, Mapping):
+    return {str(key): _plain(item) for key, item in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_plain(item) for item in value]
+  return writer.json_number(value) if isinstance(value, float) else value
+
+
+def table(values: Mapping[str, Any]) -> str:
+  """The values with their intervals, and the raw weights' beside them."""
+  names = [n for n in values if not n.endswith("/raw")]
+  names += [
+    n for n in values if n.endswith("/raw") and n[: -len("/raw")] not in values
+  ]
+  raw = any(f"{name}/raw" in values for name in names)
+  width = max(map(len, names), default=0)
+  lines = [f"  {'':<{width}}  {'ema':>31}  {'raw':>31}"] if raw else []
+  for name in names:
+    cells = [_cell(values[name])]
+    if raw:
+      cells.append(_cell(values.get(f"{name}/raw")))
+    lines.append(f"  {name:<{width}}  " + "  ".join(cells).rstrip())
+  return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+  if value is None:
+    return " " * 31
+  if math.isnan(float(value)):
+    return (
+      f"{'not computed':>31}" if getattr(value, "note", "") else f"{'nan':>10}"
+    )
+  text = f"{float(value):10.4g}"
+  if getattr(value, "low", None) is not None:
+    text += f" [{value.low:.4g}, {value.high:.4g}]"
+  return f"{text:<31}"
+
+
+def cards(values: Mapping[str, Any]) -> str:
+  """What stands under the table: a line for each distance, and the notes."""
+  lines, told = [], {}
+  for name, value in values.items():
+    facts = getattr(value, "protocol", {})
+    note = getattr(value, "note", "")
+    if math.isnan(float(value)):
+      continue  # `run` has told why.
+    if "network" in facts and re.search(
+      "Frechet|MMD", facts.get("estimator", "")
+    ):
+      num, (frames, *size) = facts["num"], facts["size"]
+      line = (
+        f"  {name}: {num['generated']} generated, {num['real']} real, "
+        f"{facts['network']}, {facts.get('frames') or frames} frames of "
+        f"{' x '.join(map(str, size))}, hash {value.hash}"
+      )
+      lines.append("; ".join(filter(None, (line, note))))
+    elif note and not note.startswith("no interval"):
+      told.setdefault(note, []).append(name)
+  for note, names in told.items():
+    if not any(line.endswith(note) for line in lines):
+      more = f" and {len(names) - 1} more" * (len(names) > 1)
+      lines.append(f"  {names[0]}{more}: {note}")
+  return "".join(f"\n{line}" for line in lines)
+
+
+# --------------------------------------------------------------------- the verb
+
+
+def main(argv: list[str]) -> int:
+  """The verb."""
+  parser = argparse.ArgumentParser(
+    prog="vidgan evaluate",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = parser.add_argument
+  add("workdir", nargs="?", help="of a run, or one checkpoints/STEP of it")
+  add("--step", type=int, help="checkpoint; default: newest")
+  add("--all", action="store_true", help="every checkpoint")
+  add(
+    "--follow",
+    action="store_true",
+    help="each new checkpoint of a running job, until its last one",
+  )
+  add(
+    "--weights",
+    choices=("ema", "raw", "both"),
+    default="ema",
+    help="default: ema",
+  )
+  add(
+    "--metrics",
+    help="evaluators, comma separated, instead of the config's; with options "
+    "as in \"fvd(protocol='tfhub'),swd\"",
+  )
+  add(
+    "--generated",
+    metavar="DIR_OR_FILE",
+    help="clips of any system: videos, GIFs, image folders, .npy, .npz",
+  )
+  add(
+    "--reference",
+    metavar="DIR_OR_DATASET",
+    help="real clips: the same, or a prepared data set",
+  )
+  add(
+    "--split",
+    help="of the data set --reference; default: test; others as in TFDS: "
+    "'train[90%%:]'",
+  )
+  add("--train", metavar="DIR_OR_DATASET", help="clips of its training")
+  add(
+    "--paired", nargs=2, metavar=("OUT", "REF"), help="aligned videos or arrays"
+  )
+  add("--frames", type=int, help="of a clip in files; default: 16")
+  add("--stride", type=int, help="between these frames; default: 1")
+  add("--size", type=int, help="bring clips in files to this many pixels")
+  add("--num", type=int, help="clips that each metric is to use")
+  add(
+    "--fit-features",
+    action="store_true",
+    help="learn the features of fd_self from the data set first",
+  )
+  add("--out", metavar="FILE.json", help="where the values go")
+  add("--report", metavar="FILE.html", help="a page to look at")
+  args = parser.parse_args(argv)
+  modes = (args.workdir, args.generated or args.reference, args.paired)
+  if sum(mode is not None for mode in modes) != 1:
+    parser.error(
+      "give one of WORKDIR, --generated with --reference, and --paired"
+    )
+  try:
+    _check(args)
+    from vidgan_jax.devices import sharding
+
+    sharding.use_cache()
+    if args.paired:
+      _paired(args)
+      return 0
+    sharding.initialize()
+    if args.workdir:
+      _workdir(args)
+    else:
+      _files(args)
+  except (ValueError, OSError, RuntimeError) as e:
+    print(f"vidgan evaluate: {e}", file=sys.stderr)
+    return 1
+  return 0
+
+
+def _check(args) -> None:
+  """Refuses options that do not belong together."""
+  files = (
+    *("generated", "reference", "split", "train", "frames", "stride", "size"),
+  )
+  wrong = {
+    "workdir": (*files, "out"),
+    "paired": ("step", "all", "follow", "num", "fit_features", *files),
+    "files": ("step", "all", "follow"),
+  }
+  mode = "workdir" if args.workdir else "paired" if args.paired else "files"
+  for name in wrong[mode]:
+    if getattr(args, name):
+      what = {
+        "workdir": "a WORKDIR",
+        "paired": "--paired",
+        "files": "--generated",
+      }
+      raise config_lib.ConfigError(
+        f"--{name.replace('_', '-')} says nothing of {what[mode]}: leave it "
+        "out."
+      )
+  if mode == "files" and not (args.generated and args.reference):
+    raise config_lib.ConfigError(
+      "--generated and --reference belong together: the clips to judge, and "
+      "the real ones."
+    )
+  if mode == "files" and args.weights != "ema":
+    raise config_lib.ConfigError("--weights is for a WORKDIR alone.")
+  if args.num is not None and args.num < 2:
+    raise config_lib.ConfigError(f"--num {args.num}: give at least 2.")
+  if sum([args.step is not None, args.all, args.follow]) > 1:
+    raise config_lib.ConfigError("Give one of --step, --all and --follow.")
+
+
+def _refuse(failed: Mapping[str, str], values: Mapping[str, Any]) -> None:
+  """Ends the verb where evaluators failed, or where there is no number at all.
+
+  What there is has been written.
+  """
+  if failed:
+    raise RuntimeError("; ".join(failed.values()))
+  if values and not numbers(values):
+    notes = dict.fromkeys(getattr(v, "note", "") for v in values.values())
+    raise RuntimeError(
+      "; ".join(["No value was computed", *filter(None, notes)])
+    )
+
+
+def _names(text: str | None) -> list[str]:
+  """'a, b' -> ['a', 'b']."""
+  return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def _specs(text: str) -> dict[str, dict[str, Any]]:
+  """'a, b(c=1)' -> {'a': {}, 'b': {'c': 1}}: evaluators and their options."""
+  example = "as \"fvd(protocol='tfhub'),swd\""
+  try:
+    node = ast.parse(text.strip(), mode="eval").body
+  except SyntaxError as e:
+    raise config_lib.ConfigError(
+      f"--metrics {text!r} cannot be read at character {e.offset}: give names "
+      f"of evaluators with commas between, {example}."
+    ) from None
+  specs, known = {}, config_lib.names("evals")
+  for one in getattr(node, "elts", [node]):
+    name = ast.unparse(getattr(one, "func", one)).replace(" ", "")
+    if name not in known:
+      # Of a value, as 'fvd2048_16f' or 'motion/order': its evaluator.
+      stem = re.split(r"[\d/]", name)[0]
+      near = [k for k in known if k.startswith(stem)][:1] or known
+      raise config_lib.ConfigError(
+        f"--metrics: {name!r} is no evaluator. "
+        f"{config_lib.nearest(near[0] if len(near) == 1 else stem, near)} "
+        "Which values each of them gives stands in docs/metrics.md."
+      )
+    if name in specs:
+      raise config_lib.ConfigError(
+        f"--metrics names {name!r} twice, and its values would have the same "
+        "names: run the verb twice, with an --out each."
+      )
+    [(_, args, options)] = config_lib.parse_ops(ast.unparse(one))
+    if args:
+      raise config_lib.ConfigError(
+        f"--metrics: {ast.unparse(one)!r}: options have names, {example}."
+      )
+    module = importlib.import_module(f"vidgan_jax.evals.{name}")
+    config_lib.check_kwargs(module.Evaluator, options, f"--metrics: {name}")
+    specs[name] = options
+  return specs
+
+
+def _options(fields: Mapping[str, Any], num: int | None) -> dict[str, dict]:
+  """Options of evaluators, with --num where they know it."""
+  found = {}
+  for name, options in fields.items():
+    config_lib.check_name(name, config_lib.names("evals"), "--metrics")
+    module = importlib.import_module(f"vidgan_jax.evals.{name}")
+    knows = "num" in inspect.signature(module.Evaluator).parameters
+    more = {"num": num} if num is not None and knows else {}
+    found[name] = dict(options) | more
+  return found
+
+
+def _say(text: str) -> None:
+  if _main():
+    print(text, flush=True)
+
+
+def _main() -> bool:
+  """Whether this process is the one that tells and writes."""
+  import jax
+
+  return jax.process_index() == 0
+
+
+# ----------------------------------------------------------------- a workdir
+
+
+def _workdir(args) -> None:
+  from vidgan_jax.data import pipeline
+  from vidgan_jax.store import checkpoint
+
+  path = pathlib.Path(args.workdir).resolve()
+  if path.parent.name == "checkpoints" and path.name.isdecimal():
+    if args.step is not None or args.all or args.follow:
+      raise config_lib.ConfigError(
+        f"{args.workdir} is one checkpoint: give its run, or leave out --step, "
+        "--all and --follow."
+      )
+    args.step, path = int(path.name), path.parent
+  if path.name == "checkpoints":  # Results belong beside them.
+    args.workdir = path.parent
+  config = checkpoint.read_config(args.workdir)
+  chosen = config.evals
+  if args.metrics:
+    chosen = {
+      name: {**chosen.get(name, {}), **options}
+      for name, options in _specs(args.metrics).items()
+    }
+  if args.fit_features:
+    chosen = {**chosen, "fd_self": chosen.get("fd_self", {})}
+  if not chosen:
+    raise config_lib.ConfigError(
+      f"The config of {args.workdir!r} names no evaluators; name some: "
+      f"--metrics {','.join(config_lib.names('evals'))}."
+    )
+  options = _options(chosen, args.num)
+  evaluators = make_evaluators(options)
+  source = real_clips(config, args.workdir, evaluators)
+  if args.fit_features:
+    data = pipeline.make_source(config.data, "train")
+    _fit(args, source, pipeline.EvalClips(data, config.data.eval_ops))
+  judge = lambda step: _judge(args, evaluators, options, source, config, step)
+  if args.follow:
+    _follow(args.workdir, config, judge)
+    return
+  for step in checkpoint.steps(args.workdir) if args.all else [args.step]:
+    judge(step)
+
+
+def _fit(args, source, train) -> None:
+  """Learns the features of `fd_self`, of the training clips if they are told.
+
+  They are kept beside what else is computed of the real clips.
+  """
+  from vidgan_jax.evals import fd_self
+
+  if args.fit_features:
+    ops = (getattr(source, "card", None) or {}).get("ops", "")
+    fd_self.fit_features(fd_self.where(source), train, ops=ops, log=_say)
+
+
+def _describe(source, config, split, cache) -> None:
+  """Says what the clips are, for protocols and for what is kept of them."""
+  from vidgan_jax.evals import files
+
+  content = files.content(source)
+  folder = config.data.options.get("directory")
+  data = json.loads(config_lib.to_json(config))["data"]
+  source.fingerprint = repr(
+    [
+      data,
+      split,
+      len(source),
+      content,
+      files.stamp(pathlib.Path(folder)) if folder else None,
+    ]
+  )
+  source.cache = cache
+  source.card = {
+    "data": config.data.name,
+    "options": data["options"],
+    "content": content,
+    "split": data[split],
+    "ops": config.data.eval_ops,
+    "clips": len(source),
+  }
+
+
+def _judge(args, evaluators, options, source, config, step) -> None:
+  """Evaluates one checkpoint; one that is followed, only where it was not."""
+  from vidgan_jax import sampler
+  from vidgan_jax.train import writer
+
+  values, model, done, failed = {}, None, {}, {}
+  path = pathlib.Path(args.workdir) / "eval" / f"{step}.json"
+  there = _read(path).get("evaluators", {}) if args.follow else {}
+  sides = ("ema", "raw") if args.weights == "both" else (args.weights,)
+  for side in sides:
+    suffix = "/raw" if side == "raw" else ""
+    todo = {
+      name: evaluator
+      for name, evaluator in evaluators.items()
+      if there.get(f"{name}{suffix}") != _plain(options[name])
+    }
+    if todo:
+      model = sampler.load(args.workdir, step=step, weights=side)
+      found = run(todo, model, source, _say, failed)
+      values |= {f"{name}{suffix}": value for name, value in found.items()}
+      done |= {
+        f"{name}{suffix}": options[name] for name in todo if name not in failed
+      }
+  if model is None:
+    _say(f"Step {step}: its values are in {path}.")
+    return
+  if _main():
+    path = write(args.workdir, model.step, values, done)
+    writer.add(args.workdir, model.step, numbers(values))
+    _say(f"Step {model.step}:\n{table(values)}{cards(values)}\n  -> {path}")
+    _report_of_run(args, evaluators, model, source, config)
+  _refuse(failed, values)
+
+
+def _follow(workdir, config, judge) -> None:
+  """Evaluates each checkpoint as it appears, until the run's last."""
+  import jax
+
+  from vidgan_jax.store import checkpoint
+
+  if jax.process_count() > 1:
+    raise config_lib.ConfigError(
+      "--follow is for one process: start it alone, or give several --all."
+    )
+  last, done = _last_step(config), set()
+  _say(f"Following {workdir} until step {last}; Ctrl-C ends it.")
+  while last not in done:
+    try:
+      steps = checkpoint.steps(workdir)
+    except checkpoint.CheckpointError:
+      steps = []  # None yet.
+    for step in steps:
+      if step in done:
+        continue
+      try:
+        judge(step)
+      except checkpoint.CheckpointError as e:
+        # The job keeps only some; this one may be gone meanwhile.
+        if step in checkpoint.steps(workdir):
+          raise
+        _say(f"Step {step} is gone: {e}")
+      done.add(step)
+    if last not in done:
+      time.sleep(POLL)
+
+
+def _last_step(config) -> int:
+  from vidgan_jax.data import arrays
+  from vidgan_jax.data import pipeline
+
+  size = None
+  if "epoch" in str(config.total):
+    source = pipeline.make_source(config.data, "train")
+    ops = arrays.plan(config.data.ops)
+    size = len(arrays.usable(source, ops, config.data.name)[0])
+  return config_lib.steps(config.total, config.batch, size)
+
+
+def _report_of_run(args, evaluators, model, source, config) -> None:
+  folder = pathlib.Path(args.workdir) / "eval"
+  records = {}
+  for path in folder.glob("*.json"):
+    row = _read(path)
+    if "step" not in row:
+      continue
+    step, known = row.pop("step"), row.pop("records", {})
+    row.pop("evaluators", None)
+    records[step] = {
+      name: known.get(name, float(value)) for name, value in row.items()
+    }
+  settings = {
+    "title": str(args.workdir),
+    "config": json.loads(config_lib.to_json(config)),
+  }
+  path = args.report or folder / "report.html"
+  _report(records, model, source, evaluators, settings, path)
+
+
+def _report(records, model, source, evaluators, settings, path) -> None:
+  from vidgan_jax.reports import evaluation
+
+  task = getattr(source, "task", None)
+  answers = task is not None and task.given is not None
+  samples = (_answered if answers else _drawn)(model, source, evaluators)
+  pairs = {
+    f"{name}: nearest training clips": evaluator.closest
+    for name, evaluator in evaluators.items()
+    if getattr(evaluator, "closest", None) is not None
+  }
+  _say(
+    f"  -> {evaluation.render(records, samples, settings, path, pairs=pairs)}"
+  )
+
+
+def _drawn(model, source, evaluators) -> dict[str, Any]:
+  """Clips of a model, for the report, beside real ones."""
+  from vidgan_jax.evals import distribution
+  from vidgan_jax.reports import evaluation
+
+  first = lambda clips: next(iter(clips))
+  judge = evaluators.get("frd_random")
+  nearest = getattr(judge, "nearest", None)
+  if nearest is None:
+    clips = first(distribution.generated_clips(model, 1, 8, 8))
+  else:
+    most = min(64, len(nearest))
+    clips = evaluation.Samples(
+      clips=first(distribution.generated_clips(model, judge.seed, most, most)),
+      scores=nearest[:most],
+      score="distance to the nearest real clip",
+    )
+  real = first(distribution.real_clips(source, min(8, len(source)), 8))
+  return {"Generated": clips, "Real": real}
+
+
+def _answered(model, source, evaluators) -> dict[str, Any]:
+  """What a model made of given clips, for the report."""
+  from vidgan_jax.reports import evaluation
+
+  judge = evaluators.get("restoration")
+  if getattr(judge, "panels", None) is None:
+    return {}
+  return {
+    "Base, model and target": evaluation.Samples(
+      clips=judge.panels, scores=judge.panel_psnr, score="PSNR, dB", best="high"
+    )
+  }
+
+
+# -------------------------------------------------------------- clips in files
+
+
+def _files(args) -> None:
+  from vidgan_jax.evals import files
+
+  options = dict(
+    frames=16 if args.frames is None else args.frames,
+    stride=1 if args.stride is None else args.stride,
+    size=args.size,
+  )
+  # Generated clips from where a video begins, real ones at random.
+  model = files.open_clips(args.generated, **options, offset="start")
+  source = files.open_clips(
+    args.reference, **options, split=args.split or "test"
+  )
+  if args.split and "split" not in source.card:
+    raise config_lib.ConfigError(
+      f"--split {args.split}: {args.reference} is no data set; leave it out, "
+      "or give the folder with dataset_info.json."
+    )
+  for path, clips in ((args.generated, model), (args.reference, source)):
+    if len(clips) < LEAST:
+      split = clips.card.get("split")
+      raise ValueError(
+        f"{path} has {len(clips)} clips"
+        + (f" in its split {split!r} (another: --split)" if split else "")
+        + f"; two sets cannot be told apart by less than {LEAST}. For aligned "
+        "videos there is --paired."
+      )
+  remarks = files.check(model, source)
+  for remark in remarks if _main() else ():
+    print(f"vidgan evaluate: warning: {remark}", file=sys.stderr)
+  source.cache = pathlib.Path("~/.cache/vidgan_jax/eval").expanduser()
+  if args.train:
+    source.train = files.open_clips(args.train, **options, split="train")
+    source.train.cache = source.cache
+  fields = _specs(args.metrics or ",".join(DEFAULT))
+  if not args.metrics and options["frames"] < 9:
+    del fields["fvd"]  # Its network wants more.
+  if args.fit_features:
+    fields.setdefault("fd_self", {})
+  _fit(args, source, getattr(source, "train", source))
+  fields = _options(fields, args.num)
+  for name, given in fields.items():
+    known = inspect.signature(
+      importlib.import_module(f"vidgan_jax.evals.{name}").Evaluator
+    ).parameters
+    if "frames" in known and name not in ("swd",) and args.frames is not None:
+      given.setdefault("frames", args.frames)
+  evaluators = make_evaluators(fields)
+  failed: dict[str, str] = {}
+  found = run(evaluators, model, source, _say, failed)
+  _say(table(found) + cards(found))
+  values = {
+    name: dataclasses.replace(
+      value, note="; ".join(filter(None, (value.note, *remarks)))
+    )
+    for name, value in found.items()
+  }
+  settings = {
+    "generated": str(args.generated),
+    "reference": str(args.reference),
+    "metrics": {name: dict(given) for name, given in fields.items()},
+    **options,
+  }
+  _put(args, values, settings, {"warnings": remarks} if remarks else {})
+  if args.report and _main():
+    _report({0: values}, model, source, evaluators, settings, args.report)
+  _refuse(failed, values)
+
+
+def _put(args, values, settings, more) -> None:
+  """Writes --out."""
+  if not (args.out and _main()):
+    return
+  row = {name: float(value) for name, value in values.items()}
+  row["records"] = {name: value.record() for name, value in values.items()}
+  _write_json(pathlib.Path(args.out), row | {"settings": settings} | more)
+  _say(f"  -> {args.out}")
+
+
+def _paired(args) -> None:
+  from vidgan_jax.evals import aligned
+  from vidgan_jax.reports import evaluation
+
+  names = _names(args.metrics)
+  values, rows = aligned.run(*args.paired, names)
+  for note in dict.fromkeys(v.note for v in values.values() if v.note):
+    _say(note)
+  _say(table(values))
+  out, reference = map(str, args.paired)
+  settings = {"out": out, "reference": reference, "metrics": list(values)}
+  _put(args, values, settings, {"videos": rows})
+  if args.report:
+    path = evaluation.render(
+      {0: values},
+      {},
+      settings,
+      args.report,
+      aligned=aligned.extremes(*args.paired, rows),
+      videos=rows,
+    )
+    _say(f"  -> {path}")
+  _refuse({}, values)

@@ -1,0 +1,228 @@
+"""`vidgan study make | serve | report`: what people prefer, pair by pair.
+
+  vidgan study make DIR --a ours=FOLDER --b theirs=FOLDER
+  vidgan study serve DIR
+  vidgan study report DIR
+
+make pairs the clips of two or more systems (or of a system and reality) and
+writes them anew, all of one size, rate and length. serve shows the pairs side
+by side on a local web page and stores every answer at once. report says who
+won how often, ranks the systems, and says how far to trust it.
+"""
+
+import argparse
+import json
+import pathlib
+import signal
+import sys
+
+_LETTERS = "abcdefgh"
+
+
+def main(argv: list[str]) -> int:
+  """The verb."""
+  args = _parser().parse_args(argv)
+
+  from vidgan_jax.study import store
+
+  try:
+    return args.run(args) or 0
+  except (store.StudyError, OSError) as error:
+    print(f"vidgan study {args.action}: {error}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog="vidgan study",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  actions = parser.add_subparsers(
+    dest="action", required=True, metavar="make | serve | report"
+  )
+
+  def action(name, run, text):
+    sub = actions.add_parser(
+      name, help=text, description=text, allow_abbrev=False
+    )
+    sub.set_defaults(run=run)
+    sub.add_argument("dir", metavar="STUDY_DIR")
+    return sub.add_argument
+
+  add = action("make", _make, "folders of clips -> a study")
+  for letter in _LETTERS:
+    text = {
+      "a": "a system: what to call it, and the folder of its clips",
+      "b": "another",
+      "c": "and more, up to --h",
+    }
+    add(
+      f"--{letter}",
+      required=letter in "ab",
+      metavar="NAME=FOLDER",
+      help=text.get(letter, argparse.SUPPRESS),
+    )
+  add(
+    "--question",
+    default="Which clip looks more real?",
+    help="what raters are asked (default: %(default)s)",
+  )
+  add(
+    "--pairs",
+    type=int,
+    default=20,
+    metavar="N",
+    help="pairs that a rater sees (default: %(default)s)",
+  )
+  add(
+    "--ties",
+    action=argparse.BooleanOptionalAction,
+    default=True,
+    help="may a rater see no difference? (default: yes)",
+  )
+  add(
+    "--checks",
+    type=int,
+    default=3,
+    metavar="N",
+    help="attention checks among the pairs (default: %(default)s)",
+  )
+  add(
+    "--check",
+    choices=("degraded", "same"),
+    default="degraded",
+    help="a check is a clip against itself, ruined (default), or against "
+    "itself, where only a tie is right",
+  )
+  add(
+    "--failures",
+    type=int,
+    default=0,
+    metavar="N",
+    help="leave out raters who fail more checks than this (default: 0)",
+  )
+  add(
+    "--match",
+    choices=("auto", "names", "random"),
+    default="auto",
+    help="pair clips of one name, or at random; auto (default): by name if "
+    "all names agree, at random if none does",
+  )
+  add(
+    "--clips",
+    type=int,
+    default=50,
+    metavar="N",
+    help="clips of each system at most, drawn at random (default: 50)",
+  )
+  add(
+    "--size",
+    type=int,
+    metavar="PIXELS",
+    help="shorter side of all clips (default: that of the smallest)",
+  )
+  add("--square", action="store_true", help="cut the middle square out of all")
+  add("--fps", type=float, help="of all clips (default: of the slowest system)")
+  add(
+    "--seconds",
+    type=float,
+    help="length of all clips (default: that of the shortest)",
+  )
+  add("--seed", type=int, default=0, help="of every draw (default: 0)")
+
+  add = action("serve", _serve, "a study -> a web page for its raters")
+  add(
+    "--host",
+    default="127.0.0.1",
+    help="address to listen on; 0.0.0.0 lets the whole network in "
+    "(default: %(default)s)",
+  )
+  add(
+    "--port",
+    type=int,
+    default=8765,
+    help="0 takes any that is free (default: %(default)s)",
+  )
+
+  add = action("report", _report, "the answers -> numbers, and a page of them")
+  add("--json", action="store_true", help="print JSON instead of the tables")
+  add(
+    "--html",
+    metavar="FILE",
+    help="the page (default: STUDY_DIR/report.html)",
+  )
+  add(
+    "--min-votes",
+    type=int,
+    default=30,
+    metavar="N",
+    help="warn where two systems met less often (default: %(default)s)",
+  )
+  return parser
+
+
+def _make(args) -> None:
+  from vidgan_jax.study import make
+  from vidgan_jax.study import store
+
+  systems = {}
+  for letter in _LETTERS:
+    text = getattr(args, letter)
+    if text is None:
+      continue
+    name, equals, folder = text.partition("=")
+    if not (equals and name.strip() and folder):
+      raise store.StudyError(
+        f"--{letter} {text}: give a name and a folder, as in "
+        f"--{letter} ours=runs/ours/clips."
+      )
+    if name.strip() in systems:
+      raise store.StudyError(
+        f"--{letter} {text}: the name {name.strip()!r} is taken; give every "
+        "system a name of its own."
+      )
+    systems[name.strip()] = folder
+  options = make.Options(
+    **{f: getattr(args, f) for f in make.Options.__dataclass_fields__}
+  )
+  make.make(args.dir, systems, options)
+  print(f"-> {args.dir}; next: vidgan study serve {args.dir}")
+
+
+def _serve(args) -> None:
+  from vidgan_jax.study import serve
+  from vidgan_jax.study import store
+
+  with serve.Server(store.load(args.dir), args.host, args.port) as server:
+    print(f"The study is at {server.url} (Ctrl-C ends it).", flush=True)
+    if args.host not in ("127.0.0.1", "localhost", "::1"):
+      print("Whoever reaches this machine can answer.", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+      server.serve_forever()
+    except KeyboardInterrupt:
+      print("\nEnded; every answer is stored.")
+
+
+def _report(args) -> None:
+  from vidgan_jax.reports import preferences
+  from vidgan_jax.study import store
+
+  study = store.load(args.dir)
+  summary = preferences.summarize(study, min_votes=args.min_votes)
+  if args.json:
+    print(json.dumps(summary, indent=2, allow_nan=False))
+  else:
+    print(preferences.text(summary))
+  page = pathlib.Path(args.html or study.folder / "report.html")
+  try:
+    page.write_text(preferences.html(summary), "utf-8")
+  except OSError as error:
+    raise store.StudyError(
+      f"{page} cannot be written ({error.strerror}): name another place, "
+      "--html FILE."
+    ) from None
+  if not args.json:
+    print(f"-> {page}")

@@ -1,0 +1,44 @@
+"""`vidgan train`: trains what a config describes, or goes on with it.
+
+  vidgan train --config configs/quickstart.py --workdir runs/quickstart
+
+Fields of the config are set with --config.FIELD=VALUE. A run that stopped, for
+whatever reason, goes on with the same command.
+"""
+
+import argparse
+import os
+import sys
+
+from vidgan_jax import config as config_lib
+
+
+def main(argv: list[str]) -> int:
+  """The verb."""
+  parser = argparse.ArgumentParser(
+    prog="vidgan train",
+    description="Trains what a config describes, or goes on with it.",
+    epilog="Any field can be set: --config.batch=16 --config.optim.g.lr=1e-4",
+  )
+  parser.add_argument(
+    "--config", required=True, metavar="FILE.py[:ARG=VALUE,...]"
+  )
+  parser.add_argument("--workdir", required=True, metavar="DIR")
+  args, rest = parser.parse_known_args(argv)
+  for flag in rest:
+    if not flag.startswith("--config."):
+      parser.error(
+        f"unknown option {flag}. "
+        + config_lib.nearest(flag, ("--config", "--workdir", "--config.FIELD"))
+      )
+  from vidgan_jax.train import loop
+
+  try:
+    config = config_lib.override(config_lib.load(args.config), rest)
+    finished = loop.train(config_lib.validate(config), args.workdir)
+  except (ValueError, OSError, RuntimeError) as e:
+    if os.environ.get("VIDGAN_TRACEBACK"):
+      raise
+    print(f"vidgan train: {e}", file=sys.stderr)
+    return 1
+  return 0 if finished else 130
