@@ -267,6 +267,7 @@ ALLOWED = {
   "__main__.py": set(),
   "cli.py": set(),
   "config.py": {"ml_collections"},
+  "errors.py": set(),
   "models/": _PLAIN,
   "losses/": _PLAIN,
   "losses/reconstruction.py": _PLAIN | {"safetensors"},
