@@ -518,7 +518,7 @@ def test_memory_over_a_mesh():
     | {
       "XLA_FLAGS": flags,
       "JAX_PLATFORMS": "cpu",
-      "PYTHONPATH": f"{root}:{root.parent}",
+      "PYTHONPATH": f"{root}/data:{root}:{root.parent}",
     },
   )
   assert out.stdout.strip() == "done", out.stderr

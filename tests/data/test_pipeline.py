@@ -348,7 +348,10 @@ def script(code, **env):
     text=True,
     timeout=120,
     env=os.environ
-    | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{root}:{root.parent}"}
+    | {
+      "JAX_PLATFORMS": "cpu",
+      "PYTHONPATH": f"{root}/data:{root}:{root.parent}",
+    }
     | env,
   )
 

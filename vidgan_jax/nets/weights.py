@@ -31,7 +31,7 @@ from safetensors import numpy as safetensors_numpy
 from vidgan_jax import config as config_lib
 
 FORMAT = "1"  # Of our files.
-_NETS = pathlib.Path(__file__).parent / "nets"
+_NETS = pathlib.Path(__file__).parent
 
 
 class Missing(ValueError):
@@ -52,7 +52,8 @@ def names() -> list[str]:
   return sorted(
     path.stem
     for path in _NETS.glob("*.py")
-    if re.search(r"^def convert\(", path.read_text(), re.MULTILINE)
+    if path != pathlib.Path(__file__)
+    and re.search(r"^def convert\(", path.read_text(), re.MULTILINE)
   )
 
 
