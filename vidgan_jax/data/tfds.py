@@ -25,6 +25,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
+from vidgan_jax.store import files
+
 _VIDEO = ("frames", "video", "image_sequence", "image_main", "image")
 _LENGTHS = "vidgan_lengths.json"  # beside data sets that do not tell theirs
 
@@ -431,8 +433,6 @@ def _known_lengths(where: str) -> dict[str, list[int]]:
 def _save_lengths(where: str, lengths: dict[str, list[int]]) -> None:
   path = os.path.join(where, _LENGTHS)
   try:
-    with open(path + ".tmp", "w") as file:
-      json.dump({"lengths": lengths}, file)
-    os.replace(path + ".tmp", path)
+    files.write_json(path, {"lengths": lengths}, indent=None)
   except OSError as error:  # a read-only data set is counted every time
     logging.warning("%s: not kept: %s", path, error.strerror)

@@ -17,7 +17,6 @@ import dataclasses
 import io
 import logging
 import math
-import os
 import pathlib
 from typing import Any
 import weakref
@@ -30,6 +29,7 @@ from vidgan_jax import evals
 from vidgan_jax.evals import features
 from vidgan_jax.measures import statistics
 from vidgan_jax.nets import weights
+from vidgan_jax.store import files
 
 KEEP = 10_000  # rows for kernels, neighbours and intervals
 PARTS = 16  # of a set, for the intervals of neighbours
@@ -475,9 +475,7 @@ def _unpacked(data: bytes) -> Sample:
 
 def _save(path: pathlib.Path, found: Sample) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f".{path.name}.{os.getpid()}.part")
-  part.write_bytes(_packed(found))
-  part.replace(path)
+  files.write_bytes(path, _packed(found))
 
 
 def _load(path: pathlib.Path) -> Sample | None:

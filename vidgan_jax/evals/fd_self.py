@@ -26,6 +26,7 @@ from vidgan_jax.evals import distribution
 from vidgan_jax.measures import statistics
 from vidgan_jax.nets import selfnet
 from vidgan_jax.nets import weights
+from vidgan_jax.store import files
 
 NAMES = distribution.names("fd_self", "kd_self", "self")
 
@@ -180,14 +181,9 @@ def save(path: str | os.PathLike, params: Any, record: Mapping) -> None:
   flat = {key: np.ascontiguousarray(value) for key, value in flat.items()}
   record = {**record, "digest": statistics.digest(flat)}
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f".{path.name}.{os.getpid()}.part")
-  try:
-    # `save_file` would let nobody else read it.
-    metadata = {"record": json.dumps(record)}
-    part.write_bytes(safetensors_numpy.save(flat, metadata=metadata))
-    part.replace(path)
-  finally:
-    part.unlink(missing_ok=True)
+  # `save_file` would let nobody else read it.
+  metadata = {"record": json.dumps(record)}
+  files.write_bytes(path, safetensors_numpy.save(flat, metadata=metadata))
 
 
 def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -29,6 +29,7 @@ import safetensors
 from safetensors import numpy as safetensors_numpy
 
 from vidgan_jax import config as config_lib
+from vidgan_jax.store import files
 
 FORMAT = "1"  # Of our files.
 _NETS = pathlib.Path(__file__).parent
@@ -128,12 +129,8 @@ def convert(
   }
   target = pathlib.Path(out or folder()) / f"{name}.safetensors"
   target.parent.mkdir(parents=True, exist_ok=True)
-  part = target.with_name(f".{target.name}.{os.getpid()}.part")
-  try:
-    _write(part, flat, facts)
-    part.replace(target)
-  finally:
-    part.unlink(missing_ok=True)
+  with files.write(target) as temporary:
+    _write(temporary, flat, facts)
   return target
 
 
@@ -234,18 +231,12 @@ def _digest(flat):
 
 
 def _sha256(path):
-  """sha256 of a file, or of the files of a folder with their names."""
+  """sha256 of a file, a folder, or the files of a TensorFlow checkpoint."""
+  if path.exists():
+    return files.digest(path)
   total = hashlib.sha256()
-  if path.is_dir():
-    for inner in sorted(p for p in path.rglob("*") if p.is_file()):
-      total.update(f"{inner.relative_to(path)} {_sha256(inner)}\n".encode())
-  elif path.is_file():
-    with open(path, "rb") as file:
-      while block := file.read(1 << 20):
-        total.update(block)
-  else:  # The prefix of a TensorFlow checkpoint.
-    for inner in sorted(path.parent.glob(f"{path.name}.*")):
-      total.update(f"{inner.name} {_sha256(inner)}\n".encode())
+  for inner in sorted(path.parent.glob(f"{path.name}.*")):  # It is a prefix.
+    total.update(f"{inner.name} {files.digest(inner)}\n".encode())
   return total.hexdigest()
 
 

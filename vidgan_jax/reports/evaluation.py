@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from vidgan_jax import evals
+from vidgan_jax.store import files
 
 _ROWS = 4  # Film strips shown of a kind: best, worst, first, closest.
 _FRAMES = 8  # Of a film strip.
@@ -191,13 +192,8 @@ def render(
   page = _PAGE.format(title=_text(title), style=_STYLE, body="\n".join(body))
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f".{path.name}.{os.getpid()}.part")
-  try:
-    # Names of files may hold bytes that are no text.
-    part.write_text(page, encoding="utf-8", errors="backslashreplace")
-    part.replace(path)
-  finally:
-    part.unlink(missing_ok=True)
+  # Names of files may hold bytes that are not text.
+  files.write_bytes(path, page.encode(errors="backslashreplace"))
   return path
 
 

@@ -40,6 +40,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from vidgan_jax import config as config_lib
+from vidgan_jax.store import files
 
 _PACKAGES = ("vidgan_jax", "jax", "flax", "optax", "orbax-checkpoint")
 _TEMPORARY = ".orbax-checkpoint-tmp"
@@ -309,7 +310,7 @@ class Checkpoints:
     if jax.process_index() == 0:
       if target.exists():
         target.rmtree()
-      source.rename(target)
+      files.move(source, target)
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices(f"quarantine {step}")
 

@@ -16,12 +16,12 @@ import json
 import math
 import os
 import pathlib
-import shutil
 import statistics
 
 import numpy as np
 
 import vidgan_jax
+from vidgan_jax.store import files
 from vidgan_jax.study import store
 from vidgan_jax.video import folder as folder_lib
 from vidgan_jax.video import read
@@ -129,8 +129,7 @@ def make(
   names = {clip: f"{rng.bytes(8).hex()}.mp4" for clip in used}
   kinds = [used[i] for i in rng.permutation(len(used))]
   kinds = [kinds[i % len(kinds)] for i in range(options.checks)]
-  part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-  try:
+  with files.write(folder) as part:
     (part / "clips").mkdir(parents=True)
     entries = {}
 
@@ -175,11 +174,6 @@ def make(
     }
     text = json.dumps(fields, indent=1, ensure_ascii=False, allow_nan=False)
     (part / "study.json").write_text(text + "\n", "utf-8")
-    if folder.exists():
-      folder.rmdir()  # Empty: `_check` has looked.
-    part.rename(folder)
-  finally:
-    shutil.rmtree(part, ignore_errors=True)
   how = {"names": "by name", "random": "at random"}[match]
   log(
     f"{len(pairs)} pairs, matched {how}; {options.pairs} and {options.checks} "

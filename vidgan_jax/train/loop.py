@@ -15,6 +15,7 @@ import time
 import numpy as np
 
 from vidgan_jax import config as config_lib
+from vidgan_jax.store import files
 
 # What may change when a run goes on; anything else would make it another run.
 _MAY_CHANGE = (
@@ -329,9 +330,7 @@ def _check_workdir(workdir: pathlib.Path, config) -> bool:
 
 
 def _write_config(workdir: pathlib.Path, config) -> None:
-  part = workdir / ".config.json.part"
-  part.write_text(config_lib.to_json(config))
-  part.replace(workdir / "config.json")
+  files.write_text(workdir / "config.json", config_lib.to_json(config))
 
 
 def _check_labels(config, data) -> None:

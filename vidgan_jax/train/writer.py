@@ -35,6 +35,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from vidgan_jax.store import files
+
 _LOGGER = logging.getLogger("vidgan_jax")
 
 
@@ -199,7 +201,7 @@ class Writer:
         if getattr(self, "_batch", None):
           self._row["kimg"] = step * self._batch / 1000
         self._row_at = end
-      self._row |= {name: json_number(value) for name, value in values.items()}
+      self._row |= {name: files.plain(value) for name, value in values.items()}
       self._file.write(json.dumps(self._row, allow_nan=False) + "\n")
       self._file.flush()
       self._row_end = self._file.tell()
@@ -217,11 +219,9 @@ class Writer:
       with contextlib.suppress(ValueError, TypeError, KeyError):
         if json.loads(line)["step"] <= step:
           lines.append(line + "\n")
-    part = path.with_name(".metrics.jsonl.part")
     with _told(path):
-      part.write_text("".join(lines))
+      files.write_text(path, "".join(lines))
       self._file.close()
-      part.replace(path)
       self._file = path.open("a")
     if lines:
       self._row = json.loads(lines[-1])
@@ -523,7 +523,7 @@ def add(
     with contextlib.suppress(ValueError):  # One that a crash cut short.
       row = json.loads(line)
       known |= row if row["step"] == step else {}
-  new = {name: json_number(float(value)) for name, value in values.items()}
+  new = {name: files.plain(float(value)) for name, value in values.items()}
   new = {name: x for name, x in new.items() if known.get(name) != x}
   if not new:
     return
@@ -579,13 +579,6 @@ def stack(clips: list[Any]) -> np.ndarray:
   if videos.dtype == np.uint8:
     return videos
   return np.round((np.clip(videos, -1, 1) + 1) * 127.5).astype(np.uint8)
-
-
-def json_number(value: float) -> float | str:
-  """The value as JSON can hold it: what is not finite becomes a text."""
-  if math.isfinite(value):
-    return value
-  return "NaN" if math.isnan(value) else f"{'-' * (value < 0)}Infinity"
 
 
 def _open(path: pathlib.Path, mode: str) -> Any:

@@ -31,6 +31,7 @@ from typing import Any
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import evals
+from vidgan_jax.store import files as files_lib
 
 # What needs no weights, and FVD, which says how to get its own.
 DEFAULT = ("frd_random", "swd", "motion", "memory", "fvd")
@@ -153,7 +154,7 @@ def write(
   path = pathlib.Path(workdir) / "eval" / f"{step}.json"
   row = {"step": step} | _read(path)
   records = row.pop("records", {})
-  done = row.pop("evaluators", {}) | _plain(evaluators or {})
+  done = row.pop("evaluators", {}) | files_lib.plain(evaluators or {})
   for name in evaluators or {}:  # It may have failed before.
     row.pop(name, None)
     records.pop(name, None)
@@ -164,7 +165,8 @@ def write(
     if isinstance(value, evals.Value)
   }
   more = {"records": records, "evaluators": done}
-  _write_json(path, row | {name: x for name, x in more.items() if x})
+  path.parent.mkdir(parents=True, exist_ok=True)
+  files_lib.write_json(path, row | {name: x for name, x in more.items() if x})
   return str(path)
 
 
@@ -174,24 +176,6 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     return json.loads(path.read_text())
   except (FileNotFoundError, ValueError):
     return {}
-
-
-def _write_json(path: pathlib.Path, row: Any) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f".{path.name}.part")
-  part.write_text(json.dumps(_plain(row), indent=2, allow_nan=False) + "\n")
-  part.replace(path)
-
-
-def _plain(value: Any) -> Any:
-  """As it comes back from JSON."""
-  from vidgan_jax.train import writer
-
-  if isinstance(value, Mapping):
-    return {str(key): _plain(item) for key, item in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [_plain(item) for item in value]
-  return writer.json_number(value) if isinstance(value, float) else value
 
 
 def table(values: Mapping[str, Any]) -> str:
@@ -550,7 +534,7 @@ def _judge(args, evaluators, options, source, config, step) -> None:
     todo = {
       name: evaluator
       for name, evaluator in evaluators.items()
-      if there.get(f"{name}{suffix}") != _plain(options[name])
+      if there.get(f"{name}{suffix}") != files_lib.plain(options[name])
     }
     if todo:
       model = sampler.load(args.workdir, step=step, weights=side)
@@ -763,7 +747,9 @@ def _put(args, values, settings, more) -> None:
     return
   row = {name: float(value) for name, value in values.items()}
   row["records"] = {name: value.record() for name, value in values.items()}
-  _write_json(pathlib.Path(args.out), row | {"settings": settings} | more)
+  out = pathlib.Path(args.out)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  files_lib.write_json(out, row | {"settings": settings} | more)
   _say(f"  -> {args.out}")
 
 

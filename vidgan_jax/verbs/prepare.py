@@ -40,6 +40,7 @@ import sys
 import time
 from typing import Any
 
+from vidgan_jax.store import files
 from vidgan_jax.video import clips
 from vidgan_jax.video import folder
 from vidgan_jax.video import read
@@ -52,6 +53,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 class PrepareError(Exception):
   """What the user has to mend, in one paragraph."""
+
+
+class _NoClip(Exception):
+  """A source gave no clip: its file of records is not kept."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -289,7 +294,7 @@ def _prepare(args: argparse.Namespace) -> int:
     "exclude": sorted(args.exclude),
     "test": args.test,
     "test_match": args.test_match,
-    "metadata": args.metadata and _digest(args.metadata),
+    "metadata": args.metadata and files.digest(args.metadata)[:16],
   }
   if _finished(out, run | {"sources": stamp}, args.overwrite):
     print(f"{out} is finished already: the same command made it")
@@ -309,7 +314,7 @@ def _prepare(args: argparse.Namespace) -> int:
       plan = _plan(rows, notes, args) | {"sources": stamp}
       if not any(plan["splits"].values()):
         raise PrepareError(_nothing(src, looked_for, rows, staging))
-      _write_text(plan_file, json.dumps(plan))
+      files.write_json(plan_file, plan, indent=None)
     plan = json.loads(plan_file.read_text())
     data = staging / "data"
     _join(plan, staging, data)
@@ -386,19 +391,8 @@ def _claimed(
           if path.name != "lock":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     if not state.exists():
-      _write_text(state, json.dumps(run))
+      files.write_json(state, run, indent=None)
     yield
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-  """Whole or not at all."""
-  temporary = path.with_name(path.name + ".tmp")
-  try:
-    temporary.write_text(text)
-    os.replace(temporary, path)
-  except BaseException:
-    temporary.unlink(missing_ok=True)
-    raise
 
 
 def _replace(
@@ -408,12 +402,8 @@ def _replace(
   if out.exists():
     old = staging / "replaced"
     shutil.rmtree(old, ignore_errors=True)
-    os.rename(out, old)
-  os.rename(data, out)
-
-
-def _digest(path: str) -> str:
-  return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()[:16]
+    files.move(out, old)
+  files.move(data, out)
 
 
 # ------------------------------------------------------------------ workers
@@ -459,7 +449,6 @@ def _one(
   """One source video; returns its row of the manifest."""
   tally = clips.Tally()
   path = _staged(staging, source.file)
-  temporary = path.with_suffix(".tmp")
   lengths, size, reason = [], 0, ""
   said = time.monotonic()
 
@@ -470,7 +459,7 @@ def _one(
       pipe.send(("frames", tally.frames))
 
   records = clips.records(root, source, options, tally, beat, threads)
-  try:
+  with contextlib.suppress(_NoClip), files.write(path) as temporary:
     with open(temporary, "wb") as file:
       try:
         for record in records:
@@ -496,10 +485,8 @@ def _one(
           f" ({tally.frames} frames)"
         ),
       )
-    if lengths:
-      os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+    if not lengths:
+      raise _NoClip
   tally.ended = tally.ended or (reason if lengths else "")
   if not lengths and not reason:
     reason = (
@@ -631,8 +618,7 @@ def _convert(
                 f"a worker process ended by itself (exit code {code}): see the"
                 " message above, and start the command from a script or a shell"
               )
-            temporary = _staged(staging, worker.source.file).with_suffix(".tmp")
-            temporary.unlink(missing_ok=True)
+            files.clear(staging, _staged(staging, worker.source.file).name)
             if kind == "stalled":
               reason = f"no new frame for {STALL} s"
             elif code == -signal.SIGKILL:
@@ -645,8 +631,7 @@ def _convert(
   finally:
     for worker in workers:
       worker.stop()
-    for path in staging.glob("*.tmp"):
-      path.unlink(missing_ok=True)
+    files.clear(staging)
   return [rows[s.file] for s in sources]
 
 
@@ -681,7 +666,8 @@ def _read_manifest(
       row["status"] == "skipped" or _staged(staging, row["file"]).exists()
     ):
       rows[row["file"]] = row
-  _write_text(path, "".join(json.dumps(r) + "\n" for r in rows.values()))
+  text = "".join(json.dumps(row) + "\n" for row in rows.values())
+  files.write_text(path, text)
   return rows
 
 
@@ -770,29 +756,27 @@ def _join(
   from array_record.python import array_record_module
 
   data.mkdir(exist_ok=True)
+  files.clear(data)
   for split, shards in plan["splits"].items():
     for i, shard in enumerate(shards):
       path = data / _shard_name(split, i, len(shards))
       staged = [_staged(staging, file) for file in shard["files"]]
       if not path.exists():
-        temporary = staging / "shard.tmp"
         try:
-          # A compressed image gains nothing from being compressed again.
-          writer = array_record_module.ArrayRecordWriter(
-            str(temporary), "group_size:1,uncompressed"
-          )
-          for file in staged:
-            for record in _read_staged(file):
-              writer.write(record)
-          writer.close()
-          _check_shard(temporary, len(shard["lengths"]), shard["bytes"])
-          os.replace(temporary, path)
+          with files.write(path) as temporary:
+            # A compressed image gains nothing from being compressed again.
+            writer = array_record_module.ArrayRecordWriter(
+              str(temporary), "group_size:1,uncompressed"
+            )
+            for file in staged:
+              for record in _read_staged(file):
+                writer.write(record)
+            writer.close()
+            _check_shard(temporary, len(shard["lengths"]), shard["bytes"])
         except RuntimeError as error:  # the C++ library's only kind
           codes = [c for c in _FULL if os.strerror(c) in str(error)]
           code = codes[0] if codes else errno.EIO
           raise OSError(code, os.strerror(code), str(path)) from error
-        finally:
-          temporary.unlink(missing_ok=True)
       for file in staged:
         file.unlink(missing_ok=True)
 
@@ -845,12 +829,13 @@ def _describe(
     check_data=False,
   )
   report = "".join(json.dumps(row) + "\n" for row in plan["rows"])
-  _write_text(data / "prepare_report.jsonl", report)
+  files.write_text(data / "prepare_report.jsonl", report)
   lengths = {
     name: [n for s in shards for n in s["lengths"]]
     for name, shards in splits.items()
   }
-  _write_text(data / "prepare.json", json.dumps({**run, "lengths": lengths}))
+  made = {**run, "lengths": lengths}
+  files.write_json(data / "prepare.json", made, indent=None)
   return lengths
 
 

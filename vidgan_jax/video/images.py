@@ -16,7 +16,6 @@ import fractions
 import glob
 import os
 import re
-import shutil
 import tempfile
 from typing import Any
 
@@ -24,6 +23,7 @@ import av
 from av.filter import graph
 from PIL import Image
 
+from vidgan_jax.store import files
 from vidgan_jax.video import folder
 from vidgan_jax.video import read
 
@@ -175,14 +175,9 @@ def filling(target: str) -> Iterator[str]:
     read.VideoError: `target` exists and is not empty.
   """
   check(target)
-  parent, name = os.path.split(os.path.abspath(target))
-  temporary = os.path.join(parent, f".{name}.{os.getpid()}.tmp")
-  try:
-    os.mkdir(temporary)
-    yield temporary
-    os.replace(temporary, target)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
+  with files.write(os.path.abspath(target)) as temporary:
+    temporary.mkdir()
+    yield str(temporary)
 
 
 def check(target: str) -> None:

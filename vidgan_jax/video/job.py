@@ -36,6 +36,7 @@ from typing import Any
 import av
 import numpy as np
 
+from vidgan_jax.store import files
 from vidgan_jax.video import edits
 from vidgan_jax.video import folder
 from vidgan_jax.video import images
@@ -522,7 +523,7 @@ class _Job:
         # Only the name has a number.
         yield os.path.join(temporary.replace("%", "%%"), pattern)
     else:
-      with write.Replacing(self.out) as temporary:
+      with write.replacing(self.out) as temporary:
         if kind != "gif":
           yield temporary
           return
@@ -633,14 +634,12 @@ class _Job:
           break
         self.summary.frames = sum(state["frames"])
         sink = self._open(io.BytesIO(), frame)
-        temporary = parts / "unfinished"
-        with _writing(temporary) as file:
+        with _writing(parts / f"{segment:06d}") as file:
           for each in itertools.chain([frame], piece):
             _save(file, sink.encode(each))
             self._wrote()
           _save(file, sink.encode(None))
         sink.abandon()
-        os.replace(temporary, parts / f"{segment:06d}")
         done = self.summary.frames - sum(state["frames"])
         state |= {
           "frames": [*state["frames"], done],
@@ -654,9 +653,8 @@ class _Job:
     self._note(parts, state)
 
   def _note(self, parts: pathlib.Path, state: dict[str, Any]) -> None:
-    with _writing(parts / "manifest.tmp") as file:
+    with _writing(parts / "manifest.json") as file:
       file.write(json.dumps(state).encode())
-    os.replace(parts / "manifest.tmp", parts / "manifest.json")
 
   def _join(self, parts: pathlib.Path, state: dict[str, Any]) -> None:
     """Puts segments and the copied streams together."""
@@ -703,12 +701,10 @@ def _close(frames: Any) -> None:
 
 @contextlib.contextmanager
 def _writing(path: pathlib.Path) -> Iterator[Any]:
-  """A file that is on the disk, and not only on its way, afterwards."""
+  """A file that is there, and on the disk, when the block has ended."""
   try:
-    with open(path, "wb") as file:
+    with files.write(path) as temporary, open(temporary, "wb") as file:
       yield file
-      file.flush()
-      os.fsync(file.fileno())
   except OSError as error:
     raise read.VideoError(
       f"{path}: cannot be written ({read.reason(error)})"

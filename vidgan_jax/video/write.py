@@ -12,10 +12,11 @@ no odd sizes. GIF and WebP loop for ever; each GIF frame has a palette of its
 own. WebP joins equal frames into one that is shown longer.
 """
 
+from collections.abc import Iterator
+import contextlib
 import fractions
 import io
 import os
-import pathlib
 import struct
 from typing import Any
 
@@ -24,6 +25,7 @@ from av.filter import graph
 import numpy as np
 from PIL import Image
 
+from vidgan_jax.store import files
 from vidgan_jax.video import read
 
 MOVING = (".mp4", ".gif", ".webp")
@@ -60,7 +62,7 @@ def write(
     if not len(video):
       raise read.VideoError(f"{path}: no frame was given")
     image = Image.fromarray(_enlarge(strip(video), scale))
-    with Replacing(path) as temporary:
+    with replacing(path) as temporary:
       image.save(temporary, "PNG")
     return
   with Writer(path, fps, crf=crf, scale=scale) as out:
@@ -109,9 +111,9 @@ class Writer:
     self._shape = None
 
   def __enter__(self) -> "Writer":
-    self._place = Replacing(self.path)
+    self._place = replacing(self.path)
     self._sink = None
-    self._place.__enter__()
+    self._temporary = self._place.__enter__()
     return self
 
   def append(self, frame: np.ndarray) -> None:
@@ -131,7 +133,7 @@ class Writer:
       if self._sink is None:
         kind = _Gif if self._kind == ".gif" else _Encoder
         self._sink = kind(
-          self._place.temporary, self._kind, image.shape, self._fps, self._crf
+          self._temporary, self._kind, image.shape, self._fps, self._crf
         )
       self._sink.append(image)
     except (av.error.FFmpegError, OSError) as error:
@@ -301,27 +303,18 @@ class _Gif:
       self._file.write(b"\x3b")
 
 
-class Replacing:
-  """A temporary name beside the real one; renamed on success."""
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
+  """A temporary name beside the real one, see `files.write`.
 
-  def __init__(self, path: str | os.PathLike[str]):
-    self.path = os.fspath(path)
-    name = pathlib.Path(path)
-    self.temporary = str(name.with_name(f".{name.name}.{os.getpid()}.tmp"))
-
-  def __enter__(self) -> str:
-    parent = os.path.dirname(self.temporary) or "."
-    if not os.path.isdir(parent):
-      raise read.VideoError(f"{self.path}: the folder {parent} does not exist")
-    return self.temporary
-
-  def __exit__(self, kind, error, trace) -> None:
-    del error, trace
-    try:
-      if kind is None:
-        os.replace(self.temporary, self.path)
-    finally:
-      pathlib.Path(self.temporary).unlink(missing_ok=True)
+  Raises:
+    read.VideoError: its folder does not exist.
+  """
+  parent = os.path.dirname(path) or "."
+  if not os.path.isdir(parent):
+    raise read.VideoError(f"{path}: the folder {parent} does not exist")
+  with files.write(path) as temporary:
+    yield str(temporary)
 
 
 def strip(video: np.ndarray) -> np.ndarray:

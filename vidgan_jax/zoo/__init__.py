@@ -18,6 +18,7 @@ from safetensors import flax as safetensors_flax
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import sampler
+from vidgan_jax.store import files
 
 FOLDER = pathlib.Path(__file__).parent
 
@@ -69,8 +70,6 @@ def export(workdir: str, path: pathlib.Path) -> None:
     "step": saved.step,
     "config": config_lib.to_json(config),
   }
-  part = path.with_name(f".{path.name}.part")
   # `save_file` would let nobody else read it.
   metadata = {"facts": json.dumps(facts)}
-  part.write_bytes(safetensors_flax.save(flat, metadata=metadata))
-  part.replace(path)
+  files.write_bytes(path, safetensors_flax.save(flat, metadata=metadata))
