@@ -33,7 +33,7 @@ def clips(n=3, t=4, h=6, w=8, c=3):
   return np.broadcast_to(values, (n, t, h, w, c)).astype(np.uint8)
 
 
-# ------------------------------------------------------------ writer.jsonl
+# ------------------------------------------------------------ metrics.jsonl
 
 
 def test_one_object_a_line_and_a_step(tmp_path, writer):
@@ -188,7 +188,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
   clock = Clock()
-  monkeypatch.setattr(writer.time, "perf_counter", clock)
+  monkeypatch.setattr(writer_lib.time, "perf_counter", clock)
   return clock
 
 

@@ -6,7 +6,7 @@
 
 The first runs the evaluators of `config.evals`, or those of --metrics, on the
 newest checkpoint, on one (--step), on all (--all), or on each new one of a
-running job (--follow); results go to WORKDIR/eval/STEP.json, writer.jsonl and
+running job (--follow); results go to WORKDIR/eval/STEP.json, metrics.jsonl and
 evaluation.html.
 The second compares two sets of clips, folders of videos or others; the third
 aligned videos of the same names. In the first two, several processes that are
@@ -149,7 +149,7 @@ def write(
   The file holds name -> number, the same names with all that is known of them
   under 'records', and which evaluators have run, with their options, under
   'evaluators'. What is there under other names stays. Numbers that are not
-  finite are texts, as in writer.jsonl.
+  finite are texts, as in metrics.jsonl.
   """
   path = pathlib.Path(workdir) / "eval" / f"{step}.json"
   row = {"step": step} | _read(path)
