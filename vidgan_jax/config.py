@@ -178,6 +178,7 @@ def default() -> ml_collections.ConfigDict:
       precision="float32",  # of the computation; parameters are float32
       parallel="jit",  # jit over the mesh | pmap
       mesh=(("data", -1),),  # ((axis, devices),); -1: all that are left
+      batch_axes=("slice", "data", "fsdp"),  # axes that carry the batch
       sharding=((".*", "replicate"),),  # ((regex, tactic),), first match
       cadence=dict(
         log="50steps",  # each a duration; 0steps: never

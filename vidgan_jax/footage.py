@@ -15,7 +15,7 @@ from vidgan_jax import config as config_lib
 from vidgan_jax import sampler
 from vidgan_jax import tasks
 from vidgan_jax import zoo
-from vidgan_jax.devices import sharding
+from vidgan_jax.devices import processes
 from vidgan_jax.video import phases
 from vidgan_jax.video import read
 
@@ -171,7 +171,7 @@ def load(name: str, options: dict[str, Any]) -> Stage:
     ConfigError: no such weights, or an option that nothing takes.
     CheckpointError: no usable checkpoint.
   """
-  sharding.use_cache()
+  processes.use_cache()
   options = dict(options)
   if os.path.isdir(name):
     model = sampler.load(name)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from vidgan_jax import config as config_lib
+from vidgan_jax.devices import processes
 from vidgan_jax.devices import sharding
 
 P = jax.sharding.PartitionSpec
@@ -83,6 +84,28 @@ def test_options_of_fsdp_and_the_order_of_rules():
   )  # below the default of min_size
 
 
+def test_tactics_compose():
+  """FSDP over one axis, the channels of a kernel over another."""
+  rules = (("kernel$", "split(axis='model') | fsdp"), (".*", "replicate"))
+  got = specs(rules, data=4, model=2)
+  assert got["g/conv/kernel"] == P(None, None, "data", "model")
+  assert got["d/conv/kernel"] == P("data", "model")
+  assert got["g/odd/kernel"] == P()
+  # In the other order fsdp takes the channels, and nothing is left to split.
+  rules = (("kernel$", "fsdp | split(axis='model')"), (".*", "replicate"))
+  got = specs(rules, data=4, model=2)
+  assert got["g/conv/kernel"] == P(None, None, None, "data")
+
+
+def test_the_batch_is_cut_over_the_axes_that_carry_it():
+  mesh = fake_mesh(data=4, fsdp=2, height=2)
+  assert sharding.batch_sharding(mesh).spec == P(("data", "fsdp"))
+  assert sharding.batch_sharding(mesh, ("data",)).spec == P(("data",))
+  for axes in (("date",), ("slice",), ("data", "model")):
+    with pytest.raises(config_lib.ConfigError, match="config.batch_axes"):
+      sharding.batch_sharding(mesh, axes)
+
+
 @pytest.mark.parametrize(
   "rules,message",
   [
@@ -93,16 +116,18 @@ def test_options_of_fsdp_and_the_order_of_rules():
     (((".*", "fsdb"),), "Did you mean 'fsdp'"),
     (((".*", "fsdp('data')"),), "cannot be read"),
     (((".*", "fsdp(axis=open('x'))"),), "cannot be read"),
-    (((".*", "fsdp(size=3)"),), "no argument of fsdp"),
-    (((".*", "fsdp(min_size='3')"),), "no argument of fsdp"),
+    (((".*", "fsdp(size=3)"),), "not an argument of fsdp"),
+    (((".*", "fsdp(min_size='3')"),), "not an argument of fsdp"),
     (((".*", "fsdp(axis='date')"),), "Did you mean 'data'"),
     (((".*", "fsdp("),), "cannot be read"),
+    (((".*", "fsdp | splt"),), "Did you mean 'split'"),
+    (((".*", "fsdp | split(axis='modl')"),), "Did you mean 'model'"),
     ((), "expressions are none"),
   ],
 )
 def test_wrong_rules(rules, message):
   with pytest.raises(config_lib.ConfigError, match=message):
-    specs(rules, data=4)
+    specs(rules, data=4, model=2)
 
 
 def test_leaf_without_a_rule_is_named():
@@ -164,20 +189,20 @@ def test_wrong_meshes(axes, message):
   ],
 )
 def test_clusters_are_found(environ, found):
-  assert sharding._cluster(environ) == found
+  assert processes._cluster(environ) == found
 
 
 def test_slurm_is_found_by_its_tasks():
   environ = {
     f"SLURM_{name}": "0" for name in ("JOB_ID", "STEP_NODELIST", "PROCID")
   } | {"SLURM_LOCALID": "0", "SLURM_NTASKS": "4"}
-  assert sharding._cluster(environ) == "slurm"
+  assert processes._cluster(environ) == "slurm"
   # An interactive shell inside the same job.
-  assert sharding._cluster(environ | {"SLURM_STEP_NUM_TASKS": "1"}) == ""
+  assert processes._cluster(environ | {"SLURM_STEP_NUM_TASKS": "1"}) == ""
 
 
 def test_alone_nothing_is_initialised():
-  assert sharding.initialize(environ={}) is False
+  assert processes.initialize(environ={}) is False
   assert not jax.distributed.is_initialized()
 
 
@@ -186,7 +211,7 @@ def test_alone_nothing_is_initialised():
 TOY = """
   import json, os, sys
   import jax, jax.numpy as jnp, numpy as np, optax
-  from vidgan_jax.devices import sharding
+  from vidgan_jax.devices import parallel, processes, sharding
 
   TX = optax.adam(0.1)
   REPLICATE = ((".*", "replicate"),)
@@ -216,8 +241,9 @@ TOY = """
     mesh = sharding.make_mesh()
     places = sharding.shardings(jax.eval_shape(create), mesh, rules)
     state = jax.jit(create, out_shardings=places)()
-    step = sharding.compile_step(
-      make_step("batch" if mode == "pmap" else None), mode, mesh, places)
+    cut = sharding.batch_sharding(mesh)
+    step = parallel.compile_step(
+      make_step("batch" if mode == "pmap" else None), mode, mesh, places, cut)
     rng = np.random.default_rng(0)
     losses = []
     for i in range(4):
@@ -225,7 +251,8 @@ TOY = """
                "y": rng.normal(size=16).astype("f")}
       rows = 16 // jax.process_count()
       mine = slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)
-      batch = sharding.put(jax.tree.map(lambda x: x[mine], batch), mesh)
+      batch = jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(cut, x[mine]), batch)
       due = ("extra",) if i % 2 else ()
       if i == 0:
         assert step.lower(state, batch, due).compile().cost_analysis()
@@ -284,9 +311,7 @@ def test_jit_fsdp_and_pmap_do_the_same_update():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     for wrong, message in (
         (lambda: run("pmap", FSDP), "keeps a copy"),
-        (lambda: run("pmp", REPLICATE), "Did you mean 'pmap'"),
-        (lambda: sharding.put({"x": np.zeros(9)}, sharding.make_mesh()),
-         "config.batch is 9")):
+        (lambda: run("pmp", REPLICATE), "Did you mean 'pmap'")):
       try:
         wrong()
       except ValueError as e:
@@ -305,8 +330,8 @@ def test_two_processes_do_the_same_update():
   code = """
     os.environ |= {"JAX_COORDINATOR_ADDRESS": "localhost:" + sys.argv[1],
                    "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": sys.argv[2]}
-    assert sharding.initialize()
-    assert not sharding.initialize()  # once is enough
+    assert processes.initialize()
+    assert not processes.initialize()  # once is enough
     assert jax.process_count() == 2 and jax.device_count() == 4
     for mode, rules in (("jit", REPLICATE), ("jit", FSDP), ("pmap", REPLICATE)):
       losses, g, _ = run(mode, rules)

@@ -25,6 +25,7 @@ _MAY_CHANGE = (
   "nan_limit",
   "parallel",
   "mesh",
+  "batch_axes",
   "sharding",
 )
 
@@ -43,7 +44,7 @@ def train(config, workdir: str | os.PathLike) -> bool:
   import jax
   from jax.experimental import multihost_utils
 
-  from vidgan_jax.devices import sharding
+  from vidgan_jax.devices import processes
   from vidgan_jax.train import writer as metrics_lib
 
   if "://" in str(workdir):
@@ -51,7 +52,7 @@ def train(config, workdir: str | os.PathLike) -> bool:
       f"--workdir {workdir} is an address, and a workdir is a folder: mount it "
       "(gcsfuse, NFS) and name the folder."
     )
-  sharding.initialize()
+  processes.initialize()
   workdir = pathlib.Path(workdir)
   new = _check_workdir(workdir, config)
   # No process may write to the workdir before all have looked at it.
@@ -76,6 +77,8 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
   from vidgan_jax import sampler
   from vidgan_jax import tasks
   from vidgan_jax.data import pipeline
+  from vidgan_jax.devices import parallel
+  from vidgan_jax.devices import processes
   from vidgan_jax.devices import sharding
   from vidgan_jax.store import checkpoint
   from vidgan_jax.train import optim
@@ -87,8 +90,9 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
   # ---------------------------------------------------------------- devices
   started = time.perf_counter()
   log = writer.log
-  sharding.use_cache()
+  processes.use_cache()
   mesh = sharding.make_mesh(config.mesh)
+  batch_sharding = sharding.batch_sharding(mesh, config.batch_axes)
 
   # ------------------------------------------------------------------- data
   task = tasks.create(config.task)
@@ -97,7 +101,7 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
     batch=config.batch * config.d_steps,
     seed=config.seed,
     prepare=task.prepare,
-    sharding=sharding.batch_sharding(mesh),
+    sharding=batch_sharding,
     log=log,
   )
   evaluators = evaluate.make_evaluators(config.evals)
@@ -209,7 +213,9 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
   log(metrics_lib.overview(abstract.g, "generator"))
   log(metrics_lib.overview(abstract.d, "discriminator"))
   log(sharding.describe(abstract, mesh, config.sharding))
-  run = sharding.compile_step(step_fn, config.parallel, mesh, state_shardings)
+  run = parallel.compile_step(
+    step_fn, config.parallel, mesh, state_shardings, batch_sharding
+  )
   due = functools.partial(step_lib.due, penalties, adversary.start)
   period = math.lcm(*(p.interval for p in penalties.values()))
   ahead = range(start, min(total, max(start, adversary.start) + period))

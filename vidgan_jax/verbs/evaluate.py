@@ -303,13 +303,13 @@ def main(argv: list[str]) -> int:
     )
   try:
     _check(args)
-    from vidgan_jax.devices import sharding
+    from vidgan_jax.devices import processes
 
-    sharding.use_cache()
+    processes.use_cache()
     if args.paired:
       _paired(args)
       return 0
-    sharding.initialize()
+    processes.initialize()
     if args.workdir:
       _workdir(args)
     else:

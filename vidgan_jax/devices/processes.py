@@ -1,0 +1,109 @@
+"""The processes of a run: who they are, and how one joins the others."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import importlib.util
+import os
+import pathlib
+
+from absl import logging
+import jax
+
+
+def use_cache() -> None:
+  """Keeps what XLA compiles on disk, for the next run of the same program."""
+  cache = os.environ.get(
+    "JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/vidgan_jax/xla")
+  )
+  jax.config.update("jax_compilation_cache_dir", cache)
+
+
+def initialize(
+  coordinator_address: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+  local_device_ids: Sequence[int] | None = None,
+  environ: Mapping[str, str] = os.environ,
+) -> bool:
+  """Joins the other processes of this run, if there are any.
+
+  Call it before anything touches a device. Without arguments it looks for a
+  cluster in the environment and does nothing on a lone machine, where
+  `jax.distributed.initialize()` would raise:
+
+    JAX_COORDINATOR_ADDRESS   host:port, with JAX_NUM_PROCESSES and
+                              JAX_PROCESS_ID; wins over all that follow
+    SLURM_*                   a job step of more than one task (`srun`); JAX
+                              gives each task one GPU unless
+                              JAX_LOCAL_DEVICE_IDS ('0,1,2,3') says otherwise
+    OMPI_COMM_WORLD_SIZE      more than one rank (`mpirun`)
+    TPU_WORKER_HOSTNAMES      more than one worker, or a multislice run
+    JOB_COMPLETION_INDEX      an indexed Kubernetes Job, with `jax[k8s]`
+    a TPU virtual machine     asks the metadata server
+
+  Args:
+    coordinator_address: host:port of process 0.
+    num_processes: how many there are.
+    process_id: which one this is.
+    local_device_ids: the devices of this process; None: JAX decides.
+    environ: the environment variables.
+
+  Returns:
+    Whether `jax.distributed` was initialised by this call.
+  """
+  if jax.distributed.is_initialized():
+    return False
+  if coordinator_address is None and "JAX_COORDINATOR_ADDRESS" in environ:
+    coordinator_address = environ["JAX_COORDINATOR_ADDRESS"]
+    number = lambda name: int(environ[name]) if name in environ else None
+    if num_processes is None:
+      num_processes = number("JAX_NUM_PROCESSES")
+    if process_id is None:
+      process_id = number("JAX_PROCESS_ID")
+  cluster = "arguments" if coordinator_address else _cluster(environ)
+  if not cluster:
+    return False
+  try:
+    jax.distributed.initialize(
+      coordinator_address, num_processes, process_id, local_device_ids
+    )
+  except ValueError:
+    # A TPU machine that stands alone, as in Colab: nobody to join.
+    if cluster != "tpu-vm":
+      raise
+    return False
+  logging.info(
+    "Process %d of %d (found by %s), %d of %d devices.",
+    jax.process_index(),
+    jax.process_count(),
+    cluster,
+    jax.local_device_count(),
+    jax.device_count(),
+  )
+  return True
+
+
+def _cluster(environ: Mapping[str, str]) -> str:
+  """Names the cluster that the variables describe; '' for none."""
+  slurm = ("JOB_ID", "STEP_NODELIST", "NTASKS", "PROCID", "LOCALID")
+  if all(f"SLURM_{name}" in environ for name in slurm):
+    # An interactive shell of a job of many tasks is a step of one.
+    tasks = environ.get("SLURM_STEP_NUM_TASKS", environ["SLURM_NTASKS"])
+    if int(tasks) > 1:
+      return "slurm"
+  if int(environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+    return "openmpi"
+  if "MEGASCALE_COORDINATOR_ADDRESS" in environ:
+    return "tpu-multislice"
+  for name in ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES"):
+    if "," in environ.get(name, ""):
+      return "tpu-pod"
+  if "JOB_COMPLETION_INDEX" in environ and importlib.util.find_spec(
+    "kubernetes"
+  ):
+    return "kubernetes"
+  if importlib.util.find_spec("libtpu") and (
+    pathlib.Path("/dev/accel0").exists() or pathlib.Path("/dev/vfio/0").exists()
+  ):
+    return "tpu-vm"
+  return ""
