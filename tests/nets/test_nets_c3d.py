@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vidgan_jax.nets import c3d
-from vidgan_jax.nets import weights as weights_lib
+from vidgan_jax.nets import public
 
 # 9 frames of 37 pixels: every pooling has a last window that hangs over.
 TOY = dict(classes=7, width=4, frames=9, size=37)
@@ -141,15 +141,13 @@ def test_files_of_chainer_and_of_torchscript(torch, tmp_path):
   }
   np.savez(tmp_path / "model.npz", **chainer)
   np.savez_compressed(tmp_path / "mean2.npz", mean=state["mean"])
-  found = weights_lib.read(tmp_path / "model.npz")
-  found |= weights_lib.read(tmp_path / "mean2.npz")
+  found = public.read(tmp_path / "model.npz")
+  found |= public.read(tmp_path / "mean2.npz")
   params = c3d.convert(found, c3d.Network(**options))
   compare(torch, module, params, options, "tgan2", (8, 8))
   example = torch.zeros(1, 3, 16, 48, 48)
   torch.jit.trace(module, example).save(tmp_path / "port.pt")
-  again = c3d.convert(
-    weights_lib.read(tmp_path / "port.pt"), c3d.Network(**options)
-  )
+  again = c3d.convert(public.read(tmp_path / "port.pt"), c3d.Network(**options))
   jax.tree.map(np.testing.assert_array_equal, again, params)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vidgan_jax.nets import i3d
-from vidgan_jax.nets import weights as weights_lib
+from vidgan_jax.nets import public
 
 TOY = dict(classes=10, width=8, window=(1, 2, 2))
 # Odd sizes, so that SAME pads unevenly, and every residue of the strides.
@@ -107,7 +107,7 @@ def saved(torch, module, path, how):
 def test_files_of_pytorch(torch, tmp_path, style, how):
   module = reference(style, seed=1, **TOY)
   saved(torch, module, tmp_path / "file.bin", how)
-  found = weights_lib.read(tmp_path / "file.bin")
+  found = public.read(tmp_path / "file.bin")
   params = i3d.convert(found, i3d.Network(**TOY))
   compare(module, params, clip(CLIPS[0], 1), **TOY)
 
@@ -176,7 +176,7 @@ def test_tensorflows_names(torch, flax, tmp_path):
     assert len(graph) == 4 * 57 + 2
     tree = traverse_util.unflatten_dict(graph, sep=".")
     (tmp_path / "i3d.ckpt").write_bytes(pickle.dumps(tree, 3))
-    read = weights_lib.read(tmp_path / "i3d.ckpt")
+    read = public.read(tmp_path / "i3d.ckpt")
     assert read.keys() == graph.keys()
     graph = read
   params = i3d.convert(graph, i3d.Network(**TOY))

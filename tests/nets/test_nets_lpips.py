@@ -9,8 +9,8 @@ from vidgan_jax.nets import alexnet
 from vidgan_jax.nets import lpips
 from vidgan_jax.nets import lpips_alex
 from vidgan_jax.nets import lpips_vgg
+from vidgan_jax.nets import store
 from vidgan_jax.nets import vgg16
-from vidgan_jax.nets import weights as weights_lib
 
 # The networks as torchvision numbers their 'features': a convolution is
 # (channels, side, stride, padding), 'tap' what is compared, a pool (side, 2).
@@ -230,8 +230,8 @@ def test_both_files_as_flax_has_them(files, params, trunk):
 def loaded(monkeypatch, params, tmp_path):
   """The random weights, as if they had been put there."""
   load = lambda name: (params[name.removeprefix("lpips_")], f"sha-{name}")
-  monkeypatch.setattr(weights_lib, "folder", lambda: tmp_path)
-  monkeypatch.setattr(weights_lib, "load", load)
+  monkeypatch.setattr(store, "folder", lambda: tmp_path)
+  monkeypatch.setattr(store, "load", load)
 
 
 @pytest.fixture(scope="module")
@@ -328,13 +328,13 @@ def test_what_is_refused(loaded, clips):
 def test_weights_on_disk(monkeypatch, tmp_path, files, params, clips):
   """Missing, then made of two files."""
   monkeypatch.setenv("VIDGAN_WEIGHTS", str(tmp_path / "there"))
-  with pytest.raises(weights_lib.Missing, match="put lpips_alex.safetensors"):
+  with pytest.raises(store.Missing, match="put lpips_alex.safetensors"):
     perceptual.compare(*clips)
   assert not perceptual.measurable((64, 64))
   for name, tensors in zip(("trunk", "heads"), files["alex"]):
     np.savez(tmp_path / f"{name}.npz", **tensors)
   both = tmp_path / "trunk.npz", tmp_path / "heads.npz"
-  weights_lib.convert("lpips_alex", both)
+  store.convert("lpips_alex", both)
   found, sha256 = perceptual.load("alex")
   assert len(sha256) == 64
   assert perceptual.measurable((31, 64))

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from vidgan_jax.nets import public
 from vidgan_jax.nets import videomae
 from vidgan_jax.nets import vjepa
-from vidgan_jax.nets import weights as weights_lib
 
 MAE = dict(width=24, depth=2, heads=3, hidden=40, classes=5)
 JEPA = dict(width=24, depth=2, heads=4, hidden=96, classes=5)
@@ -240,7 +240,7 @@ def test_file_of_videomae(torch, tmp_path):
   tensors = {name: torch.from_numpy(value) for name, value in state.items()}
   for i, content in enumerate([{"module": tensors, "epoch": 3}, tensors]):
     torch.save(content, tmp_path / f"{i}.pth")
-    found = weights_lib.read(tmp_path / f"{i}.pth")
+    found = public.read(tmp_path / f"{i}.pth")
     got = videomae.convert(found, network)
     jax.tree.map(np.testing.assert_array_equal, got, want)
   wrapped = {f"module.{name}": value for name, value in state.items()}
@@ -274,17 +274,17 @@ def test_files_of_vjepa(torch, tmp_path):
   torch.save({"classifier": probe, "opt": moments}, tmp_path / "full.pth.tar")
   torch.save({"classifier": probe, "epoch": 20}, tmp_path / "short.pth.tar")
   for name in ("full", "short"):
-    found = weights_lib.read(tmp_path / "vith16.pth.tar")
-    found |= weights_lib.read(tmp_path / f"{name}.pth.tar")
+    found = public.read(tmp_path / "vith16.pth.tar")
+    found |= public.read(tmp_path / f"{name}.pth.tar")
     got = vjepa.convert(found, network)
     jax.tree.map(np.testing.assert_array_equal, got, want)
-  found = weights_lib.read(tmp_path / "vith16.pth.tar")
+  found = public.read(tmp_path / "vith16.pth.tar")
   with pytest.raises(ValueError, match="both given, but.*pooler.query_tokens"):
     vjepa.convert(found, network)
   # Not in place of its moving average.
   del training["target_encoder"]
   torch.save(training, tmp_path / "old.pth.tar")
-  found = weights_lib.read(tmp_path / "old.pth.tar")
+  found = public.read(tmp_path / "old.pth.tar")
   with pytest.raises(ValueError, match="no tensor 'patch_embed.proj.weight'"):
     vjepa.convert(found, network)
 

@@ -9,8 +9,8 @@ import dataclasses
 
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
+from vidgan_jax.nets import store as weights
 from vidgan_jax.nets import videomae
-from vidgan_jax.nets import weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

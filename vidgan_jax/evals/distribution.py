@@ -28,7 +28,7 @@ import numpy as np
 from vidgan_jax import evals
 from vidgan_jax.evals import features
 from vidgan_jax.measures import statistics
-from vidgan_jax.nets import weights
+from vidgan_jax.nets import store as weights
 from vidgan_jax.store import files
 
 KEEP = 10_000  # rows for kernels, neighbours and intervals

@@ -18,15 +18,13 @@ from typing import Any
 
 from flax import traverse_util
 import numpy as np
-import safetensors
-from safetensors import numpy as safetensors_numpy
 
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
 from vidgan_jax.measures import statistics
 from vidgan_jax.nets import selfnet
-from vidgan_jax.nets import weights
-from vidgan_jax.store import files
+from vidgan_jax.nets import store as weights
+from vidgan_jax.store import tensors
 
 NAMES = distribution.names("fd_self", "kd_self", "self")
 
@@ -181,9 +179,7 @@ def save(path: str | os.PathLike, params: Any, record: Mapping) -> None:
   flat = {key: np.ascontiguousarray(value) for key, value in flat.items()}
   record = {**record, "digest": statistics.digest(flat)}
   path.parent.mkdir(parents=True, exist_ok=True)
-  # `save_file` would let nobody else read it.
-  metadata = {"record": json.dumps(record)}
-  files.write_bytes(path, safetensors_numpy.save(flat, metadata=metadata))
+  tensors.save(path, flat, {"record": json.dumps(record)})
 
 
 def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -203,11 +199,10 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
       "not there (see docs/metrics.md)"
     )
   try:
-    with safetensors.safe_open(path, framework="numpy") as file:
-      record = json.loads((file.metadata() or {})["record"])
-    flat = safetensors_numpy.load_file(path)
+    flat, facts = tensors.load(path)
+    record = json.loads(facts["record"])
     version, digest = record["network"], record["digest"]
-  except Exception as e:  # The library has errors of its own.
+  except (ValueError, KeyError, TypeError) as e:
     raise ValueError(
       f"{path} holds no features or is damaged ({e!r}): delete it and learn "
       "them again, with --fit-features."

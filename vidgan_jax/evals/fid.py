@@ -12,7 +12,7 @@ from vidgan_jax import evals
 from vidgan_jax.evals import distribution
 from vidgan_jax.measures import statistics
 from vidgan_jax.nets import inception
-from vidgan_jax.nets import weights
+from vidgan_jax.nets import store as weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

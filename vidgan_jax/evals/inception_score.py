@@ -13,7 +13,7 @@ from vidgan_jax import evals
 from vidgan_jax.evals import distribution
 from vidgan_jax.measures import statistics
 from vidgan_jax.nets import c3d
-from vidgan_jax.nets import weights
+from vidgan_jax.nets import store as weights
 
 _FRAMES = 16  # The network's.
 

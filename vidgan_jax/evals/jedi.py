@@ -12,8 +12,8 @@ from vidgan_jax import config as config_lib
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
 from vidgan_jax.measures import statistics
+from vidgan_jax.nets import store as weights
 from vidgan_jax.nets import vjepa
-from vidgan_jax.nets import weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

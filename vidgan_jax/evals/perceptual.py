@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgan_jax.nets import lpips as net
-from vidgan_jax.nets import weights as weights_lib
+from vidgan_jax.nets import store as weights_lib
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,16 +11,16 @@ import os
 import sys
 import textwrap
 
-from vidgan_jax.nets import weights
+from vidgan_jax.nets import store
 
 
 def table() -> str:
   """Every network, what it is, and its weights: there, or from which file."""
-  names = weights.names()
+  names = store.names()
   width = max(map(len, names))
-  lines = [f"Weights in {weights.folder()}:"]
+  lines = [f"Weights in {store.folder()}:"]
   for name in names:
-    net, there = weights.net(name), weights.where(name).is_file()
+    net, there = store.net(name), store.where(name).is_file()
     what = net.__doc__.split("\n")[0]
     lines.append(
       f"  {name:<{width}}  {'there' if there else 'missing':<7}  {what}"
@@ -52,9 +52,9 @@ def main(argv: list[str]) -> int:
       print(table())
       return 0
     say = lambda text: print(f"vidgan weights: {text}", file=sys.stderr)
-    path = weights.convert(args.name, args.files, log=say)
+    path = store.convert(args.name, args.files, log=say)
     size = os.path.getsize(path)
-    weights.load(args.name)
+    store.load(args.name)
     print(f"{args.name}: {size / 2**20:.1f} MiB -> {path}")
   except (ValueError, OSError) as e:
     print(f"vidgan weights: {e}", file=sys.stderr)

@@ -1,0 +1,89 @@
+"""Files of safetensors: what the format's own library writes and reads."""
+
+import json
+import struct
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors
+from safetensors import numpy as safetensors_numpy
+
+from vidgan_jax.store import tensors
+
+ARRAYS = {
+  "a/half": np.float16([4, -0.5]),
+  "a/one": np.float32(7).reshape(()),
+  "b": np.arange(6, dtype=np.float64).reshape(2, 3).T,
+  "byte": np.uint8([[1], [255]]),
+  "long": np.int64([-3]),
+  "none": np.zeros((3, 0), np.float32),
+  "yes": np.array([True, False]),
+}
+
+
+def test_with_the_library(tmp_path):
+  ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors"
+  tensors.save(ours, ARRAYS, {"of": "tests"})
+  safetensors_numpy.save_file(
+    {k: np.ascontiguousarray(v).reshape(v.shape) for k, v in ARRAYS.items()},
+    theirs,
+  )
+  assert sorted(p.name for p in tmp_path.iterdir()) == [ours.name, theirs.name]
+  with safetensors.safe_open(ours, framework="numpy") as file:
+    assert file.metadata() == {"of": "tests"}
+  for arrays in (
+    safetensors_numpy.load_file(ours),
+    tensors.load(ours)[0],
+    tensors.load(ours, mapped=True)[0],
+    tensors.load(theirs)[0],
+  ):
+    assert arrays.keys() == ARRAYS.keys()
+    for name, value in ARRAYS.items():
+      assert (arrays[name].dtype, arrays[name].shape) == (
+        *(value.dtype, value.shape),
+      )
+      np.testing.assert_array_equal(arrays[name], value)
+  assert tensors.load(ours)[1] == {"of": "tests"}
+  assert tensors.load(theirs)[1] == {}
+
+
+def test_bfloat16_is_read_as_float32(tmp_path):
+  path = tmp_path / "a.safetensors"
+  values = np.array([1, -3.140625, 2.0**100], ml_dtypes.bfloat16)
+  tensors.save(path, {"x": values}, {})
+  arrays, _ = tensors.load(path)
+  assert arrays["x"].dtype == np.float32
+  np.testing.assert_array_equal(arrays["x"], values.astype(np.float32))
+  with safetensors.safe_open(path, framework="numpy") as file:
+    assert file.get_slice("x").get_dtype() == "BF16"
+
+
+def test_what_is_damaged_is_refused(tmp_path):
+  path = tmp_path / "a.safetensors"
+  tensors.save(path, ARRAYS, {})
+  good = path.read_bytes()
+  entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+  headers = [
+    *([], {"x": 1}, {"x": entry | {"dtype": "F8"}}, {"__metadata__": 3}),
+    *({"x": entry | {"data_offsets": o}} for o in ([0, 12], [-8, 0], [8, 0])),
+    *({"x": entry | {"shape": s}} for s in ([3], [-2, -1])),
+  ]
+  texts = [*map(json.dumps, headers), "{", "[" * 100_000]
+  files = [struct.pack("<Q", len(t)) + t.encode() + bytes(8) for t in texts]
+  for data in (*files, b"", good[:7], good[:40], good[:-1]):
+    path.write_bytes(data)
+    for mapped in (False, True):
+      with pytest.raises(ValueError, match="is damaged: .* safetensors"):
+        tensors.load(path, mapped=mapped)
+  with pytest.raises(FileNotFoundError):
+    tensors.load(tmp_path / "nothing")
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
+  path = tmp_path / "a.safetensors"
+  tensors.save(path, {"x": np.float32([1])}, {})
+  with pytest.raises(KeyError):
+    tensors.save(path, {"x": np.array(["text"])}, {})
+  np.testing.assert_array_equal(tensors.load(path)[0]["x"], [1])
+  assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,122 @@
+"""Files of safetensors: named arrays, and a few facts as text.
+
+  8 bytes       the length of the header, little-endian
+  header        JSON: name -> {"dtype", "shape", "data_offsets": [start, stop]},
+                and "__metadata__": text -> text
+  the numbers   little-endian, rows first; offsets count from here
+
+(https://github.com/huggingface/safetensors). The library of this name copies
+all tensors before it writes, and needs a NumPy that knows bfloat16 to read it;
+here bfloat16 is read as float32, which holds each of its numbers.
+"""
+
+from collections.abc import Mapping
+import json
+import os
+import struct
+
+import numpy as np
+
+from vidgan_jax.store import files
+
+# Kind in the file -> NumPy's; bfloat16 is ml_dtypes', which comes with JAX.
+_KINDS = {
+  "F64": "float64",
+  "F32": "float32",
+  "F16": "float16",
+  "BF16": "bfloat16",
+  "I64": "int64",
+  "I32": "int32",
+  "I16": "int16",
+  "I8": "int8",
+  "U8": "uint8",
+  "BOOL": "bool",
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+def save(
+  path: str | os.PathLike,
+  arrays: Mapping[str, np.ndarray],
+  facts: Mapping[str, str],
+) -> None:
+  """Writes a file, whole or not at all, one array after the other.
+
+  Args:
+    path: of the file; its folder must exist.
+    arrays: name -> array of a kind that the format has, bfloat16 too.
+    facts: what else is to be known.
+
+  Raises:
+    KeyError: an array of another kind.
+    OSError: the file cannot be written.
+  """
+  header, stop = {"__metadata__": dict(facts)}, 0
+  for name in sorted(arrays):
+    value, start = arrays[name], stop
+    stop += value.nbytes
+    header[name] = {
+      "dtype": _NAMES[value.dtype.name],
+      "shape": value.shape,
+      "data_offsets": [start, stop],
+    }
+  text = json.dumps(header).encode()
+  text += b" " * (-len(text) % 8)  # The numbers begin at a multiple of 8.
+  with files.write(path) as temporary, open(temporary, "wb") as file:
+    file.write(struct.pack("<Q", len(text)) + text)
+    for name in sorted(arrays):
+      file.write(np.ascontiguousarray(arrays[name]).view(np.uint8).data)
+
+
+def load(
+  path: str | os.PathLike, *, mapped: bool = False
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+  """Reads a file.
+
+  Args:
+    path: of the file.
+    mapped: arrays stay on the disk until they are looked at (but for bfloat16);
+      the file must not change meanwhile.
+
+  Returns:
+    Name -> array, and the facts.
+
+  Raises:
+    OSError: the file is not there.
+    ValueError: it is damaged.
+  """
+  try:
+    if mapped:
+      data = np.memmap(path, np.uint8, "r")
+    else:
+      data = np.fromfile(path, np.uint8)
+    (length,) = struct.unpack("<Q", bytes(data[:8]))
+    header = json.loads(bytes(data[8 : 8 + length]))
+    facts = dict(header.pop("__metadata__", {}))
+    body, arrays = data[8 + length :], {}
+    for name, entry in header.items():
+      start, stop = entry["data_offsets"]
+      if not 0 <= start <= stop <= len(body):
+        raise ValueError(f"{name!r} ends beyond the file")
+      values = numbers(body[start:stop], _KINDS[entry["dtype"]])
+      arrays[name] = values.reshape(entry["shape"])
+  # What JSON can hold in place of what is expected.
+  except (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    struct.error,
+  ) as e:
+    raise ValueError(
+      f"{path} is damaged: it is no whole file of safetensors ({e!r})."
+    ) from e
+  return arrays, facts
+
+
+def numbers(data: bytes | np.ndarray, kind: str) -> np.ndarray:
+  """Little-endian bytes -> (N,) numbers of a kind; of bfloat16 float32."""
+  if kind == "bfloat16":  # The upper half of a float32.
+    return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+  return np.frombuffer(data, np.dtype(kind).newbyteorder("<"))
