@@ -22,7 +22,36 @@ _fits() {
 sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
 }
 
-if [ ! -x "$_venv/bin/python" ]; then
+# What pip does, on one line that changes; without a terminal, what it downloads.
+_progress() {
+  local line
+  while IFS= read -r line; do
+    case "$line" in
+      Collecting* | *Downloading* | Installing* | Successfully*)
+        line="${line#"${line%%[! ]*}"}"
+        if [ -t 1 ]; then
+          printf '\r\033[K  %.76s' "$line"
+        elif [[ "$line" == Downloading* || "$line" == Installing* ]]; then
+          printf '  %.76s\n' "$line"
+        fi ;;
+    esac
+  done
+  if [ -t 1 ]; then printf '\r\033[K'; fi
+}
+
+# A mark in the environment says that it is whole, where it lies (its scripts hold
+# the path), which setup.py asked for it and which extras it has.
+_here="$(pwd)/$_venv"
+case "$_venv" in /*) _here="$_venv" ;; esac
+_setup="$(cksum < setup.py)"
+_mark="$_venv/installed"
+_have=""
+if [ "$(sed -n 1p "$_mark" 2>/dev/null)" = "$_here" ] &&
+  "$_venv/bin/python" -c "" 2>/dev/null; then
+  if [ "$(sed -n 2p "$_mark")" = "$_setup" ]; then
+    _have="$(tail -n +3 "$_mark")"
+  fi
+else
   _python=""
   for _p in ${VIDGAN_PYTHON:-python3.12 python3.11 python3.13 python3}; do
     if _fits "$_p"; then _python="$_p"; break; fi
@@ -34,28 +63,24 @@ if [ ! -x "$_venv/bin/python" ]; then
     exit 1
   fi
   echo "Making $_venv with $("$_python" --version) ..."
-  "$_python" -m venv "$_venv.new"
-  rm -rf "$_venv"
-  mv "$_venv.new" "$_venv"
+  # In place: its scripts would point to a folder that is gone if it were moved.
+  # What a run that was stopped has left is cleared.
+  "$_python" -m venv --clear "$_venv"
 fi
 
-# Installed already? The mark holds the extras, and the setup.py that asked.
-_setup="$(cksum < setup.py)"
-_have=""
-if [ "$(head -n 1 "$_venv/installed" 2>/dev/null)" = "$_setup" ]; then
-  _have="$(tail -n +2 "$_venv/installed")"
-fi
 for _extra in ${_extras//,/ }; do
   if ! grep -qx "$_extra" <<< "$_have"; then
-    echo "Installing vidgan_jax[$_extras] into $_venv (about a minute) ..."
-    "$_venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-      -e ".[$_extras]"
-    printf '%s\n' "$_setup" $_have ${_extras//,/ } > "$_venv/installed"
+    echo "Installing vidgan_jax[$_extras] into $_venv: one to five minutes," \
+      "mostly for TensorFlow and JAX ..."
+    "$_venv/bin/python" -m pip install --disable-pip-version-check \
+      --progress-bar off -e ".[$_extras]" | _progress
+    [ "${PIPESTATUS[0]}" = 0 ] || exit 1
+    printf '%s\n' "$_here" "$_setup" $_have ${_extras//,/ } > "$_mark"
     break
   fi
 done
 PATH="$(cd "$_venv/bin" && pwd):$PATH"
 export PATH
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
-unset _venv _extras _extra _setup _have _p _python
-unset -f _fits _accelerator
+unset _venv _extras _extra _setup _have _p _python _here _mark
+unset -f _fits _accelerator _progress
