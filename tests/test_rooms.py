@@ -294,6 +294,7 @@ ALLOWED = {
   "verbs/prepare.py": {"numpy", "array_record", *_TF},
   "store/checkpoint.py": _PLAIN | {"absl", "etils", "ml_collections", "orbax"},
   "store/files.py": set(),
+  "store/workdir.py": set(),
   "train/writer.py": _PLAIN | {"clu", "tensorboard"},
   "train/loop.py": _PLAIN,
   "train/__init__.py": set(),

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 import dataclasses
 import functools
-import pathlib
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import numpy as np
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import tasks
+from vidgan_jax.store import workdir as workdir_lib
 from vidgan_jax.train import state as state_lib
 
 
@@ -239,14 +239,14 @@ def load(workdir: str, step: int | None = None, weights: str = "ema") -> Model:
     weights: 'ema' or 'raw'.
 
   Raises:
-    CheckpointError: there is no such checkpoint, or it is damaged.
+    WorkdirError: there is no such checkpoint, or it is damaged.
   """
   from vidgan_jax.store import checkpoint
 
-  path = pathlib.Path(workdir)
   if step is not None:
-    path = path / "checkpoints" / str(step)
-  saved = checkpoint.restore_params(path, {"ema": "ema", "raw": "g"}[weights])
+    workdir = workdir_lib.checkpoints(workdir) / str(step)
+  network = {"ema": "ema", "raw": "g"}[weights]
+  saved = checkpoint.restore_params(workdir, network)
   model = build(saved.params, saved.metadata | {"step": saved.step})
   return dataclasses.replace(model, weights=weights)
 

@@ -17,6 +17,7 @@ import pytest
 
 from vidgan_jax import config as config_lib
 from vidgan_jax.store import checkpoint
+from vidgan_jax.store import workdir
 from vidgan_jax.train import state as state_lib
 
 TX = optax.adam(1e-3)
@@ -354,7 +355,7 @@ def test_nothing_there(tmp_path):
   assert reader.latest() is None
   with pytest.raises(checkpoint.CheckpointError, match="no checkpoint"):
     reader.restore(abstract(make_state()))
-  with pytest.raises(checkpoint.CheckpointError, match="does not exist"):
+  with pytest.raises(workdir.WorkdirError, match="does not exist"):
     checkpoint.restore_params(tmp_path / "nowhere")
 
 
@@ -477,7 +478,7 @@ def test_one_network_alone(tmp_path):
     state=make_state(WIDE),
     metadata={"seconds": 0.5, "names": ["a"]},
   )
-  assert checkpoint.steps(tmp_path) == [1, 2]
+  assert workdir.steps(tmp_path) == [1, 2]
   for path, step in (
     (tmp_path, 2),
     (tmp_path / "checkpoints", 2),
@@ -492,9 +493,7 @@ def test_one_network_alone(tmp_path):
   assert bits(checkpoint.restore_params(tmp_path, "d").params) == bits(state.d)
   with pytest.raises(checkpoint.CheckpointError, match="Did you mean 'ema'"):
     checkpoint.restore_params(tmp_path, "emma")
-  with pytest.raises(
-    checkpoint.CheckpointError, match="not exist; there is 1, 2"
-  ):
+  with pytest.raises(workdir.WorkdirError, match="not exist; there is 1, 2"):
     checkpoint.restore_params(tmp_path / "checkpoints" / "3")
   flip(tmp_path / "checkpoints", 2, every=1000)
   assert checkpoint.restore_params(tmp_path).step == 1
@@ -511,10 +510,10 @@ def test_config_of_a_workdir_or_checkpoint(tmp_path):
   (tmp_path / "config.json").write_text(config_lib.to_json(config))
   write(tmp_path / "checkpoints", [7])
   for path in ("", "checkpoints", "checkpoints/7"):
-    assert checkpoint.read_config(tmp_path / path).batch == 6
+    assert workdir.read_config(tmp_path / path).batch == 6
     assert checkpoint.restore_params(tmp_path / path).config.batch == 6
-  with pytest.raises(checkpoint.CheckpointError, match="no run"):
-    checkpoint.read_config(tmp_path / "a" / "b" / "c")
+  with pytest.raises(workdir.WorkdirError, match="no run"):
+    workdir.read_config(tmp_path / "a" / "b" / "c")
 
 
 def test_init_from_takes_what_fits(tmp_path):

@@ -16,6 +16,7 @@ import pytest
 
 from vidgan_jax import cli
 from vidgan_jax import config as config_lib
+from vidgan_jax.store import workdir as workdir_lib
 from vidgan_jax.train import loop
 from vidgan_jax.train import writer as metrics_lib
 
@@ -242,12 +243,12 @@ def test_another_config_in_the_workdir_is_refused(straight, capsys):
   )
   text = capsys.readouterr().err
   assert code == 1
-  assert "holds another run" in text and "optim" in text
+  assert "holds another run: config.optim.g.lr is 0.0002 there and 0.5" in text
 
 
 def test_a_folder_of_other_things_is_refused(tmp_path):
   (tmp_path / "holiday.txt").write_text("sun")
-  with pytest.raises(config_lib.ConfigError, match="is not empty"):
+  with pytest.raises(workdir_lib.WorkdirError, match="is not empty"):
     loop.train(_config(), tmp_path)
   assert {p.name for p in tmp_path.iterdir()} == {"holiday.txt"}
 

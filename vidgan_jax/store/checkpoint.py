@@ -41,6 +41,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from vidgan_jax import config as config_lib
 from vidgan_jax.store import files
+from vidgan_jax.store import workdir
 
 _PACKAGES = ("vidgan_jax", "jax", "flax", "optax", "orbax-checkpoint")
 _TEMPORARY = ".orbax-checkpoint-tmp"
@@ -71,8 +72,8 @@ def _hush_late_writes(unraisable: Any, hook: Callable = sys.unraisablehook):
 sys.unraisablehook = _hush_late_writes
 
 
-class CheckpointError(RuntimeError):
-  """A checkpoint that cannot be written, found or used."""
+class CheckpointError(workdir.WorkdirError):
+  """A checkpoint that cannot be written or used."""
 
 
 class _Damaged(Exception):
@@ -350,31 +351,6 @@ class Checkpoints:
 # ------------------------------------------------------- without the rest
 
 
-def steps(path: Any) -> list[int]:
-  """Steps saved in a workdir, the oldest first."""
-  return sorted(_find(path)[1])
-
-
-def read_config(path: Any) -> ml_collections.ConfigDict:
-  """The config of a run.
-
-  Args:
-    path: its workdir, `WORKDIR/checkpoints` or `WORKDIR/checkpoints/STEP`.
-
-  Raises:
-    CheckpointError: there is no run.
-  """
-  path = epath.Path(path).resolve()
-  for folder in (path, *list(path.parents)[:2]):
-    if (folder / "config.json").exists():
-      return config_lib.from_json((folder / "config.json").read_text())
-  raise CheckpointError(
-    f"There is no run in {path}"
-    + (" (no config.json)" if path.exists() else ", which does not exist")
-    + ". Name the workdir of a training run."
-  )
-
-
 def restore_params(
   path: Any,
   which: str = "ema",
@@ -391,9 +367,11 @@ def restore_params(
     sharding: where all of it goes; None: this process's first device.
 
   Raises:
-    CheckpointError: no checkpoint there, no such part in it, or all damaged.
+    WorkdirError: there is no checkpoint.
+    CheckpointError: there is no such part in it, or all are damaged.
   """
-  directory, found = _find(path)
+  folder, steps = workdir.saved(path)
+  directory = epath.Path(folder)
   sharding = sharding or jax.sharding.SingleDeviceSharding(
     jax.local_devices()[0]
   )
@@ -418,10 +396,10 @@ def restore_params(
       )
     return _load(path, tree, partial=True)
 
-  step, tree, meta, _ = _newest(directory, found, load, logging.warning)
+  step, tree, meta, _ = _newest(directory, steps, load, logging.warning)
   try:
-    config = read_config(directory)
-  except CheckpointError:
+    config = workdir.read_config(directory)
+  except workdir.WorkdirError:
     config = None
   return Params(
     step=step,
@@ -480,26 +458,6 @@ def init_from(state: Any, path: Any) -> Any:
       ],
     )
   return state.replace(**new)
-
-
-def _find(path: Any) -> tuple[epath.Path, list[int]]:
-  """Folder and steps, newest first, that a path of the user means."""
-  path = epath.Path(path).resolve()
-  if path.name.isdigit() and (path / "meta").exists():
-    return path.parent, [int(path.name)]
-  for folder in (path / "checkpoints", path):
-    if folder.is_dir():
-      steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
-      if steps:
-        return folder, sorted(steps, reverse=True)
-  others = path.parent.iterdir() if path.parent.is_dir() else ()
-  others = sorted(int(p.name) for p in others if p.name.isdigit())
-  raise CheckpointError(
-    f"There is no checkpoint in {path}"
-    + ("" if path.exists() else ", which does not exist")
-    + (f"; there is {', '.join(map(str, others))}" if others else "")
-    + ". Name the workdir of a training run, or one checkpoints/STEP of it."
-  )
 
 
 # ------------------------------------------------------------------ reading

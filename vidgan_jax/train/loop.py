@@ -4,7 +4,6 @@ import concurrent.futures
 import functools
 import importlib
 import itertools
-import json
 import math
 import os
 import pathlib
@@ -15,19 +14,7 @@ import time
 import numpy as np
 
 from vidgan_jax import config as config_lib
-from vidgan_jax.store import files
-
-# What may change when a run goes on; anything else would make it another run.
-_MAY_CHANGE = (
-  "total",
-  "cadence",
-  "evals",
-  "nan_limit",
-  "parallel",
-  "mesh",
-  "batch_axes",
-  "sharding",
-)
+from vidgan_jax.store import workdir as workdir_lib
 
 
 def train(config, workdir: str | os.PathLike) -> bool:
@@ -54,7 +41,7 @@ def train(config, workdir: str | os.PathLike) -> bool:
     )
   processes.initialize()
   workdir = pathlib.Path(workdir)
-  new = _check_workdir(workdir, config)
+  new = workdir_lib.claim(workdir, config)
   # No process may write to the workdir before all have looked at it.
   multihost_utils.sync_global_devices("workdir")
   try:
@@ -62,7 +49,7 @@ def train(config, workdir: str | os.PathLike) -> bool:
       return _train(config, workdir, writer, stop)
   finally:
     # A run that never began leaves nothing behind.
-    begun = (workdir / "config.json").exists()
+    begun = workdir_lib.config_file(workdir).exists()
     if new and not begun and jax.process_index() == 0:
       shutil.rmtree(workdir, ignore_errors=True)
 
@@ -167,7 +154,9 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
 
   # ------------------------------------------------------------------ state
   checkpoints = checkpoint.Checkpoints(
-    workdir / "checkpoints", every=every["save"], keep=config.cadence.keep
+    workdir_lib.checkpoints(workdir),
+    every=every["save"],
+    keep=config.cadence.keep,
   )
   start = checkpoints.latest() or 0
   if start >= total:
@@ -241,7 +230,7 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
     clips = metrics_lib.stack(real.read(range(min(16, len(real)))))
     writer.videos(0, {"real": clips}, fps)
   if jax.process_index() == 0:
-    _write_config(workdir, config)
+    workdir_lib.write_config(workdir, config)
   pending = None  # Metrics of the step before; the device is still at work.
   log(
     f"First step after {time.perf_counter() - started:.1f} s; "
@@ -305,38 +294,6 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
 def _due(step: int, every: int, total: int) -> bool:
   """True each `every` steps and at the end; never for 0."""
   return every > 0 and (step % every == 0 or step == total)
-
-
-def _check_workdir(workdir: pathlib.Path, config) -> bool:
-  """Makes the workdir; True if it is new, an error if it is another run's."""
-  path = workdir / "config.json"
-  if path.exists():
-    old = json.loads(config_lib.to_json(config_lib.from_json(path.read_text())))
-    new = json.loads(config_lib.to_json(config))
-    other = sorted(
-      name
-      for name in old.keys() | new.keys()
-      if name not in _MAY_CHANGE and old.get(name) != new.get(name)
-    )
-    if other:
-      raise config_lib.ConfigError(
-        f"{workdir} holds another run: its config differs in "
-        f"{', '.join(other)}. Name another --workdir, or set these as in "
-        f"{path} to go on with that run (only {', '.join(_MAY_CHANGE)} may "
-        "change)."
-      )
-    return False
-  if workdir.exists() and any(workdir.iterdir()):
-    raise config_lib.ConfigError(
-      f"{workdir} is not empty and holds no run (no config.json). Name an "
-      "empty or new folder as --workdir."
-    )
-  workdir.mkdir(parents=True, exist_ok=True)
-  return True
-
-
-def _write_config(workdir: pathlib.Path, config) -> None:
-  files.write_text(workdir / "config.json", config_lib.to_json(config))
 
 
 def _check_labels(config, data) -> None:

@@ -36,6 +36,7 @@ import jax
 import numpy as np
 
 from vidgan_jax.store import files
+from vidgan_jax.store import workdir as workdir_lib
 
 _LOGGER = logging.getLogger("vidgan_jax")
 
@@ -75,7 +76,7 @@ class Writer:
     if not self._main:
       return
     self._thread = concurrent.futures.ThreadPoolExecutor(1, "metrics")
-    self._file = _open(self._workdir / "metrics.jsonl", "a")
+    self._file = _open(workdir_lib.metrics(workdir), "a")
     self._open_log()
 
   def _open_log(self) -> None:
@@ -213,7 +214,7 @@ class Writer:
 
   def _forget(self, step: int) -> None:
     """Drops the lines of later steps, and a line cut short by a crash."""
-    path = self._workdir / "metrics.jsonl"
+    path = workdir_lib.metrics(self._workdir)
     lines = []
     for line in path.read_text().splitlines():
       with contextlib.suppress(ValueError, TypeError, KeyError):
@@ -265,17 +266,16 @@ class Writer:
     """In the thread."""
     from vidgan_jax.video import write
 
-    folder = self._workdir / "samples"
-    stem = f"{step:07d}" if name == "samples" else f"{name}_{step:07d}"
+    path = workdir_lib.sample(self._workdir, step, name)
     # Small clips are enlarged, without blur, to be seen.
     scale = max(1, 96 // max(video.shape[2:4]))
     moving = write.grid(video)
     strips = np.concatenate([write.strip(clip) for clip in video[:8]])
-    with _told(folder):
-      folder.mkdir(exist_ok=True)
-      write.write(folder / f"{stem}.gif", moving, fps, scale=scale)
-      write.write(folder / f"{stem}.png", strips[None], scale=scale)
-    gif = (folder / f"{stem}.gif").read_bytes()
+    with _told(path.parent):
+      path.parent.mkdir(exist_ok=True)
+      write.write(f"{path}.gif", moving, fps, scale=scale)
+      write.write(f"{path}.png", strips[None], scale=scale)
+    gif = pathlib.Path(f"{path}.gif").read_bytes()
     size = [scale * n for n in moving.shape[1:3]]
     self._to_board(lambda board: board.write_gif(step, name, gif, size))
     self._to_board(
@@ -493,7 +493,7 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, float]]:
   """Reads a `metrics.jsonl`, or the one of a workdir: one row a step."""
   path = pathlib.Path(path)
   if path.is_dir():
-    path = path / "metrics.jsonl"
+    path = workdir_lib.metrics(path)
   rows: dict[int, dict[str, float]] = {}
   for line in path.read_text().splitlines():
     row = {
@@ -516,7 +516,7 @@ def add(
     step: steps done.
     values: name -> number.
   """
-  path = pathlib.Path(workdir) / "metrics.jsonl"
+  path = workdir_lib.metrics(workdir)
   lines = path.read_text().splitlines(keepends=True) if path.exists() else []
   known = {}
   for line in lines:

@@ -32,6 +32,7 @@ from typing import Any
 from vidgan_jax import config as config_lib
 from vidgan_jax import evals
 from vidgan_jax.store import files as files_lib
+from vidgan_jax.store import workdir as workdir_lib
 
 # What needs no weights, and FVD, which says how to get its own.
 DEFAULT = ("frd_random", "swd", "motion", "memory", "fvd")
@@ -74,7 +75,7 @@ def real_clips(config: Any, workdir: str | os.PathLike, evaluators: Any) -> Any:
     config.data.eval_ops,
     task=tasks.create(config.task),
   )
-  source, cache = clips("test"), pathlib.Path(workdir) / "eval" / "cache"
+  source, cache = clips("test"), workdir_lib.cache(workdir)
   if evaluators:
     _describe(source, config, "test", cache)
   if any(getattr(one, "needs_train", False) for one in evaluators.values()):
@@ -151,7 +152,7 @@ def write(
   'evaluators'. What is there under other names stays. Numbers that are not
   finite are texts, as in metrics.jsonl.
   """
-  path = pathlib.Path(workdir) / "eval" / f"{step}.json"
+  path = workdir_lib.evaluation(workdir, step)
   row = {"step": step} | _read(path)
   records = row.pop("records", {})
   done = row.pop("evaluators", {}) | files_lib.plain(evaluators or {})
@@ -441,19 +442,17 @@ def _main() -> bool:
 
 def _workdir(args) -> None:
   from vidgan_jax.data import pipeline
-  from vidgan_jax.store import checkpoint
 
-  path = pathlib.Path(args.workdir).resolve()
-  if path.parent.name == "checkpoints" and path.name.isdecimal():
+  workdir, step = workdir_lib.find(args.workdir)
+  if step is not None:
     if args.step is not None or args.all or args.follow:
       raise config_lib.ConfigError(
         f"{args.workdir} is one checkpoint: give its run, or leave out --step, "
         "--all and --follow."
       )
-    args.step, path = int(path.name), path.parent
-  if path.name == "checkpoints":  # Results belong beside them.
-    args.workdir = path.parent
-  config = checkpoint.read_config(args.workdir)
+    args.step = step
+  args.workdir = str(workdir)
+  config = workdir_lib.read_config(args.workdir)
   chosen = config.evals
   if args.metrics:
     chosen = {
@@ -477,7 +476,7 @@ def _workdir(args) -> None:
   if args.follow:
     _follow(args.workdir, config, judge)
     return
-  for step in checkpoint.steps(args.workdir) if args.all else [args.step]:
+  for step in workdir_lib.steps(args.workdir) if args.all else [args.step]:
     judge(step)
 
 
@@ -526,7 +525,7 @@ def _judge(args, evaluators, options, source, config, step) -> None:
   from vidgan_jax.train import writer
 
   values, model, done, failed = {}, None, {}, {}
-  path = pathlib.Path(args.workdir) / "eval" / f"{step}.json"
+  path = workdir_lib.evaluation(args.workdir, step)
   there = _read(path).get("evaluators", {}) if args.follow else {}
   sides = ("ema", "raw") if args.weights == "both" else (args.weights,)
   for side in sides:
@@ -558,8 +557,6 @@ def _follow(workdir, config, judge) -> None:
   """Evaluates each checkpoint as it appears, until the run's last."""
   import jax
 
-  from vidgan_jax.store import checkpoint
-
   if jax.process_count() > 1:
     raise config_lib.ConfigError(
       "--follow is for one process: start it alone, or give several --all."
@@ -568,17 +565,17 @@ def _follow(workdir, config, judge) -> None:
   _say(f"Following {workdir} until step {last}; Ctrl-C ends it.")
   while last not in done:
     try:
-      steps = checkpoint.steps(workdir)
-    except checkpoint.CheckpointError:
+      steps = workdir_lib.steps(workdir)
+    except workdir_lib.WorkdirError:
       steps = []  # None yet.
     for step in steps:
       if step in done:
         continue
       try:
         judge(step)
-      except checkpoint.CheckpointError as e:
+      except workdir_lib.WorkdirError as e:
         # The job keeps only some; this one may be gone meanwhile.
-        if step in checkpoint.steps(workdir):
+        if step in workdir_lib.steps(workdir):
           raise
         _say(f"Step {step} is gone: {e}")
       done.add(step)
@@ -599,9 +596,8 @@ def _last_step(config) -> int:
 
 
 def _report_of_run(args, evaluators, model, source, config) -> None:
-  folder = pathlib.Path(args.workdir) / "eval"
   records = {}
-  for path in folder.glob("*.json"):
+  for path in workdir_lib.evaluations(args.workdir):
     row = _read(path)
     if "step" not in row:
       continue
@@ -614,7 +610,7 @@ def _report_of_run(args, evaluators, model, source, config) -> None:
     "title": str(args.workdir),
     "config": json.loads(config_lib.to_json(config)),
   }
-  path = args.report or folder / "report.html"
+  path = args.report or workdir_lib.report(args.workdir)
   _report(records, model, source, evaluators, settings, path)
 
 
