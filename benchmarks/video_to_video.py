@@ -114,7 +114,7 @@ def shipped(name: str, data: str, workdir: pathlib.Path) -> dict:
   """Values of the package's weights under the conditions of a gate."""
   from vidgan_jax import config as config_lib
   from vidgan_jax import zoo
-  from vidgan_jax.verbs import evaluate
+  from vidgan_jax.evals import harness
 
   argument, options, _ = TASKS[name]
   if SPRITES not in argument:
@@ -123,9 +123,9 @@ def shipped(name: str, data: str, workdir: pathlib.Path) -> dict:
     config_lib.load(str(ROOT / CONFIG) + argument),
     [f"--config.task.options.{k}={v}" for k, v in options.items()],
   )
-  evaluators = evaluate.make_evaluators(config.evals)
-  source = evaluate.real_clips(config, workdir, evaluators)
-  values = evaluate.run(evaluators, zoo.load(SHIPPED[name]), source)
+  evaluators = harness.make_evaluators(config.evals)
+  source = harness.real_clips(config, workdir, evaluators)
+  values = harness.run(evaluators, zoo.load(SHIPPED[name]), source)
   return {name: value.record() for name, value in values.items()}
 
 

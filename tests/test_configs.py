@@ -16,12 +16,12 @@ from vidgan_jax import models
 from vidgan_jax import tasks
 from vidgan_jax.data import arrays
 from vidgan_jax.data import sprites
+from vidgan_jax.evals import harness
 from vidgan_jax.train import loop
 from vidgan_jax.train import optim
 from vidgan_jax.train import state as state_lib
 from vidgan_jax.train import step as step_lib
 from vidgan_jax.train import writer as metrics_lib
-from vidgan_jax.verbs import evaluate
 from vidgan_jax.verbs import prepare
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
@@ -104,7 +104,7 @@ def test_configs_are_sound(name, arg):
   # What is written into a workdir comes back the same.
   again = config_lib.from_json(config_lib.to_json(config))
   assert config_lib.to_json(again) == config_lib.to_json(config)
-  evaluate.make_evaluators(config.evals)
+  harness.make_evaluators(config.evals)
   plan = arrays.plan(config.data.ops)
   chosen = arrays.selection(plan)
   assert chosen is not None

@@ -306,8 +306,7 @@ ALLOWED = {
   "zoo/": _PLAIN | {"safetensors"},
 }
 _PURE = ("train/step.py", "train/state.py", "train/optim.py")
-# To go: what the loop takes of the verb belongs into a harness.
-USES_OF_VERBS = {"train/loop.py", "cli.py"}
+USES_OF_VERBS = {"cli.py"}
 
 
 def imports(path):

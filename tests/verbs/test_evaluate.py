@@ -23,6 +23,7 @@ from vidgan_jax.data import sprites
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import fd_self
 from vidgan_jax.evals import frd_random
+from vidgan_jax.evals import harness
 from vidgan_jax.evals import speed
 from vidgan_jax.train import loop
 from vidgan_jax.train import writer
@@ -186,13 +187,13 @@ def test_one_checkpoint_by_its_folder(workdir, capsys):
 
 def test_what_is_not_finite_is_still_json(tmp_path):
   nan, inf = float("nan"), float("inf")
-  path = pathlib.Path(evaluate.write(tmp_path, 3, {"a": nan, "b": -inf}))
+  path = pathlib.Path(harness.write(tmp_path, 3, {"a": nan, "b": -inf}))
   assert path == tmp_path / "eval" / "3.json"
   assert read(path) == {"step": 3, "a": "NaN", "b": "-Infinity"}
-  evaluate.write(tmp_path, 3, {"a": 2.0, "c": 0.5})
+  harness.write(tmp_path, 3, {"a": 2.0, "c": 0.5})
   assert read(path) == {"step": 3, "a": 2.0, "b": "-Infinity", "c": 0.5}
   path.write_text('{"step": 3, "a"')  # The machine stopped.
-  evaluate.write(tmp_path, 3, {"a": 1.0})
+  harness.write(tmp_path, 3, {"a": 1.0})
   assert read(path) == {"step": 3, "a": 1.0}
   assert [p.name for p in path.parent.iterdir()] == ["3.json"]
 
@@ -265,9 +266,9 @@ def test_metrics_of_files_with_options(tmp_path):
 
 def test_options_are_checked():
   with pytest.raises(config_lib.ConfigError, match="Did you mean 'repeats'"):
-    evaluate.make_evaluators({"speed": {"repeat": 3}})
+    harness.make_evaluators({"speed": {"repeat": 3}})
   with pytest.raises(config_lib.ConfigError, match="Did you mean 'speed'"):
-    evaluate.make_evaluators({"sped": {}})
+    harness.make_evaluators({"sped": {}})
 
 
 def test_values_are_plain_numbers():
@@ -276,13 +277,13 @@ def test_values_are_plain_numbers():
     yield "b", 3
 
   evaluators = {"some": types.SimpleNamespace(run=yields)}
-  values = evaluate.run(evaluators, None, None)
+  values = harness.run(evaluators, None, None)
   note = "no interval: its evaluator gives the number alone"
   assert values == {
     "a": evals.Value(0.5, note=note),
     "b": evals.Value(3.0, note=note),
   }
-  assert evaluate.numbers(values) == {"a": 0.5, "b": 3.0}
+  assert harness.numbers(values) == {"a": 0.5, "b": 3.0}
 
 
 def test_what_could_not_be_computed_is_told_once(tmp_path):
@@ -293,10 +294,10 @@ def test_what_could_not_be_computed_is_told_once(tmp_path):
 
   lines = []
   some = {"some": types.SimpleNamespace(run=yields)}
-  values = evaluate.run(some, None, None, lines.append)
+  values = harness.run(some, None, None, lines.append)
   assert lines == ["some: not computed: put X at Y"]
-  assert evaluate.numbers(values) == {"c": 1.0}
-  row = read(pathlib.Path(evaluate.write(tmp_path, 5, values)))
+  assert harness.numbers(values) == {"c": 1.0}
+  row = read(pathlib.Path(harness.write(tmp_path, 5, values)))
   assert row["a"] == "NaN" and row["c"] == 1.0
   assert row["records"]["a"]["note"] == "not computed: put X at Y"
   assert row["records"]["c"] == {
@@ -311,7 +312,7 @@ def test_what_could_not_be_computed_is_told_once(tmp_path):
   hashed = lambda **facts: evals.Value(1.0, protocol={"real": facts}).hash
   assert hashed(files="a", content="1") == hashed(files="b", content="1")
   assert hashed(files="a", content="1") != hashed(files="a", content="2")
-  text = evaluate.table(values | {"c/raw": evals.Value(3.0)})
+  text = harness.table(values | {"c/raw": evals.Value(3.0)})
   assert "not computed" in text and "[0.5, 2]" in text
   assert text.splitlines()[0].split() == ["ema", "raw"]
   assert text.splitlines()[-1].split() == ["c", "1", "[0.5,", "2]", "3"]
@@ -366,13 +367,13 @@ def test_a_running_job_is_followed(trained, workdir, capsys, monkeypatch):
   # Started again it finds all there; another option, or another metric, is new.
   before = (workdir / "metrics.jsonl").read_text()
   with monkeypatch.context() as patch:
-    patch.setattr(evaluate, "run", None)
+    patch.setattr(harness, "run", None)
     assert run(workdir, "--metrics", "frd_random", "--follow") == 0
   assert "Step 4: its values are in" in capsys.readouterr().out
   assert (workdir / "metrics.jsonl").read_text() == before
   asked = []
   with monkeypatch.context() as patch:
-    patch.setattr(evaluate, "run", lambda todo, *_: asked.append([*todo]) or {})
+    patch.setattr(harness, "run", lambda todo, *_: asked.append([*todo]) or {})
     options = ("--follow", "--num", 4, "--metrics")
     assert run(workdir, *options, "frd_random,swd") == 0
     assert run(workdir, *options, "frd_random,swd", "--num", 5) == 0
@@ -482,7 +483,7 @@ def test_an_error_names_its_evaluator(workdir, capsys):
 
   evaluators = {"broken": types.SimpleNamespace(run=fails)}
   with pytest.raises(RuntimeError, match="'broken'.*no such thing"):
-    evaluate.run(evaluators, None, None)
+    harness.run(evaluators, None, None)
   config = config_lib.from_json((workdir / "config.json").read_text())
   config.evals = {"frd_random": {"num": 1}}
   (workdir / "config.json").write_text(config_lib.to_json(config))
@@ -518,8 +519,8 @@ def test_no_number_at_all_is_no_success(workdir, tmp_path, monkeypatch, capsys):
   assert read(path)["fid"] == "NaN"
   assert run(workdir, "--metrics", "fid,swd") == 0
   # What failed once and then did not leaves nothing behind.
-  evaluate.write(workdir, 4, {"swd": evals.missing("not computed: a")})
-  evaluate.write(workdir, 4, {"some": 1.0}, {"swd": {}})
+  harness.write(workdir, 4, {"swd": evals.missing("not computed: a")})
+  harness.write(workdir, 4, {"some": 1.0}, {"swd": {}})
   row = read(path)
   assert "swd" not in row and "swd" not in row["records"] and row["some"] == 1
 

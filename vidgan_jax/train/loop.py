@@ -67,12 +67,12 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
   from vidgan_jax.devices import parallel
   from vidgan_jax.devices import processes
   from vidgan_jax.devices import sharding
+  from vidgan_jax.evals import harness
   from vidgan_jax.store import checkpoint
   from vidgan_jax.train import optim
   from vidgan_jax.train import state as state_lib
   from vidgan_jax.train import step as step_lib
   from vidgan_jax.train import writer as metrics_lib
-  from vidgan_jax.verbs import evaluate
 
   # ---------------------------------------------------------------- devices
   started = time.perf_counter()
@@ -91,8 +91,8 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
     sharding=batch_sharding,
     log=log,
   )
-  evaluators = evaluate.make_evaluators(config.evals)
-  real = evaluate.real_clips(config, workdir, evaluators)
+  evaluators = harness.make_evaluators(config.evals)
+  real = harness.real_clips(config, workdir, evaluators)
   _check_labels(config, data)
   _check_task(config, task)
   clip = real.read([0])[0]
@@ -254,11 +254,11 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
       if sample and main:
         writer.videos(step, _samples(now, task, real), fps)
       if judge:  # By all processes: they share the clips.
-        values = evaluate.run(judge, now, real, log)
-        writer.scalars(step, evaluate.numbers(values))
+        values = harness.run(judge, now, real, log)
+        writer.scalars(step, harness.numbers(values))
         if main:
           options = config.evals.to_dict()
-          evaluate.write(workdir, step, values, {k: options[k] for k in judge})
+          harness.write(workdir, step, values, {k: options[k] for k in judge})
       multihost_utils.sync_global_devices("looked")
       writer.pause_ended()
 
