@@ -365,9 +365,13 @@ def test_without_tensorflow():
     "from vidgan_jax.data import arrays, pipeline\n"
     'm = arrays.Memory(t.Source(), "clip(3)", batch=2).batch(0)\n'
     'pipeline.EvalClips(t.Source(), "first(3)").read([0])\n'
+    "from vidgan_jax.tasks import interpolate\n"
+    'p = pipeline.EvalClips(t.Source(), "first(3)", task=interpolate.make())\n'
+    'print(p.pairs([0])[0]["given"]["mask"][:, 0, 0, 0])\n'
     "try: t.make()\n"
     "except config.ConfigError as e: print(e)\n"
   )
+  assert out.stdout.startswith("[0. 1. 0.]"), out.stderr
   assert "vidgan_jax[tf]" in out.stdout, out.stderr
   assert "config.data.memory=True" in out.stdout
 
@@ -429,15 +433,6 @@ def test_eval_clips_errors():
   assert clips.read([0])[0]["video"][0, 0, 0, 0] == 1
   with pytest.raises(arrays.DataError, match="longest has 9 frames"):
     pipeline.EvalClips(source, "first(50)")
-
-
-def test_clips_stacks():
-  got = pipeline.clips(Source(), "clip(3) | value_range(0, 1)", [4, 2], seed=3)
-  assert got["video"].shape == (2, 3, 8, 10, 3)
-  assert got["video"].dtype == np.float32
-  assert got["label"].tolist() == [1, 2] and got["times"].shape == (2, 3)
-  with pytest.raises(arrays.DataError, match="shapes.*resize"):
-    pipeline.clips(Source(bad={1: 4}), "", [0, 1])
 
 
 # -------------------------------------------------------------------- maps

@@ -472,37 +472,21 @@ class EvalClips:
     Returns:
       {'given': {...}, 'target', 'times', 'weight'?} of each, NumPy arrays.
     """
+    clips = []
+    for index, clip in zip(indices, self.read(indices)):
+      video = clip["video"].astype(np.float32) / np.float32(127.5) - 1
+      seed = np.array([self._seed, int(index)], np.int64)
+      clips.append(self._prepare(clip | {"video": video}, seed))
+    return clips
+
+  def _prepare(self, example: arrays.Example, seed: np.ndarray) -> Any:
+    """The task on one example, NumPy in and out."""
+    if not self.task.tf:
+      return jax.tree.map(np.asarray, self.task.prepare(example, seed))
     tf = import_tensorflow()
     if self._graph is None:
       self._graph = tf.function(
         self.task.prepare, autograph=False, reduce_retracing=True
       )
-    clips = []
-    for index, clip in zip(indices, self.read(indices)):
-      example = {k: tf.constant(v) for k, v in clip.items() if k != "caption"}
-      example["video"] = tf.cast(example["video"], tf.float32) / 127.5 - 1
-      seed = tf.constant([self._seed, int(index)], tf.int64)
-      clips.append(
-        jax.tree.map(lambda x: np.asarray(x), self._graph(example, seed))
-      )
-    return clips
-
-
-def clips(
-  source: Any, ops: str, indices: Sequence[int], seed: int = 0
-) -> arrays.Example:
-  """Clips of a source, stacked: `video` (B, T, H, W, C), `times` (B, T), ...
-
-  Like `EvalClips.read`, but indices are the source's own and `value_range`
-  counts: without it the video is uint8.
-  """
-  apply = arrays.build(ops)
-  examples = source.read(indices)
-  for index, example in zip(indices, examples):
-    try:
-      arrays.check_usable(example, arrays.plan(ops))
-    except arrays.DataError as e:
-      raise arrays.DataError(f"Clip {index}: {e}.") from e
-  return _stack(
-    [apply(e, (seed, int(i))) for i, e in zip(indices, examples)], "The source"
-  )
+    out = self._graph(jax.tree.map(tf.constant, example), tf.constant(seed))
+    return jax.tree.map(np.asarray, out)
