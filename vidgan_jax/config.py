@@ -64,7 +64,8 @@ _NAMED = ("penalties", "reconstruction", "evals")
 _PENALTY = {
   "weight": 1.0,  # the penalty enters the loss times this (gamma / 2)
   "interval": 1,  # steps from one to the next, which then weighs as many
-  "final": None,  # weight at the end (geometric on the way); None: constant
+  "final": None,  # weight at the end, on a geometric way; 0: linear;
+  # None: constant
 }
 
 # Fields that may be None, with the type they have otherwise.

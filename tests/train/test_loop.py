@@ -16,6 +16,8 @@ import pytest
 
 from vidgan_jax import cli
 from vidgan_jax import config as config_lib
+from vidgan_jax.evals import swd
+from vidgan_jax.store import checkpoint
 from vidgan_jax.store import workdir as workdir_lib
 from vidgan_jax.train import loop
 from vidgan_jax.train import writer as metrics_lib
@@ -309,7 +311,73 @@ def test_variants_of_the_step_are_lowered_in_one_thread():
     assert steps[due](1, 2) == (1, 2, due)
 
 
-def test_a_run_of_nans_stops_and_says_why(tmp_path):
+def test_a_run_of_nans_stops_and_says_why(tmp_path, monkeypatch):
+  closed, close = [], checkpoint.Checkpoints.close
+  monkeypatch.setattr(
+    checkpoint.Checkpoints,
+    "close",
+    lambda self: (close(self), closed.append(self)),
+  )
   flags = ("optim.g.lr=1e30", "optim.d.lr=1e30", "nan_limit=3", "total=50steps")
   with pytest.raises(RuntimeError, match="not finite.*config.nan_limit"):
     loop.train(_config(*flags), tmp_path / "run")
+  assert len(closed) == 1  # An error closes them as an end does.
+
+
+def test_what_is_due_at_a_stop_is_made_when_the_run_goes_on(
+  tmp_path, monkeypatch
+):
+  """It was skipped as 'done before the stop', which was never so."""
+  workdir = tmp_path / "run"
+  flags = ("cadence.sample=2steps", "cadence.eval=2steps",
+           "evals={'swd': {'num': 8}}")  # fmt: skip
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoint.Checkpoints, "preempted", lambda self, step: step)
+    assert not loop.train(_config("total=4steps", *flags), workdir)
+  evaluation = workdir / "eval" / "2.json"
+  sample = workdir / "samples" / "0000002.png"
+  assert not evaluation.exists() and not sample.exists()
+  assert loop.train(_config("total=4steps", *flags), workdir)
+  assert "swd" in json.loads(evaluation.read_text())["evaluators"]
+  assert sample.exists()
+  # What was made before the end is not made again.
+  made = workdir / "eval" / "4.json", workdir / "samples" / "0000004.png"
+  before = [path.stat().st_mtime_ns for path in made]
+  assert loop.train(_config("total=5steps", *flags), workdir)
+  assert [path.stat().st_mtime_ns for path in made] == before
+
+
+def test_a_failing_evaluator_does_not_end_the_training(tmp_path, monkeypatch):
+  calls = []
+
+  def fail(self, model, source):
+    calls.append(model.step)
+    raise ValueError("no such thing")
+    yield
+
+  monkeypatch.setattr(swd.Evaluator, "run", fail)
+  flags = ("cadence.eval=2steps", "evals={'swd': {}, 'speed': {'num': 1,"
+           " 'repeats': 1}}")  # fmt: skip
+  workdir = tmp_path / "run"
+  assert loop.train(_config("total=4steps", *flags), workdir)
+  result = json.loads((workdir / "eval" / "4.json").read_text())
+  assert result["records"]["swd"]["note"] == "not computed: no such thing"
+  assert result["swd"] == "NaN" and list(result["evaluators"]) == ["speed"]
+  assert "no such thing" in (workdir / "log.txt").read_text()
+  assert loop.train(_config("total=5steps", *flags), workdir)
+  assert calls == [0, 2, 4, 5]  # Step 4 is not tried again.
+
+
+@pytest.mark.parametrize("final, middle", [(0.0, 0.5), (0.25, 0.5), (None, 1)])
+def test_where_a_penalty_ends(final, middle):
+  config = _config("penalties.r1.weight=1.0", f"penalties.r1.final={final}")
+  weight = loop._penalties(config, 10)["r1"].weight
+  values = [weight(0), weight(5), weight(10)]
+  np.testing.assert_allclose(values, [1, middle, 1 if final is None else final])
+
+
+@pytest.mark.parametrize("weight, final", [(1.0, -1.0), (0.0, 1.0), (0.0, 0.0)])
+def test_a_penalty_that_cannot_end_so_is_refused(weight, final):
+  config = _config(f"penalties.r1={{'weight': {weight}, 'final': {final}}}")
+  with pytest.raises(config_lib.ConfigError, match="config.penalties.r1 has"):
+    loop._penalties(config, 10)

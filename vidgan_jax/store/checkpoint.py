@@ -17,6 +17,7 @@ any single flipped bit and any swap of elements.
 """
 
 from collections.abc import Callable
+import contextlib
 import dataclasses
 import errno
 import importlib.metadata
@@ -298,6 +299,17 @@ class Checkpoints:
         if not self._failed:  # else it was told already
           raise self._failure(e) from e
       self._clear()
+
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, kind, error, trace) -> None:
+    """Closes; an error that is there already says more than one of closing."""
+    if kind is None:
+      self.close()
+      return
+    with contextlib.suppress(Exception):
+      self.close()
 
   def _clear(self) -> None:
     """Removes what is half-written."""

@@ -1,6 +1,7 @@
 """THE loop: from a config to a trained run in its workdir."""
 
 import concurrent.futures
+import contextlib
 import functools
 import importlib
 import itertools
@@ -45,8 +46,12 @@ def train(config, workdir: str | os.PathLike) -> bool:
   # No process may write to the workdir before all have looked at it.
   multihost_utils.sync_global_devices("workdir")
   try:
-    with metrics_lib.Writer(workdir) as writer, _Signals() as stop:
-      return _train(config, workdir, writer, stop)
+    with (
+      metrics_lib.Writer(workdir) as writer,
+      _Signals() as stop,
+      contextlib.ExitStack() as stack,
+    ):
+      return _train(config, workdir, writer, stop, stack)
   finally:
     # A run that never began leaves nothing behind.
     begun = workdir_lib.config_file(workdir).exists()
@@ -54,7 +59,7 @@ def train(config, workdir: str | os.PathLike) -> bool:
       shutil.rmtree(workdir, ignore_errors=True)
 
 
-def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
+def _train(config, workdir: pathlib.Path, writer, stop, stack) -> bool:
   """The method, top to bottom."""
   import jax
   from jax.experimental import multihost_utils
@@ -153,10 +158,12 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
   )
 
   # ------------------------------------------------------------------ state
-  checkpoints = checkpoint.Checkpoints(
-    workdir_lib.checkpoints(workdir),
-    every=every["save"],
-    keep=config.cadence.keep,
+  checkpoints = stack.enter_context(
+    checkpoint.Checkpoints(
+      workdir_lib.checkpoints(workdir),
+      every=every["save"],
+      keep=config.cadence.keep,
+    )
   )
   start = checkpoints.latest() or 0
   if start >= total:
@@ -211,6 +218,7 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
   steps = _compile(
     run, state, first, {due(i) for i in ahead}, config.parallel, log
   )
+  done_before = _looked(workdir, start) if start else frozenset()
   # The first collective of a program waits half a minute for the others on a
   # CPU, and then fails; this one, which has run before, waits for ever.
   multihost_utils.sync_global_devices("compiled")
@@ -240,13 +248,12 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
 
   def look(step):
     """Samples and evaluations that are due before step `step`."""
-    if step == start and start > 0:
-      return  # Done before the stop.
-    sample = _due(step, every["sample"], total)
+    there = done_before if step == start else ()
+    sample = _due(step, every["sample"], total) and "samples" not in there
     judge = {
       name: evaluator
       for name, evaluator in evaluators.items()
-      if _due(step, paces[name], total)
+      if _due(step, paces[name], total) and f"evals/{name}" not in there
     }
     if sample or judge:
       now = model.with_params(sharding.fetch(state.ema), step)
@@ -254,11 +261,14 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
       if sample and main:
         writer.videos(step, _samples(now, task, real), fps)
       if judge:  # By all processes: they share the clips.
-        values = harness.run(judge, now, real, log)
+        # What fails is recorded as not computed: training is worth more.
+        failed = {}
+        values = harness.run(judge, now, real, log, failed)
         writer.scalars(step, harness.numbers(values))
         if main:
           options = config.evals.to_dict()
-          harness.write(workdir, step, values, {k: options[k] for k in judge})
+          ran = {k: options[k] for k in judge if k not in failed}
+          harness.write(workdir, step, values, ran)
       multihost_utils.sync_global_devices("looked")
       writer.pause_ended()
 
@@ -280,7 +290,7 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
   if done == total:
     look(total)
   checkpoints.save(done, state, facts, force=True)
-  checkpoints.close()
+  checkpoints.wait()
   log(
     f"Finished: {done} steps, {done * config.batch / 1e3:.1f} kimg, in "
     f"{workdir}."
@@ -294,6 +304,28 @@ def _train(config, workdir: pathlib.Path, writer, stop) -> bool:
 def _due(step: int, every: int, total: int) -> bool:
   """True each `every` steps and at the end; never for 0."""
   return every > 0 and (step % every == 0 or step == total)
+
+
+def _looked(workdir: pathlib.Path, step: int) -> frozenset[str]:
+  """What was made of a step before the stop: 'samples' and 'evals/NAME'.
+
+  A run that is asked to stop does so before it looks at its last step.
+  """
+  from jax.experimental import multihost_utils
+
+  from vidgan_jax.evals import harness
+
+  row = harness.read(workdir_lib.evaluation(workdir, step))
+  # One that failed has a record of its own name, and is not tried again.
+  ran = row.get("evaluators", {}).keys() | row.get("records", {}).keys()
+  names = ["samples", *(f"evals/{name}" for name in config_lib.names("evals"))]
+  there = [
+    any(workdir_lib.sample(workdir, step).parent.glob(f"*{step:07d}.png")),
+    *(name in ran for name in config_lib.names("evals")),
+  ]
+  # Process 0 wrote them, on a disk that the others may not see.
+  there = multihost_utils.broadcast_one_to_all(np.asarray(there))
+  return frozenset(n for n, made in zip(names, there) if made)
 
 
 def _check_labels(config, data) -> None:
@@ -324,19 +356,22 @@ def _penalties(config, total):
   from vidgan_jax.train import optim
   from vidgan_jax.train import step as step_lib
 
-  return {
-    name: step_lib.Penalty(
+  penalties = {}
+  for name, fields in config.penalties.items():
+    weight, final = fields["weight"], fields["final"]
+    if final is not None and (final < 0 or not weight):
+      raise config_lib.ConfigError(
+        f"config.penalties.{name} has weight={weight} and final={final}: the "
+        "weight goes from a positive number to one that is not negative. Set "
+        "final=None to keep it constant."
+      )
+    kind = "constant" if final is None else "geometric" if final else "linear"
+    penalties[name] = step_lib.Penalty(
       fn=getattr(penalties_lib, name),
-      weight=optim.schedule(
-        "geometric" if fields["final"] else "constant",
-        start=fields["weight"],
-        end=fields["final"] or 0.0,
-        total=total,
-      ),
+      weight=optim.schedule(kind, start=weight, end=final or 0.0, total=total),
       interval=fields["interval"],
     )
-    for name, fields in config.penalties.items()
-  }
+  return penalties
 
 
 def _samples(model, task, real):
