@@ -27,8 +27,9 @@ from vidgan_jax.verbs import process
 from vidgan_jax.video import edits
 from vidgan_jax.video import job
 from vidgan_jax.video import read
+from vidgan_jax.video import sink as sink_lib
+from vidgan_jax.video import source as source_lib
 from vidgan_jax.video import stream
-from vidgan_jax.video import transcode
 
 REAL = os.environ.get("VIDGAN_REAL_DATA")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -1258,10 +1259,10 @@ def test_files_that_only_seem_to_be_cut_short(tmp_path):
     )
     for i in range(2)
   ]
-  source = transcode.Source(film(path, smooth(2)))
+  source = source_lib.Source(film(path, smooth(2)))
   source.look()
-  sink = transcode.Sink(
-    str(out), transcode.Encoding(container="matroska"), source, still[0],
+  sink = sink_lib.Sink(
+    str(out), sink_lib.Encoding(container="matroska"), source, still[0],
     name="b", time_base=fractions.Fraction(1, 1000), rate=fractions.Fraction(1),
   )  # fmt: skip
   for frame in still:
@@ -1281,7 +1282,7 @@ def test_files_that_only_seem_to_be_cut_short(tmp_path):
 
 
 def test_stopped_before_the_first_frame(tmp_path):
-  source = transcode.Source(film(tmp_path / "a.mkv", smooth(3)))
+  source = source_lib.Source(film(tmp_path / "a.mkv", smooth(3)))
   source.stopped = True
   with pytest.raises(read.VideoError, match="was stopped before the first"):
     list(source.frames(source.clock()))

@@ -40,8 +40,9 @@ from vidgan_jax.video import images
 from vidgan_jax.video import job
 from vidgan_jax.video import phases
 from vidgan_jax.video import read
+from vidgan_jax.video import sink as sink_lib
+from vidgan_jax.video import source as source_lib
 from vidgan_jax.video import stream
-from vidgan_jax.video import transcode
 
 # ------------------------------------------------------------------ stages
 
@@ -293,7 +294,7 @@ def probe(
     read.VideoError: it could not be done.
   """
   with tempfile.TemporaryDirectory() as scratch:
-    many = not transcode.is_live(path) and images.names(path) is not None
+    many = not source_lib.is_live(path) and images.names(path) is not None
     kind = job.container(out, options.format, many)
     options = dataclasses.replace(options, format=kind, resume=False)
     totals, began = [], time.perf_counter()
@@ -424,7 +425,7 @@ def _options(args: argparse.Namespace) -> job.Options:
 
 def _pairs(args: argparse.Namespace) -> list[tuple[str, str]]:
   """(input, output) of every file."""
-  live = transcode.is_live(args.input)
+  live = source_lib.is_live(args.input)
   if live or not os.path.isdir(args.input) or images.names(args.input):
     return [(args.input, args.out)]
   if os.path.isfile(args.out):
@@ -447,7 +448,7 @@ def _pairs(args: argparse.Namespace) -> list[tuple[str, str]]:
       suffix = os.sep
     elif args.format:
       suffix = f".{args.format.lstrip('.')}"
-    elif suffix.lower() not in transcode.FORMATS:
+    elif suffix.lower() not in sink_lib.FORMATS:
       suffix = ".mkv"
     pairs.append(
       (os.path.join(args.input, source.file),

@@ -41,12 +41,13 @@ from vidgan_jax.video import edits
 from vidgan_jax.video import folder
 from vidgan_jax.video import images
 from vidgan_jax.video import read
+from vidgan_jax.video import sink as sink_lib
+from vidgan_jax.video import source as source_lib
 from vidgan_jax.video import stream
-from vidgan_jax.video import transcode
 from vidgan_jax.video import write
 
 _SUFFIXES = {
-  **transcode.FORMATS, ".gif": "gif", ".webp": "webp", ".apng": "apng",
+  **sink_lib.FORMATS, ".gif": "gif", ".webp": "webp", ".apng": "apng",
   ".png": "image2",
 }  # fmt: skip
 _GIF_RATE = 50  # frames/s; players show faster ones at 10
@@ -60,7 +61,7 @@ class Options:
   """What is wanted besides the stages.
 
   Attributes:
-    codec: see `transcode.Encoding`; so crf, preset and pix_fmt.
+    codec: see `sink_lib.Encoding`; so crf, preset and pix_fmt.
     format: the container, where the output's name does not say; png: a folder
       of images.
     sound: copy it.
@@ -191,9 +192,9 @@ class _Job:
     self._tell, self._progress = tell, progress
     self.enough = lambda frames: False
     self.summary = Summary()
-    live = transcode.is_live(path)
+    live = source_lib.is_live(path)
     many = not live and images.names(path) is not None
-    self.encoding = transcode.Encoding(
+    self.encoding = sink_lib.Encoding(
       container=container(out, options.format, many),
       codec=options.codec,
       crf=options.crf,
@@ -202,11 +203,11 @@ class _Job:
       exact=options.resume,
     )
     self.encoding.encoder()
-    self._hurry = options.live or transcode.hurries(path)
+    self._hurry = options.live or source_lib.hurries(path)
     self._check(path)
     self.sources = []
     for name in (path, *options.concat):
-      self.sources.append(transcode.Source(name, options.fps))
+      self.sources.append(source_lib.Source(name, options.fps))
       stack.callback(self.sources[-1].close)
     source = self.source = self.sources[0]
     if not source.live:
@@ -217,7 +218,7 @@ class _Job:
     self.summary.done = self._mark is not None and self._is_done()
     if self.encoding.container == "image2" and not self.summary.done:
       images.check(images.place(out)[0])
-    copy = transcode.copyable(
+    copy = sink_lib.copyable(
       source, self.encoding.container, audio=options.sound, speed=options.speed,
       tell=tell,
     )  # fmt: skip
@@ -237,7 +238,7 @@ class _Job:
   def _check(self, path: str) -> None:
     """Refuses what cannot work."""
     options, out = self.options, self.out
-    live = transcode.is_live(path) or transcode.is_live(out)
+    live = source_lib.is_live(path) or source_lib.is_live(out)
     kind = self.encoding.container
     mask = options.mask or ""
     suffix = os.path.splitext(mask)[1].lower()
@@ -246,7 +247,7 @@ class _Job:
     for wrong, text in (
       (options.resume and live, "--resume: needs files on both sides"),
       (options.concat and live, "--concat: needs files on both sides"),
-      (options.live and not transcode.is_live(path),
+      (options.live and not source_lib.is_live(path),
        f"--live: {path} waits; it is for pipes, URLs and cameras"),
       (many and self._hurry,
        f"--mask {mask}: has frames, but those of a live input may be dropped;"
@@ -256,12 +257,12 @@ class _Job:
       (kind in ("mp4", "mov", "3gp") and out == "-",
        f"--format {options.format}: a pipe cannot hold {kind}, which is written"
        " to its end and then to its beginning; matroska, nut and mpegts can"),
-      (kind in ("gif", "image2") and transcode.is_live(out),
+      (kind in ("gif", "image2") and source_lib.is_live(out),
        f"{out}: {kind} needs a file or folder, not a pipe or URL"),
     ):  # fmt: skip
       if wrong:
         raise read.VideoError(text)
-    if transcode.is_live(out):
+    if source_lib.is_live(out):
       return
     target = images.place(out)[0] if kind == "image2" else out
     if os.path.exists(target) and not (
@@ -283,7 +284,7 @@ class _Job:
 
   def _overwrites(self) -> None:
     """Refuses an output that is an input."""
-    if transcode.is_live(self.out):
+    if source_lib.is_live(self.out):
       return
     for source in self.sources:
       for file in source.files if os.path.exists(self.out) else ():
@@ -331,8 +332,8 @@ class _Job:
     self.runners = [s for s in self._steps if isinstance(s, stream.Runner)]
     self._pixels = bool(stages or options.mask or options.compare)
     # Images are upright RGB.
-    self._pixels |= self.encoding.container in transcode.PICTURES
-    if source.picture is not None and not transcode.turns(
+    self._pixels |= self.encoding.container in sink_lib.PICTURES
+    if source.picture is not None and not sink_lib.turns(
       self.encoding.container
     ):
       turned = source.reader.turn(source.picture) != (False, 1, 1)
@@ -436,7 +437,7 @@ class _Job:
       skip = 0 if len(self.sources) > 1 else skip
       self._shifts.append(source.end)
 
-  def _clock(self, source: transcode.Source) -> transcode.Clock:
+  def _clock(self, source: source_lib.Source) -> source_lib.Clock:
     """The clock of an input; with several, the next begins where one ends."""
     shift = None
     if len(self.sources) > 1:
@@ -459,13 +460,13 @@ class _Job:
       index, packet = self._packets.popleft()
       self._sink.append(packet, index)
 
-  def _open(self, path, frame, copy=()) -> transcode.Sink:
+  def _open(self, path, frame, copy=()) -> sink_lib.Sink:
     encoding = self.encoding
     if encoding.container == "gif":  # a film to choose the palette from
-      encoding = transcode.Encoding(
+      encoding = sink_lib.Encoding(
         container="matroska", codec="ffv1", pix_fmt="bgra"
       )
-    return transcode.Sink(
+    return sink_lib.Sink(
       path,
       encoding,
       self.source,
@@ -515,7 +516,7 @@ class _Job:
   def _place(self) -> Iterator[str]:
     """Where to write to; on success it gets the output's name."""
     kind = self.encoding.container
-    if transcode.is_live(self.out):
+    if source_lib.is_live(self.out):
       yield {"-": "pipe:1"}.get(self.out, self.out)
     elif kind == "image2":
       target, pattern = images.place(self.out)
@@ -674,12 +675,12 @@ class _Job:
     def others():
       for name, streams in zip(self.sources, self._copies):
         if streams:
-          source = transcode.Source(name.path)
+          source = source_lib.Source(name.path)
           self._stack.callback(source.close)  # not before the sink is closed
           same = [source.reader.container.streams[s.index] for s in streams]
           index = {s.index: c.index for s, c in zip(streams, self._copies[0])}
           for packet in source.packets(self._clock(name), same):
-            time = transcode.seconds(packet.dts, packet.time_base)
+            time = source_lib.seconds(packet.dts, packet.time_base)
             yield time, index[packet.stream.index], packet
 
     with self._place() as path:

@@ -144,71 +144,20 @@ class Reader:
     self._target = None  # (height, width) of every frame before it is turned
     self._reformatter = reformatter.VideoReformatter()
     self._local = container is None
-    self.container = container or self._find()
+    self.container = container or _opened(self.path)
     try:
       self._open(square_pixels, threads)
     except BaseException:
       self.close()
       raise
 
-  def _find(self) -> Any:
-    """Opens a local file and nothing else."""
-    try:
-      if os.path.getsize(self.path) == 0:
-        raise VideoError(f"{self.path}: the file is empty")
-      # 'file:' keeps names such as 'concat:x' or '-a.mp4' plain names.
-      return av.open(
-        "file:" + os.path.abspath(self.path),
-        options={"protocol_whitelist": "file"},
-        **LENIENT,
-      )
-    except (av.error.FFmpegError, OSError, MemoryError) as error:
-      raise VideoError(f"{self.path}: not a video ({reason(error)})") from None
-
   def _open(self, square_pixels: bool, threads: int) -> None:
     """Chooses the stream, checks it against the limits and fills `info`."""
     container = self.container
-    name = container.format.name
-    still = name in _STILL or (name.endswith("_pipe") and name != "webp_pipe")
-    if still and self._local:
-      raise VideoError(
-        f"{self.path}: holds a still picture, a text or a playlist ({name}),"
-        " not a video"
-      )
-    pictures = [
-      s
-      for s in container.streams.video
-      if not int(s.disposition) & int(av.stream.Disposition.attached_pic)
-      and s.codec_context is not None
-    ]
-    if not pictures:
-      kinds = sorted({s.type for s in container.streams}) or ["nothing"]
-      raise VideoError(
-        f"{self.path}: no video stream that can be decoded (holds"
-        f" {', '.join(kinds)}; a cover picture does not count)"
-      )
-    best = container.streams.best("video")
-    largest = max(pictures, key=lambda s: (s.width or 0) * (s.height or 0))
-    stream = best if best in pictures else largest
+    stream = _pictures_of(container, self.path, self._local)
     codec = stream.codec_context
     height, width = codec.height, codec.width
-    if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
-      raise VideoError(
-        f"{self.path}: frames of {width}x{height} are beyond the limit of"
-        f" {MAX_SIDE} pixels a side and {MAX_PIXELS} in all"
-      )
-    large = width * height > 2**22
-    threads = threads or min(os.cpu_count() or 1, 8)
-    codec.thread_count = min(threads, 2) if large else threads
-    codec.thread_type = "FRAME" if codec.thread_count > 1 else "NONE"
-    codec.options = {**codec.options, "max_pixels": str(MAX_PIXELS)}
-    self._decoder = codec
-    other = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(codec.name)
-    texts = {key.lower(): text for key, text in stream.metadata.items()}
-    if texts.get("alpha_mode") == "1" and other in av.codecs_available:
-      # The usual decoders leave out the transparency.
-      self._decoder = av.CodecContext.create(other, "r")
-      self._decoder.thread_count = codec.thread_count
+    self._decoder = _decoder(stream, threads)
     aspect = stream.sample_aspect_ratio or codec.sample_aspect_ratio
     aspect = float(aspect) if aspect else 1.0
     if not 0.1 <= aspect <= 10:
@@ -228,7 +177,7 @@ class Reader:
     shown = self._fit(height, width) if height and width else (0, 0)
     self.info = Info(
       path=self.path,
-      container=name,
+      container=container.format.name,
       codec=codec.name,
       height=shown[0],
       width=shown[1],
@@ -401,6 +350,82 @@ class Reader:
       self._rotation = picture.rotation
       self._turn = _orientation(picture)
     return self._turn
+
+
+def _opened(path: str) -> Any:
+  """Opens a local file and nothing else."""
+  try:
+    if os.path.getsize(path) == 0:
+      raise VideoError(f"{path}: the file is empty")
+    # 'file:' keeps names such as 'concat:x' or '-a.mp4' plain names.
+    return av.open(
+      "file:" + os.path.abspath(path),
+      options={"protocol_whitelist": "file"},
+      **LENIENT,
+    )
+  except (av.error.FFmpegError, OSError, MemoryError) as error:
+    raise VideoError(f"{path}: not a video ({reason(error)})") from None
+
+
+def _decoder(stream: Any, threads: int) -> Any:
+  """What decodes a stream, with so many threads; 0 chooses."""
+  codec = stream.codec_context
+  large = codec.width * codec.height > 2**22
+  threads = threads or min(os.cpu_count() or 1, 8)
+  codec.thread_count = min(threads, 2) if large else threads
+  codec.thread_type = "FRAME" if codec.thread_count > 1 else "NONE"
+  codec.options = {**codec.options, "max_pixels": str(MAX_PIXELS)}
+  decoder = codec
+  other = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(codec.name)
+  texts = {key.lower(): text for key, text in stream.metadata.items()}
+  if texts.get("alpha_mode") == "1" and other in av.codecs_available:
+    # The usual decoders leave out the transparency.
+    decoder = av.CodecContext.create(other, "r")
+    decoder.thread_count = codec.thread_count
+  return decoder
+
+
+def _pictures_of(container: Any, path: str, local: bool) -> Any:
+  """The stream of pictures, checked against the limits.
+
+  Args:
+    container: open.
+    path: for messages.
+    local: it is a file, of which a still picture is refused.
+
+  Raises:
+    VideoError: there is none, or one that is too large.
+  """
+  name = container.format.name
+  still = name in _STILL or (name.endswith("_pipe") and name != "webp_pipe")
+  if still and local:
+    raise VideoError(
+      f"{path}: holds a still picture, a text or a playlist ({name}),"
+      " not a video"
+    )
+  pictures = [
+    s
+    for s in container.streams.video
+    if not int(s.disposition) & int(av.stream.Disposition.attached_pic)
+    and s.codec_context is not None
+  ]
+  if not pictures:
+    kinds = sorted({s.type for s in container.streams}) or ["nothing"]
+    raise VideoError(
+      f"{path}: no video stream that can be decoded (holds"
+      f" {', '.join(kinds)}; a cover picture does not count)"
+    )
+  best = container.streams.best("video")
+  largest = max(pictures, key=lambda s: (s.width or 0) * (s.height or 0))
+  stream = best if best in pictures else largest
+  codec = stream.codec_context
+  height, width = codec.height, codec.width
+  if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
+    raise VideoError(
+      f"{path}: frames of {width}x{height} are beyond the limit of"
+      f" {MAX_SIDE} pixels a side and {MAX_PIXELS} in all"
+    )
+  return stream
 
 
 def frames(

@@ -1,0 +1,641 @@
+"""Frames and copied streams into a file, with all that is not pixels kept.
+
+`Sink` encodes frames and takes the packets of `source.Source`. Kept are every
+frame's time and duration (of variable rate too), odd sizes, the shape of
+pixels, colour matrix, range, primaries and transfer, 10 bits, transparency
+where the codec has it; sound, subtitles, attachments, chapters and texts,
+where the container can hold them. Where no stage looks at pixels the display
+matrix of a turned picture is copied.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+import dataclasses
+import difflib
+import fractions
+import io
+from typing import Any
+
+import av
+from av.codec import codec as codecs
+from av.sidedata import sidedata
+from av.video import reformatter
+import numpy as np
+
+from vidgan_jax.video import read
+from vidgan_jax.video import sound
+from vidgan_jax.video import source as source_lib
+from vidgan_jax.video import stream
+from vidgan_jax.video import write
+
+FORMATS = {
+  ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska",
+  ".webm": "webm", ".ts": "mpegts", ".m2ts": "mpegts", ".mts": "mpegts",
+  ".flv": "flv", ".nut": "nut", ".avi": "avi", ".3gp": "3gp",
+}  # fmt: skip
+PICTURES = {  # containers of pictures alone, and what encodes them
+  "image2": "png", "apng": "apng", "webp": "libwebp_anim", "gif": "gif",
+}  # fmt: skip
+CODECS = {  # what people call an encoder -> its name
+  "h264": "libx264", "avc": "libx264", "x264": "libx264", "h265": "libx265",
+  "hevc": "libx265", "x265": "libx265", "av1": "libsvtav1",
+  "vp8": "libvpx", "vp9": "libvpx-vp9", "prores": "prores_ks",
+}  # fmt: skip
+# Good, not lossless: what a generator drew shall not be lost again.
+_CRF = {"libx264": 17, "libx265": 17, "libsvtav1": 18, "libvpx-vp9": 18,
+        "libvpx": 8}  # fmt: skip
+_RGB = (*PICTURES.values(), "ffv1")  # encoders to be given what it is
+_ANY_SIZE = ("libvpx", "libvpx-vp9", "prores_ks", *_RGB)
+_SMOOTH = (
+  reformatter.Interpolation.FULL_CHR_H_INT
+  | reformatter.Interpolation.FULL_CHR_H_INP
+  | reformatter.Interpolation.ACCURATE_RND
+)
+_TURNS = ("mp4", "mov", "3gp")  # hold a display matrix
+_MADE = ("major_brand", "minor_version", "compatible_brands", "encoder",
+         "rotate", "handler_name", "vendor_id")  # fmt: skip
+_LIMITED = 1
+
+
+def turns(container: str) -> bool:
+  """Whether a container can say how pictures are to be turned."""
+  return container in _TURNS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoding:
+  """What the user wants of the output; None: chosen here.
+
+  Attributes:
+    container: name of a muxer.
+    codec: an encoder, by any name of `CODECS` or its own.
+    crf: quality, in the codec's own numbers.
+    preset: speed, in the codec's own words.
+    pix_fmt: how pixels are stored.
+    exact: the same frames always give the same bytes. x264's `mbtree` reads
+      memory that it never wrote, for frames of some sizes; so it is left out,
+      for a few per cent of the rate.
+  """
+
+  container: str
+  codec: str | None = None
+  crf: float | None = None
+  preset: str | None = None
+  pix_fmt: str | None = None
+  exact: bool = False
+
+  def encoder(self) -> str:
+    """Name of the encoder.
+
+    Raises:
+      read.VideoError: there is none of that name.
+    """
+    usual = {"webm": "libvpx-vp9", **PICTURES}.get(self.container, "libx264")
+    name = CODECS.get((self.codec or usual).lower(), self.codec or usual)
+    try:
+      if codecs.Codec(name, "w").type == "video":
+        return name
+    except ValueError:
+      pass
+    close = difflib.get_close_matches(name, {*CODECS, *CODECS.values(), "ffv1"})
+    raise read.VideoError(
+      f"--codec {self.codec}: there is no such encoder of video here; did you"
+      f" mean {close[0] if close else 'h264'}?"
+    )
+
+  def options(self, encoder: str, known: Iterable[str]) -> dict[str, str]:
+    """Options of the encoder.
+
+    Raises:
+      read.VideoError: the encoder has no crf or preset.
+    """
+    out = {"crf": _CRF.get(encoder), "preset": None}
+    if encoder == "libsvtav1":
+      out["preset"] = 8
+    if encoder == "libwebp_anim":
+      out["quality"] = 92
+    if encoder == "libx265":
+      out["x265-params"] = "log-level=error"
+    for name, value in (("crf", self.crf), ("preset", self.preset)):
+      if value is not None:
+        if name not in known:
+          raise read.VideoError(f"--{name}: the encoder {encoder} has none")
+        out[name] = value
+    if self.exact and encoder == "libx264":
+      out["mbtree"] = 0
+    if encoder.startswith("libvpx"):
+      out |= {"b": 0, "row-mt": 1, "cpu-used": 3} if "9" in encoder else {
+        "b": "50M"}  # fmt: skip
+    return {k: f"{v:g}" if isinstance(v, float) else str(v)
+            for k, v in out.items() if v is not None}  # fmt: skip
+
+
+class _Pixels:
+  """What the encoder is given: the format, size and colours of its pictures.
+
+  Attributes:
+    name: of the format.
+    form: the format, of 16 x 16 pixels.
+    alpha: whether it has transparency.
+    shape: (height, width) of the frames.
+    pad: rows and columns to be repeated, where the format has no odd sizes.
+    size: shape and pad together.
+    colours: matrix and range of YUV, (None, None) for RGB.
+  """
+
+  def __init__(
+    self,
+    encoding: Encoding,
+    encoder: str,
+    source: source_lib.Source,
+    frame: stream.Frame,
+  ):
+    """Chooses them, of the arguments of `Sink`.
+
+    Raises:
+      read.VideoError: the encoder does not have the format that is asked for.
+    """
+    picture = source.picture
+    self.shape = _shape(frame, picture)
+    self.wants_alpha = source.alpha and (
+      frame.alpha is not None or frame.image is None
+    )
+    self.name = encoding.pix_fmt or _pixels(
+      encoder, picture.format, self.wants_alpha, self.shape
+    )
+    known = [f.name for f in codecs.Codec(encoder, "w").video_formats or ()]
+    if known and self.name not in known:
+      raise read.VideoError(
+        f"--pix-fmt {self.name}: the encoder {encoder} has {', '.join(known)}"
+      )
+    self.form = form = av.VideoFormat(self.name, 16, 16)
+    self.alpha = any(c.is_alpha for c in form.components)
+    # Colours may be stored for two columns, or two rows, at a time.
+    rows, columns = form.chroma_height(16) < 16, form.chroma_width(16) < 16
+    even = encoder not in _ANY_SIZE
+    self.pad = (
+      self.shape[0] % 2 * (rows and even),
+      self.shape[1] % 2 * (columns and even),
+    )
+    self.size = self.shape[0] + self.pad[0], self.shape[1] + self.pad[1]
+    matrix, full = 1, _LIMITED
+    if not picture.format.is_rgb:
+      matrix, full = read.colour(picture)
+    self.matrix, self.full = matrix, full
+    self.colours = (None, None) if form.is_rgb else (matrix, full)
+    self._halved = columns
+    self._convert = source.reader.convert
+    self._reformatter, self._converter = reformatter.VideoReformatter(), None
+
+  def picture(self, frame: stream.Frame) -> Any:
+    """A frame as the encoder wants it, an `av.VideoFrame`."""
+    old = frame.picture
+    same = (
+      old is not None
+      and (old.height, old.width) == self.size
+      and old.format.name == self.name
+    )
+    if frame.image is None:
+      return old if same else self._stored(old)
+    if frame.base is None or not same or not self.name.startswith("yuv"):
+      return self._yuv(frame.image, frame.alpha)
+    if frame.image is frame.base or np.array_equal(frame.image, frame.base):
+      return old
+    if self.alpha or frame.image.dtype != frame.base.dtype:
+      return self._yuv(frame.image, frame.alpha)
+    # Only what the stages changed is converted: what the way to RGB and back
+    # loses (half of the colours' samples, what RGB cannot show) stays.
+    new, base = self._yuv(frame.image, None), self._yuv(frame.base, None)
+    kind = np.uint16 if source_lib.is_deep(new) else np.uint8
+    most = 2 ** max(c.bits for c in new.format.components) - 1
+    for to, of, keep in zip(new.planes, base.planes, old.planes):
+      to, of, keep = (_samples(plane, kind) for plane in (to, of, keep))
+      change = to.astype(np.int32) - of
+      np.clip(change + keep, 0, most, out=change)
+      to[:] = change
+    return new
+
+  def _stored(self, picture: Any) -> Any:
+    """A decoded picture of another size or format than the encoder's."""
+    if (picture.height, picture.width) != self.shape:
+      return self._yuv(self._convert(picture), None)
+    options = {}
+    if not picture.format.is_rgb:
+      colour = read.colour(picture)
+      options["src_colorspace"], options["src_color_range"] = colour
+    bicubic = reformatter.Interpolation.BICUBIC
+    return self._reformat(picture, self.shape, bicubic, options)
+
+  def _yuv(self, image: np.ndarray, alpha: np.ndarray | None) -> Any:
+    """Pixels as a picture of the encoder's format."""
+    deep = image.dtype == np.uint16
+    pixels = "rgb48le" if deep else "rgb24"
+    if self.alpha and alpha is not None:
+      image = np.dstack([image, alpha])
+      pixels = "rgba64le" if deep else "rgba"
+    if any(self.pad):
+      rows, columns = self.pad
+      image = np.pad(image, ((0, rows), (0, columns), (0, 0)), "edge")
+    picture = av.VideoFrame.from_ndarray(
+      np.ascontiguousarray(image), format=pixels
+    )
+    area = reformatter.Interpolation.AREA
+    return self._reformat(picture, self.size, area, {})
+
+  def _reformat(self, picture, size, method, options) -> Any:
+    matrix, full = self.colours
+    if self._halved and picture.format.chroma_width(16) == 16:
+      if self._converter is None:
+        self._converter = write.Converter(
+          *size, self.name, matrix=matrix, full=full,
+          read_as=tuple(options.values()) or (0, 0),
+        )  # fmt: skip
+      return self._converter(picture)
+    if matrix is not None:
+      options |= {"dst_colorspace": matrix, "dst_color_range": full}
+    return self._reformatter.reformat(
+      picture,
+      width=size[1],
+      height=size[0],
+      format=self.name,
+      interpolation=int(method | _SMOOTH),
+      threads=1,
+      **options,
+    )
+
+
+class Sink:
+  """An output file: one picture stream and copies of others."""
+
+  def __init__(
+    self,
+    path: str | io.BytesIO,
+    encoding: Encoding,
+    source: source_lib.Source,
+    frame: stream.Frame,
+    *,
+    name: str,
+    time_base: fractions.Fraction,
+    rate: fractions.Fraction,
+    copy: Iterable[Any] = (),
+    shift: fractions.Fraction = fractions.Fraction(0),
+    speed: fractions.Fraction = fractions.Fraction(1),
+    tell: Callable[[str], None] = lambda text: None,
+  ):
+    """Opens the file and writes its head.
+
+    Args:
+      path: to write to.
+      encoding: how.
+      source: what the frames come from; colours and texts are taken over.
+      frame: the first one to be written; it says the size.
+      name: what to call the file in messages.
+      time_base: seconds, of which all times are multiples.
+      rate: frames a second, for the encoder's planning.
+      copy: streams of the source, from `copyable`.
+      shift: seconds that chapters are moved by.
+      speed: by which all but the frames is made faster here.
+      tell: takes lines for the user.
+
+    Raises:
+      read.VideoError: it cannot be written like this.
+    """
+    self.name, self._time_base = name, time_base
+    self._pts, self._durations = None, {}
+    self._dts, self._speed = {}, speed
+    encoder = encoding.encoder()
+    try:
+      self._container = av.open(
+        path,
+        "w",
+        format=encoding.container,
+        container_options=_container_options(encoding, source),
+        **read.LENIENT,
+      )
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+      raise self._failed(error) from None
+    try:
+      self._stream = self._container.add_stream(
+        encoder, rate=rate.limit_denominator(65_535)
+      )
+      self._describe(encoding, encoder, source, frame, tell)
+      self._copies, self._voices = {}, {}
+      for old in copy:
+        if old.type == "audio" and (
+          speed != 1 or not sound.holds(encoding.container, old)
+        ):
+          voice = sound.Voice(self._container, encoding.container, old, speed)
+          self._voices[old.index] = voice
+          new = voice.stream
+        else:
+          new = self._container.add_stream_from_template(old)
+        self._copies[old.index] = new
+        new.metadata.update(_texts(old.metadata))
+        new.disposition = old.disposition
+      self._container.metadata.update(_texts(source.reader.container.metadata))
+      self._container.set_chapters(
+        _moved(source.reader.container.chapters(), shift, speed)
+      )
+      self._container.start_encoding()
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+      self.abandon()
+      raise self._failed(error) from None
+    except BaseException:
+      self.abandon()
+      raise
+
+  def _describe(self, encoding, encoder, source, frame, tell) -> None:
+    """Settings of the picture stream."""
+    picture, codec = source.picture, self._stream.codec_context
+    pixels = self._pixels = _Pixels(encoding, encoder, source, frame)
+    form = pixels.form
+    texts = _texts(source.reader.stream.metadata)
+    if not pixels.alpha:
+      texts.pop("alpha_mode", None)
+    self._stream.metadata.update(texts)
+    if pixels.wants_alpha and not pixels.alpha:
+      tell(
+        f"{self.name}: transparency is lost ({encoder} has none; --codec ffv1"
+        " in .mkv, prores --pix-fmt yuva444p10le in .mov or vp9 in .webm keep"
+        " it)"
+      )
+    eight = max(c.bits for c in form.components) <= 8
+    if source_lib.is_deep(picture) and eight:
+      tell(f"{self.name}: {picture.format.name} becomes {pixels.name}, 8 bits")
+    if encoder in ("libx264", "libx265") and not encoding.pix_fmt:
+      if form.chroma_width(16) == 16:
+        tell(f"{self.name}: few players show {pixels.name}, which keeps all"
+             " samples of colour; --pix-fmt yuv420p is for all")  # fmt: skip
+    if any(pixels.pad):
+      tell(f"{self.name}: {pixels.name} has no odd sizes; a row or column is"
+           " repeated")  # fmt: skip
+    self._stream.height, self._stream.width = pixels.size
+    self._stream.pix_fmt = pixels.name
+    codec.time_base = self._time_base
+    own = {option.name for option in codec.supported_options.private}
+    codec.options = encoding.options(encoder, own)
+    codec.thread_count, codec.thread_type = 0, "AUTO"  # not only slices
+    tag = int(picture.colorspace)
+    if tag in (0, 2, 3):  # unknown or reserved
+      tag = pixels.matrix
+    codec.colorspace = 0 if form.is_rgb else tag
+    codec.color_range = 2 if form.is_rgb else pixels.full
+    codec.color_primaries = picture.color_primaries
+    codec.color_trc = picture.color_trc
+    aspect = source.reader.info.pixel_aspect
+    transpose, *_ = turn = source.reader.turn(picture)
+    if frame.image is not None:
+      aspect = 1 / aspect if transpose else aspect
+    elif turn != (False, 1, 1) and encoding.container in _TURNS:
+      matrix9 = picture.side_data[sidedata.Type.DISPLAYMATRIX]
+      self._stream.set_display_matrix(np.frombuffer(bytes(matrix9), np.int32))
+    if aspect != 1:
+      codec.sample_aspect_ratio = fractions.Fraction(aspect).limit_denominator(
+        32_767
+      )
+    try:
+      codec.open(strict=False)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+      given = [k for k in ("crf", "preset") if getattr(encoding, k) is not None]
+      given = "".join(f" --{k} {codec.options[k]}" for k in given)
+      raise read.VideoError(
+        f"{self.name}: the encoder {encoder} cannot be opened"
+        f"{given and f' with{given}'} ({read.reason(error)}); `ffmpeg -h"
+        f" encoder={encoder}` tells what it takes"
+      ) from None
+
+  def write(self, frame: stream.Frame) -> None:
+    """Encodes a frame and writes what that gives; times must increase.
+
+    Raises:
+      read.VideoError: the file cannot be written.
+    """
+    for packet in self.encode(frame):
+      self.append(packet)
+
+  def encode(self, frame: stream.Frame | None) -> list[Any]:
+    """Encodes a frame, or with None all that are held back, into packets.
+
+    Raises:
+      read.VideoError: the encoder fails.
+    """
+    try:
+      picture = None
+      if frame is not None:
+        picture = self._pixels.picture(frame)
+        pts = round(frame.time / self._time_base)
+        if self._pts is not None:
+          pts = max(pts, self._pts + 1)
+        self._pts = pts
+        self._durations[pts] = round(frame.duration / self._time_base)
+        picture.pts, picture.time_base = pts, self._time_base
+        picture.pict_type = 0  # the encoder chooses its own picture types
+      packets = self._stream.encode(picture)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+      raise self._failed(error) from None
+    for packet in packets:
+      packet.duration = self._durations.pop(packet.pts, 0) or packet.duration
+    return packets
+
+  def append(self, packet: Any, copied_from: int | None = None) -> None:
+    """Writes a packet: an encoded one, or one of another stream as it is.
+
+    Args:
+      packet: of `encode`, or of the stream number `copied_from`.
+      copied_from: index of a stream that is copied.
+
+    Raises:
+      read.VideoError: the file cannot be written.
+    """
+    if copied_from in self._voices:
+      for new in self._voices[copied_from](packet):
+        self._mux(new)
+      return
+    if copied_from is not None:
+      packet.stream = self._copies[copied_from]
+      if self._speed != 1:
+        packet.pts = round(packet.pts / self._speed)
+        packet.dts = round(packet.dts / self._speed)
+        packet.duration = round((packet.duration or 0) / self._speed)
+    else:
+      packet.stream = self._stream
+    self._mux(packet)
+
+  def _mux(self, packet: Any) -> None:
+    """Writes a packet whose stream is one of the output."""
+    new = packet.stream
+    last = self._dts.get(new.index)
+    if last is not None and packet.dts <= last:  # muxers refuse these
+      packet.dts = last + 1
+      packet.pts = max(packet.pts, packet.dts)
+    self._dts[new.index] = packet.dts
+    try:
+      self._container.mux(packet)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+      raise self._failed(error) from None
+
+  def close(self) -> None:
+    """Completes the file.
+
+    Raises:
+      read.VideoError: it cannot be written.
+    """
+    if self._pts is not None:
+      for packet in self.encode(None):
+        self.append(packet)
+    for voice in self._voices.values():
+      for packet in voice.finish():
+        self._mux(packet)
+    try:
+      self._container.close()
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+      raise self._failed(error) from None
+
+  def abandon(self) -> None:
+    """Closes a file that is not to be kept."""
+    try:
+      self._container.close()
+    except (av.error.FFmpegError, OSError, ValueError):
+      pass
+
+  def _failed(self, error: BaseException) -> read.VideoError:
+    return read.VideoError(
+      f"{self.name}: cannot be written ({read.reason(error)})"
+    )
+
+
+def _samples(plane: Any, kind: Any) -> np.ndarray:
+  """A plane's own memory as (height, width)."""
+  rows = np.frombuffer(plane, kind).reshape(plane.height, -1)
+  return rows[:, : plane.width]
+
+
+def _shape(frame: stream.Frame, picture: Any) -> tuple[int, int]:
+  if frame.image is not None:
+    return frame.image.shape[:2]
+  return picture.height, picture.width
+
+
+def _pixels(encoder: str, form: Any, alpha: bool, shape: Any) -> str:
+  """The encoder's pixel format that is nearest to the source's."""
+  source = form.name
+  if encoder in PICTURES.values():
+    deep = max(c.bits for c in form.components) > 8 and encoder.endswith("png")
+    if encoder == "libwebp_anim":
+      return "bgra"  # the library's own, better, way to 4:2:0
+    return ("rgba" if alpha else "rgb24", "rgba64be" if alpha else "rgb48be")[
+      deep
+    ]
+  known = codecs.Codec(encoder, "w").video_formats
+  if not known:
+    return source
+  forms = [av.VideoFormat(f.name, 16, 16) for f in known]
+  odd = (shape[0] % 2 or shape[1] % 2) and encoder not in _ANY_SIZE
+
+  def fits(form, colours=True):
+    clear = any(c.is_alpha for c in form.components) and (
+      not alpha
+      # The only one of those it lists that it can really code.
+      or (encoder.startswith("libvpx") and form.name != "yuva420p")
+    )
+    # Players know little of H.264 and the like but YUV.
+    strange = encoder not in _RGB and (
+      form.is_rgb or form.name.startswith(("gray", "nv"))
+    )
+    halved = form.chroma_width(16) < 16 or form.chroma_height(16) < 16
+    full = form.name.startswith("yuvj") and not source.startswith("yuvj")
+    return not (clear or strange or full or (halved and odd and colours))
+
+  names = [f.name for f in forms if fits(f)]
+  names = names or [f.name for f in forms if fits(f, False)]
+  names = names or [f.name for f in forms]
+  best, _ = codecs.find_best_pix_fmt_of_list(names, source, alpha)
+  return best.name
+
+
+def copyable(
+  source: source_lib.Source,
+  container: str,
+  *,
+  audio: bool = True,
+  speed: float = 1.0,
+  tell: Callable[[str], None] = lambda text: None,
+) -> list[Any]:
+  """The source's other streams that a container can hold.
+
+  Args:
+    source: of the streams.
+    container: name of a muxer.
+    audio: those of sound as well.
+    speed: other than 1 the sound is encoded anew; so it is when no container
+      of films can hold it as it is.
+    tell: takes lines for the user.
+
+  Raises:
+    read.VideoError: it cannot hold the sound, but another can.
+  """
+  kept, left = [], []
+  for s in source.others:
+    if s.type == "audio" and not audio:
+      continue
+    if container in PICTURES:
+      left.append(s.type)
+      continue
+    if source.reader.container.chapters() and s.type == "data":
+      continue  # the chapters' titles, which are written anew
+    name = getattr(s.codec_context, "name", None) or "unknown"
+    fits = sound.holds(container, s)
+    if fits and (s.type != "audio" or speed == 1):
+      kept.append(s)
+      continue
+    if s.type == "audio":
+      if speed == 1 and sound.holds("matroska", s):
+        raise read.VideoError(
+          f"{source.path}: its sound ({name}) cannot be put into {container};"
+          " name the output .mkv, or leave the sound out with --no-audio"
+        )
+      encoder = sound.encoder(container, s)
+      if encoder:
+        kept.append(s)
+        if not fits:
+          tell(f"{source.path}: {container} cannot hold sound of {name}, which"
+               f" is encoded anew ({encoder})")  # fmt: skip
+        continue
+    left.append(f"{s.type} ({name})")
+  if left:
+    tell(f"{source.path}: {container} cannot hold {', '.join(left)}: left out")
+  return kept
+
+
+def _container_options(
+  encoding: Encoding, source: source_lib.Source
+) -> dict[str, str]:
+  # Else Matroska gives each file a random name of its own.
+  exact = {"fflags": "+bitexact"} if encoding.exact else {}
+  if encoding.container not in ("mp4", "mov", "3gp"):
+    forever = {"webp": {"loop": "0"}, "apng": {"plays": "0"}}
+    return exact | forever.get(encoding.container, {})
+  flags = "+faststart"
+  keys = source.reader.container.metadata.keys() - {*_MADE}
+  if any("." in key for key in keys):  # com.apple.quicktime.location and such
+    flags += "+use_metadata_tags"
+  return exact | {"movflags": flags}
+
+
+def _texts(metadata: dict[str, str]) -> dict[str, str]:
+  return {
+    key: value
+    for key, value in metadata.items()
+    if key.lower() not in _MADE and not key.upper().startswith("DURATION")
+  }
+
+
+def _moved(chapters: list[Any], shift: Any, speed: Any) -> list[Any]:
+  """Chapters on another clock; those that end before it begins are left out."""
+  out = []
+  for chapter in chapters:
+    ticks = shift / source_lib.seconds(1, chapter["time_base"])
+    start, end = (round((chapter[k] + ticks) / speed) for k in ("start", "end"))
+    if end > 0:
+      out.append({**chapter, "start": max(start, 0), "end": end})
+  return out

@@ -1,0 +1,349 @@
+"""A video file, clip of images, pipe, URL or camera as a source of frames.
+
+`Source` gives the frames and, on the way, the packets of everything else in it:
+sound, subtitles, attachments. Pictures that phones turned are upright from here
+on where stages look at pixels; else they stay as they are stored.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+import dataclasses
+import fractions
+from typing import Any
+from typing import NamedTuple
+
+import av
+import numpy as np
+
+from vidgan_jax.video import clips
+from vidgan_jax.video import images
+from vidgan_jax.video import read
+from vidgan_jax.video import stream
+
+_LATE = 0.1  # seconds that the pictures may end before what the file promises
+
+
+def seconds(ticks: int, base: Any) -> fractions.Fraction:
+  """Exact seconds; PyAV's rationals differ between its versions."""
+  return fractions.Fraction(ticks * base.numerator, base.denominator)
+
+
+def is_live(path: str) -> bool:
+  """Whether a name means a pipe, a URL or a camera, not a file."""
+  return path == "-" or "://" in path or path.startswith("/dev/video")
+
+
+def hurries(path: str) -> bool:
+  """Whether a name means something that does not wait for its reader."""
+  url = path.split("://")[0] in ("rtsp", "rtsps", "rtp", "udp", "srt", "rtmp")
+  return url or path.startswith("/dev/video")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Clock:
+  """From a file's times to the output's; see `Source.clock`.
+
+  Attributes:
+    start: seconds from the first picture.
+    begin: what the file's clock shows there; None until known.
+    length: seconds that are taken from there on, None: all.
+    move: is added to times.
+  """
+
+  start: fractions.Fraction
+  begin: fractions.Fraction | None
+  length: fractions.Fraction | None
+  move: fractions.Fraction
+
+  def outside(self, time: fractions.Fraction) -> bool:
+    """Whether a time of the file is left out."""
+    if not self.start and self.length is None:
+      return False
+    if self.begin is None:
+      return True
+    late = self.length is not None and time >= self.begin + self.length
+    return time < self.begin or late
+
+
+class _Seen(NamedTuple):
+  """What the detector of scene cuts looks at."""
+
+  image: np.ndarray
+  time: fractions.Fraction
+  frame: stream.Frame
+
+
+class Source:
+  """An open file, clip of images, pipe ('-'), URL or camera.
+
+  Attributes:
+    reader: see `read.Reader`.
+    live: it cannot be read twice.
+    files: what is read, when it is not live.
+    images: whether these are images, see `images`.
+    stopped: set it, and the frames end here.
+    resized: frames so far that had another size than the first.
+    others: streams besides the picture; their packets can be copied.
+    picture: the first one, once `frames` has yielded.
+    alpha: whether that is transparent somewhere.
+    end: seconds where the last frame or packet so far ends, on the new clock.
+  """
+
+  def __init__(self, path: str, fps: float | None = None):
+    """Opens it.
+
+    Args:
+      path: of the input.
+      fps: frames a second of images.
+
+    Raises:
+      read.VideoError: it has no pictures.
+    """
+    self.path, self.live = path, is_live(path)
+    files = None if self.live else images.names(path)
+    self._clip = images.Clip(files, fps) if files else None
+    self.files, self.images = files or [path], files is not None
+    self.stopped = self._busy = False
+    self.resized = 0
+    self.reader = self._open()
+    self.others = [
+      s
+      for s in self.reader.container.streams
+      if s.index != self.reader.stream.index
+    ]
+    self.picture, self.alpha = None, False
+    self.end = fractions.Fraction(0)
+
+  def _open(self, threads: int = 0) -> read.Reader:
+    """Opens it, once more if it is not live."""
+    container = _connect(self.path) if self.live else None
+    if self._clip:
+      container = self._clip.open()
+    return read.Reader(self.path, container=container, threads=threads)
+
+  def close(self) -> None:
+    """Closes it."""
+    if not self._busy:  # else a thread waits inside for a camera: never mind
+      self.reader.close()
+    if self._clip:
+      self._clip.close()
+
+  def clock(
+    self,
+    start: float = 0.0,
+    end: float | None = None,
+    shift: fractions.Fraction | None = None,
+  ) -> "Clock":
+    """How times of this file become those of the output; moves to `start`.
+
+    Args:
+      start: seconds from the first frame; what is earlier is left out.
+      end: seconds; what is not earlier is left out.
+      shift: where on the new clock `start` is to be; None: the file's own
+        clock, less `start`.
+    """
+    start = fractions.Fraction(start).limit_denominator(10**6)
+    begin = None
+    if not self.live and (start or end is not None or shift is not None):
+      begin = self._origin(start) + start
+    move = -start if shift is None else shift - begin
+    length = None
+    if end is not None:
+      length = fractions.Fraction(end).limit_denominator(10**6) - start
+    return Clock(start=start, begin=begin, length=length, move=move)
+
+  def _origin(self, start: fractions.Fraction) -> fractions.Fraction:
+    """Time of the first picture; moves on to shortly before `start`."""
+    with self._open(threads=1) as look:
+      _, first = next(look.pictures())
+      if start > 5:
+        to = int((first + start - 1) * av.time_base)
+        try:
+          look.container.seek(to)
+          _, time = next(look.pictures())
+          if time <= first + start:
+            self.reader.container.seek(to)
+        except (av.error.FFmpegError, OSError, read.VideoError):
+          pass  # read from the beginning
+    return first
+
+  def frames(
+    self,
+    clock: "Clock",
+    *,
+    pixels: bool = True,
+    cuts: bool = False,
+    skip: int = 0,
+    others: Iterable[Any] = (),
+    take: Callable[[Any], None] | None = None,
+  ) -> Iterator[stream.Frame]:
+    """Yields the frames.
+
+    Args:
+      clock: from `clock`.
+      pixels: convert them to RGB.
+      cuts: number the shots.
+      skip: so many first frames need no image.
+      others: streams to read on the way.
+      take: is called with each packet of theirs.
+
+    Raises:
+      read.VideoError: there is not one frame.
+    """
+    plain = self._frames(
+      clock, pixels or cuts, 0 if cuts else skip, others, take
+    )
+    if not cuts:
+      yield from plain
+      return
+    looks = (_Seen(_eight(f.image), f.time, f) for f in plain)
+    for count, (seen, shot) in enumerate(clips.cut(looks)):
+      seen.frame.shot = shot
+      if count < skip:
+        seen.frame.image = None
+      yield seen.frame
+
+  def _frames(self, clock, convert, skip, others, take):
+    """Frames without shots."""
+    count = 0
+    pass_on = lambda packet: self._pass(packet, clock, take)
+    for picture, time in self._pictures(others, pass_on):
+      if clock.begin is None:
+        clock.begin = time + clock.start
+      if self.picture is None:
+        self.look(picture)
+      size = self.picture.height, self.picture.width
+      self.resized += (picture.height, picture.width) != size
+      if clock.length is not None and time > clock.begin + clock.length + 1:
+        break  # not before: the sound may come later than the picture
+      if clock.outside(time):
+        continue
+      frame = stream.Frame(
+        time=time + clock.move,
+        duration=self._duration(picture),
+        picture=picture,
+      )
+      if convert and count >= skip:
+        self._convert(frame)
+      count += 1
+      self.end = max(self.end, frame.time + frame.duration)
+      yield frame
+    else:
+      if not self.stopped:
+        self._check_end(clock, time + self._duration(picture))
+    if not count:
+      why = "no frame lies within --start and --end"
+      if self.stopped:
+        why = "was stopped before the first frame"
+      raise read.VideoError(f"{self.path}: {why}")
+
+  def _duration(self, picture) -> fractions.Fraction:
+    own = seconds(picture.duration or 0, picture.time_base)
+    return own or self.reader.step
+
+  def _check_end(self, clock, end) -> None:
+    """Refuses a file that ended, at `end`, before what it promises.
+
+    A header alone does not prove that the file is cut short: it may be wrong,
+    the sound longer, the last picture without its duration.
+    """
+    came = float(max(end, end - clock.begin + clock.start))
+    whole = wanted = self.reader.info.duration
+    if clock.length is not None:
+      wanted = min(wanted, float(clock.start + clock.length))
+    if self.live or self.images or wanted - came < _LATE:
+      return
+    if read.is_cut(self.path, self.reader.info.container):
+      raise read.VideoError(
+        f"{self.path}: is cut short, {came:.2f} of {whole:.2f} s are there; get"
+        f" the whole file, or take what there is with --end {came + 0.01:.2f}"
+      )
+
+  def _pictures(self, others, take):
+    """Pictures until it is stopped; knows when a thread waits for one."""
+    pictures = self.reader.pictures(others, take)
+    while not self.stopped:
+      self._busy = True
+      item = next(pictures, None)
+      self._busy = False
+      if item is None:
+        break
+      yield item
+
+  def packets(self, clock: "Clock", others: Iterable[Any]) -> Iterator[Any]:
+    """Yields the packets of other streams alone, on the new clock."""
+    out = []
+    if not others:
+      return
+    try:
+      for packet in self.reader.container.demux(*others):
+        self._pass(packet, clock, out.append)
+        yield from out
+        out.clear()
+    except (av.error.FFmpegError, OSError):
+      return  # where `frames` breaks off as well
+
+  def _pass(self, packet, clock, take) -> None:
+    """Puts a packet on the new clock and hands it on."""
+    ticks = packet.dts if packet.pts is None else packet.pts
+    if ticks is None or not packet.size:
+      return
+    time = seconds(ticks, packet.time_base)
+    if clock.outside(time):
+      return
+    move = round(clock.move / seconds(1, packet.time_base))
+    packet.pts = ticks + move
+    packet.dts = packet.pts if packet.dts is None else packet.dts + move
+    last = time + clock.move + seconds(packet.duration or 0, packet.time_base)
+    self.end = max(self.end, last)
+    take(packet)
+
+  def look(self, picture: Any = None) -> None:
+    """Notes what the first picture is like; finds it itself if not given."""
+    if picture is None:
+      with self._open(threads=1) as reader:
+        picture, _ = next(reader.pictures())
+    self.reader.aim(picture)
+    self.picture, self.alpha = picture, self._transparent(picture)
+
+  def _transparent(self, picture: Any) -> bool:
+    """Whether a picture has an alpha channel that says something."""
+    if not any(c.is_alpha for c in picture.format.components):
+      return False
+    return self.reader.convert(picture, "rgba")[..., 3].min() < 255
+
+  def _convert(self, frame: stream.Frame) -> None:
+    """Fills in the image, and alpha."""
+    deep = is_deep(frame.picture)
+    pixels = ("rgba", "rgba64le") if self.alpha else ("rgb24", "rgb48le")
+    image = self.reader.convert(frame.picture, pixels[deep])
+    if self.alpha:
+      image, frame.alpha = np.ascontiguousarray(image[..., :3]), image[..., 3]
+    frame.image = frame.base = image
+    if self.reader.turn(frame.picture) != (False, 1, 1):
+      frame.picture = None
+
+
+def _connect(path: str) -> Any:
+  """An open container of a live input."""
+  name, kind = path, None
+  if name == "-":
+    name = "pipe:0"
+  elif name.startswith("/dev/"):
+    kind = "v4l2"
+  try:
+    return av.open(name, format=kind, timeout=(30, 30))
+  except (av.error.FFmpegError, OSError, ValueError) as error:
+    raise read.VideoError(
+      f"{path}: no video comes ({read.reason(error)})"
+    ) from None
+
+
+def is_deep(picture: Any) -> bool:
+  """Whether a picture has more than 8 bits a colour."""
+  return max(c.bits for c in picture.format.components) > 8
+
+
+def _eight(image: np.ndarray) -> np.ndarray:
+  return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
