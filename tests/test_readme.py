@@ -18,6 +18,9 @@ from vidgan_jax import cli
 ROOT = documents.ROOT
 DOCS = [
   "README.md",
+  "CONTRIBUTING.md",
+  "CHANGELOG.md",
+  "SECURITY.md",
   "launch/README.md",
   *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").glob("*.md"))),
 ]
