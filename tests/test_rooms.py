@@ -294,6 +294,7 @@ ALLOWED = {
   "verbs/prepare.py": {"numpy", "array_record", *_TF},
   "store/checkpoint.py": _PLAIN | {"absl", "etils", "ml_collections", "orbax"},
   "store/files.py": set(),
+  "store/provenance.py": set(),
   "store/workdir.py": set(),
   "train/writer.py": _PLAIN | {"clu", "tensorboard"},
   "train/loop.py": _PLAIN,
@@ -303,7 +304,7 @@ ALLOWED = {
   "study/": {"numpy"},
   "sampler.py": _PLAIN,
   "footage.py": _PLAIN,
-  "zoo/": _PLAIN | {"safetensors"},
+  "zoo/": _PLAIN,
 }
 _PURE = ("train/step.py", "train/state.py", "train/optim.py")
 USES_OF_VERBS = {"cli.py"}

@@ -11,6 +11,7 @@ import numpy as np
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import tasks
+from vidgan_jax.store import provenance
 from vidgan_jax.store import workdir as workdir_lib
 from vidgan_jax.train import state as state_lib
 
@@ -247,24 +248,24 @@ def load(workdir: str, step: int | None = None, weights: str = "ema") -> Model:
     workdir = workdir_lib.checkpoints(workdir) / str(step)
   network = {"ema": "ema", "raw": "g"}[weights]
   saved = checkpoint.restore_params(workdir, network)
-  model = build(saved.params, saved.metadata | {"step": saved.step})
-  return dataclasses.replace(model, weights=weights)
+  record = provenance.from_json(saved.metadata | {"step": saved.step})
+  return dataclasses.replace(build(saved.params, record), weights=weights)
 
 
-def build(params: Any, facts: dict) -> Model:
-  """A model of parameters and of what a checkpoint says beside them."""
+def build(params: Any, record: provenance.Record) -> Model:
+  """A model of parameters and of the record of where they come from."""
   from vidgan_jax import models
 
-  config = config_lib.from_json(facts["config"])
+  config = record.config
   generator, _ = models.create(config.model, jnp.dtype(config.precision))
   return Model(
     generator=generator,
     params=params,
-    step=facts["step"],
+    step=record.step,
     task=config.task,
     num_classes=config.model.num_classes,
-    class_names=tuple(facts["class_names"]),
-    times=tuple(facts["times"]),
+    class_names=record.class_names,
+    times=record.times,
     resolution=config.model.resolution,
   )
 

@@ -12,13 +12,11 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import html
-from importlib import metadata
 import io
 import json
 import math
 import os
 import pathlib
-import platform
 import re
 from typing import Any
 
@@ -27,6 +25,7 @@ from PIL import Image
 
 from vidgan_jax import evals
 from vidgan_jax.store import files
+from vidgan_jax.store import provenance
 
 _ROWS = 4  # Film strips shown of a kind: best, worst, first, closest.
 _FRAMES = 8  # Of a film strip.
@@ -158,7 +157,7 @@ def render(
   table = _Table(records)
   settings = dict(settings)
   title = str(settings.pop("title", "Evaluation"))
-  versions = settings.pop("versions", None) or _versions()
+  versions = settings.pop("versions", None) or provenance.versions()
   steps = table.steps
   facts = [f"step {_whole(steps[-1])}"] if steps != [0] else []  # Files.
   if len(steps) > 1:
@@ -697,16 +696,6 @@ def _flat(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
     yield prefix, value
   else:
     yield prefix, json.dumps(value, default=str)
-
-
-def _versions() -> dict[str, str]:
-  found = {"python": platform.python_version()}
-  for name in ("vidgan_jax", "jax", "jaxlib", "flax", "numpy", "scipy"):
-    try:
-      found[name] = metadata.version(name)
-    except metadata.PackageNotFoundError:  # Run from its folder.
-      continue
-  return found
 
 
 # ----------------------------------------------------------------------- text

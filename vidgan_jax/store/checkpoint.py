@@ -1,8 +1,8 @@
 """Checkpoints: Orbax behind one door.
 
 A run's `checkpoints/STEP/` holds two items: `state`, written by Orbax from the
-devices that hold it, and `meta`, a JSON file with the config, the versions
-and a digest of every leaf. Orbax alone would read a flipped byte as a weight,
+devices that hold it, and `meta`, a JSON file with a digest of every leaf and
+what `save` was given (in a run, its `provenance.Record`). Orbax alone would read a flipped byte as a weight,
 cast another dtype without a word, and stop at a damaged step instead of going
 to the one before. So what is read here is compared with its digests; a step
 that does not verify is reported and the next older one is taken.
@@ -20,7 +20,6 @@ from collections.abc import Callable
 import contextlib
 import dataclasses
 import errno
-import importlib.metadata
 import json
 import logging as std_logging
 import os
@@ -44,7 +43,6 @@ from vidgan_jax import config as config_lib
 from vidgan_jax.store import files
 from vidgan_jax.store import workdir
 
-_PACKAGES = ("vidgan_jax", "jax", "flax", "optax", "orbax-checkpoint")
 _TEMPORARY = ".orbax-checkpoint-tmp"
 
 
@@ -201,7 +199,6 @@ class Checkpoints:
     self._bytes = sum(leaf.nbytes for _, leaf in leaves)
     meta = {
       "metadata": metadata or {},
-      "versions": _versions(),
       "leaves": {
         path: [str(leaf.dtype), list(leaf.shape), digest]
         for (path, leaf), digest in zip(leaves, digests)
@@ -658,16 +655,6 @@ def _digest(x: jax.Array) -> jax.Array:
 
 def _crc(meta: dict[str, Any]) -> int:
   return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
-
-
-def _versions() -> dict[str, str]:
-  versions = {}
-  for name in _PACKAGES:
-    try:
-      versions[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      versions[name] = "?"
-  return versions
 
 
 def _brief(error: BaseException, most: int = 400) -> str:

@@ -72,8 +72,10 @@ def _train(config, workdir: pathlib.Path, writer, stop, stack) -> bool:
   from vidgan_jax.devices import parallel
   from vidgan_jax.devices import processes
   from vidgan_jax.devices import sharding
+  from vidgan_jax.evals import files
   from vidgan_jax.evals import harness
   from vidgan_jax.store import checkpoint
+  from vidgan_jax.store import provenance
   from vidgan_jax.train import optim
   from vidgan_jax.train import state as state_lib
   from vidgan_jax.train import step as step_lib
@@ -101,12 +103,14 @@ def _train(config, workdir: pathlib.Path, writer, stop, stack) -> bool:
   _check_labels(config, data)
   _check_task(config, task)
   clip = real.read([0])[0]
-  facts = {  # What sampling must know, without the data set at hand.
-    "seconds": data.seconds,
-    "times": [float(t) for t in clip["times"]],
-    "class_names": list(data.class_names),
-    "config": config_lib.to_json(config),
-  }
+  record = provenance.make(
+    config,
+    seconds=data.seconds,
+    times=tuple(float(time) for time in clip["times"]),
+    class_names=tuple(data.class_names),
+    data={"clips": data.size, "held_out": files.content(real)},
+  )
+  facts = record.to_json()
   log(
     f"Data: {data.size} clips of {config.data.name}"
     + (f", {data.dropped} too short" if data.dropped else "")
@@ -229,11 +233,11 @@ def _train(config, workdir: pathlib.Path, writer, stop, stack) -> bool:
     params=None,
     step=start,
     num_classes=config.model.num_classes,
-    times=facts["times"],
-    class_names=tuple(facts["class_names"]),
+    times=record.times,
+    class_names=record.class_names,
     resolution=config.model.resolution,
   )
-  fps = 1 / np.median(np.diff(facts["times"])) if len(facts["times"]) > 1 else 1
+  fps = 1 / np.median(np.diff(record.times)) if len(record.times) > 1 else 1
   if start == 0:
     clips = metrics_lib.stack(real.read(range(min(16, len(real)))))
     writer.videos(0, {"real": clips}, fps)

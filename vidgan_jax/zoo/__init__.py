@@ -1,24 +1,25 @@
 """Trained weights that come with the package, one file and one card each.
 
 NAME.safetensors holds the averaged generator in bfloat16, and as its metadata
-what `vidgan train` wrote beside it: config, classes, times. NAME.md, the model
+record of where it comes from (`store.provenance`). NAME.md, the model
 card, says how it was trained and for how long, its figures and its limits; the
 footage is in DATA.md.
 
   python -m vidgan_jax.zoo WORKDIR NAME     makes NAME.safetensors of a run
 """
 
+import dataclasses
 import json
 import pathlib
 
 from flax import traverse_util
 import jax.numpy as jnp
-import safetensors
-from safetensors import flax as safetensors_flax
+import numpy as np
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import sampler
-from vidgan_jax.store import files
+from vidgan_jax.store import provenance
+from vidgan_jax.store import tensors
 
 FOLDER = pathlib.Path(__file__).parent
 
@@ -42,17 +43,15 @@ def load(name: str) -> sampler.Model:
     config_lib.check_name(name, names(), "the name of the weights")
     path = FOLDER / f"{name}.safetensors"
   try:
-    with safetensors.safe_open(path, framework="numpy") as file:
-      facts = json.loads(file.metadata()["facts"])
-  except (safetensors.SafetensorError, TypeError, KeyError, ValueError):
+    flat, facts = tensors.load(path)
+    record = json.loads(facts["facts"])
+  except (KeyError, ValueError):
     raise config_lib.ConfigError(
-      f"{path} is damaged, or no file that `python -m vidgan_jax.zoo` wrote."
+      f"{path} is damaged, or not a file that `python -m vidgan_jax.zoo` wrote."
     ) from None
-  flat = {
-    key: value.astype(jnp.float32)
-    for key, value in safetensors_flax.load_file(path).items()
-  }
-  return sampler.build(traverse_util.unflatten_dict(flat, sep="/"), facts)
+  flat = {name: jnp.asarray(x, jnp.float32) for name, x in flat.items()}
+  params = traverse_util.unflatten_dict(flat, sep="/")
+  return sampler.build(params, provenance.from_json(record))
 
 
 def export(workdir: str, path: pathlib.Path) -> None:
@@ -60,16 +59,9 @@ def export(workdir: str, path: pathlib.Path) -> None:
   from vidgan_jax.store import checkpoint
 
   saved = checkpoint.restore_params(workdir)
-  flat = {
-    name: value.astype(jnp.bfloat16)
-    for name, value in traverse_util.flatten_dict(saved.params, sep="/").items()
-  }
-  config = config_lib.from_json(saved.metadata["config"])
-  config.data.options = {}  # Where the data lay is nobody's business.
-  facts = saved.metadata | {
-    "step": saved.step,
-    "config": config_lib.to_json(config),
-  }
-  # `save_file` would let nobody else read it.
-  metadata = {"facts": json.dumps(facts)}
-  files.write_bytes(path, safetensors_flax.save(flat, metadata=metadata))
+  flat = traverse_util.flatten_dict(saved.params, sep="/")
+  flat = {name: np.asarray(x.astype(jnp.bfloat16)) for name, x in flat.items()}
+  record = provenance.from_json(saved.metadata)
+  record.config.data.options = {}  # Where the data lay is nobody's business.
+  record = dataclasses.replace(record, step=saved.step)
+  tensors.save(path, flat, {"facts": json.dumps(record.to_json())})
