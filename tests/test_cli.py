@@ -11,6 +11,7 @@ import pytest
 import vidgan_jax
 from vidgan_jax import cli
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 
 ROOT = pathlib.Path(__file__).parents[1]
 OPTIONS = {
@@ -133,6 +134,53 @@ def test_unknown_options(verb, tmp_path, capsys):
   text = capsys.readouterr().err
   assert f"vidgan {verb}: error: " in text and "--nonsense" in text
   assert not list(tmp_path.iterdir())
+
+
+# What a user can mend, in each verb; and a function that the verb calls.
+MISTAKES = {
+  "prepare": (["gone", "out"], "_prepare", "gone"),
+  "train": (["--config=gone.py", "--workdir=w"], "config_lib.load", "gone.py"),
+  "evaluate": (["gone"], "_check", "gone"),
+  "generate": (["gone", "--out=a.mp4"], "_generate", "gone"),
+  "process": (["denois", "a.mp4", "b.mp4"], "chain", "denoise"),
+  "weights": (["convert", "gone", "w.pt"], "store.convert", "gone"),
+  "study": (["report", "gone"], "_report", "gone"),
+}
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_only_what_a_user_can_mend_is_one_paragraph(
+  verb, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.delenv("VIDGAN_TRACEBACK", raising=False)
+  argv, inner, word = MISTAKES[verb]
+  assert cli.main([verb, *argv]) == 1
+  text = capsys.readouterr().err
+  assert text.startswith(f"vidgan {verb}: ") and word in text
+  assert "Traceback" not in text and "\n\n" not in text
+  monkeypatch.setenv("VIDGAN_TRACEBACK", "1")
+  with pytest.raises((errors.UserError, OSError), match=word):
+    cli.main([verb, *argv])
+  monkeypatch.delenv("VIDGAN_TRACEBACK")
+
+  def fault(*args, **kwargs):
+    raise ValueError("shapes (2, 3) and (4,) do not fit")
+
+  monkeypatch.setattr(f"vidgan_jax.verbs.{verb}.{inner}", fault)
+  with pytest.raises(ValueError, match="do not fit") as raised:
+    cli.main([verb, *argv])
+  assert type(raised.value) is ValueError
+
+
+def test_an_error_of_the_system_names_its_file(monkeypatch, capsys):
+  monkeypatch.delenv("VIDGAN_TRACEBACK", raising=False)
+  monkeypatch.setattr(
+    "vidgan_jax.verbs.weights.main", lambda argv: open("/gone/file")
+  )
+  assert cli.main(["weights"]) == 1
+  text = capsys.readouterr().err
+  assert text == "vidgan weights: /gone/file: No such file or directory\n"
 
 
 def test_interrupted(monkeypatch, capsys):

@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from vidgan_jax import errors
+
 Given = Mapping[str, np.ndarray]
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _PACKAGES = {
@@ -278,7 +280,7 @@ def minterpolate(tune: tuple[str, ...] = ("bidir", "bilat")) -> Baseline:
     rate = int(known[1] - known[0]) if len(known) > 1 else 1
     regular = np.arange(known[0], video.shape[1], rate)
     if rate < 2 or not np.isin(regular, known).all():
-      raise ValueError(
+      raise errors.UserError(
         f"minterpolate: the frames {known} are known, not each n-th: take "
         "tasks.interpolate with arbitrary=False."
       )

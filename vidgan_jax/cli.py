@@ -5,6 +5,7 @@ import importlib
 import sys
 
 import vidgan_jax
+from vidgan_jax import errors
 
 _VERBS = {
   "prepare": "a folder of videos -> a data set",
@@ -23,6 +24,13 @@ def _usage() -> str:
     f"vidgan {vidgan_jax.__version__}: GANs on video.\n\n"
     f"usage: vidgan VERB ...\n\n{verbs}\n\n`vidgan VERB --help` says more."
   )
+
+
+def _text(error: Exception) -> str:
+  """What a user reads of an error: of the system's, the file and what is up."""
+  if isinstance(error, OSError) and error.filename and error.strerror:
+    return f"{error.filename}: {error.strerror}"
+  return str(error)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,6 +59,11 @@ def main(argv: list[str] | None = None) -> int:
     return 130
   except BrokenPipeError:
     return 141
+  except Exception as error:
+    if errors.shown_whole(error):
+      raise
+    print(f"vidgan {verb}: {_text(error)}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

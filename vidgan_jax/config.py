@@ -29,6 +29,8 @@ from typing import Any
 
 import ml_collections
 
+from vidgan_jax import errors
+
 _PACKAGE = pathlib.Path(__file__).parent
 
 # A duration: whole optimizer steps, thousands of clips shown, or passes.
@@ -100,7 +102,7 @@ _CHOICES = {
 }
 
 
-class ConfigError(ValueError):
+class ConfigError(errors.UserError):
   """A config (file, argument or override) that cannot be right."""
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax import tasks
 from vidgan_jax.store import provenance
 from vidgan_jax.store import workdir as workdir_lib
@@ -170,7 +171,7 @@ class Model:
     times = jnp.tile(jnp.asarray(times, jnp.float32), (num, 1))
     video, finite = _draw(self.generator, self.params, given, z, times)
     if not finite:
-      raise ValueError(
+      raise errors.UserError(
         f"The clips of step {self.step} ({self.weights} weights) have pixels "
         "that are not finite: the run diverged. Take an earlier checkpoint, "
         "with --step."

@@ -10,8 +10,8 @@ import pytest
 import safetensors
 from safetensors import numpy as safetensors_numpy
 
+from vidgan_jax import cli
 from vidgan_jax.nets import store
-from vidgan_jax.verbs import weights as verb
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -136,19 +136,19 @@ def test_the_folder(monkeypatch):
 
 
 def test_the_verb(toy, capsys):
-  assert verb.main([]) == 0
+  assert cli.main(["weights"]) == 0
   out = capsys.readouterr().out
   assert "toy   missing  A toy.\n    w.npz and b.npz" in out
   assert "    Of nobody." in out and str(store.folder()) in out
-  assert verb.main(["convert", "toy", *map(str, toy)]) == 0
+  assert cli.main(["weights", "convert", "toy", *map(str, toy)]) == 0
   out = capsys.readouterr().out
   assert out.startswith("toy: 0.0 MiB -> ") and str(store.where("toy")) in out
-  assert verb.main([]) == 0
+  assert cli.main(["weights"]) == 0
   there = capsys.readouterr().out.split("toy2")[0]
   assert "toy   there    A toy." in there and "w.npz" not in there
-  assert verb.main(["convert", "toy", str(toy[0])]) == 1
+  assert cli.main(["weights", "convert", "toy", str(toy[0])]) == 1
   assert "not the toy's" in capsys.readouterr().err
-  assert verb.main(["convert", "toy", "nothing.pt"]) == 1
+  assert cli.main(["weights", "convert", "toy", "nothing.pt"]) == 1
   assert "nothing.pt" in capsys.readouterr().err
 
 
@@ -156,7 +156,7 @@ def test_every_network_is_listed(tmp_path, monkeypatch, capsys):
   monkeypatch.setenv("VIDGAN_WEIGHTS", str(tmp_path))
   names, rows = store.names(), DOCS.read_text().splitlines()
   assert {"i3d", "c3d"} <= set(names) and "conv" not in names
-  assert verb.main([]) == 0
+  assert cli.main(["weights"]) == 0
   out = capsys.readouterr().out
   for one in names:
     assert f"\n  {one} " in out
@@ -171,5 +171,5 @@ def test_every_network_is_listed(tmp_path, monkeypatch, capsys):
     assert f"`{file}`" in row
     for known in re.findall(r"\b[0-9a-f]{64}\b", module.SOURCE):
       assert known in row
-  assert verb.main(["convert", "i3", "x"]) == 1
+  assert cli.main(["weights", "convert", "i3", "x"]) == 1
   assert "i3d" in capsys.readouterr().err

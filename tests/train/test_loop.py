@@ -16,6 +16,7 @@ import pytest
 
 from vidgan_jax import cli
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax.evals import swd
 from vidgan_jax.store import checkpoint
 from vidgan_jax.store import workdir as workdir_lib
@@ -319,7 +320,7 @@ def test_a_run_of_nans_stops_and_says_why(tmp_path, monkeypatch):
     lambda self: (close(self), closed.append(self)),
   )
   flags = ("optim.g.lr=1e30", "optim.d.lr=1e30", "nan_limit=3", "total=50steps")
-  with pytest.raises(RuntimeError, match="not finite.*config.nan_limit"):
+  with pytest.raises(errors.UserError, match="not finite.*config.nan_limit"):
     loop.train(_config(*flags), tmp_path / "run")
   assert len(closed) == 1  # An error closes them as an end does.
 

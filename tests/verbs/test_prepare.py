@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from vidgan_jax import cli
 from vidgan_jax.verbs import prepare
 from vidgan_jax.video import clips
 from vidgan_jax.video import folder
@@ -45,7 +46,7 @@ def videos(tmp_path_factory):
 
 
 def run(src, out, *options):
-  return prepare.main([str(src), str(out), "--workers", "1", *options])
+  return cli.main(["prepare", str(src), str(out), "--workers", "1", *options])
 
 
 def clips_of(out, split):
@@ -85,7 +86,7 @@ def content(out):
 def error(capsys, code, *argv):
   capsys.readouterr()
   try:
-    got = prepare.main([str(a) for a in argv])
+    got = cli.main(["prepare", *map(str, argv)])
   except SystemExit as stop:
     got = stop.code
   text = capsys.readouterr().err

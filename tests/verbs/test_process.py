@@ -23,6 +23,7 @@ from PIL import Image
 import pytest
 from scipy import ndimage
 
+from vidgan_jax import cli
 from vidgan_jax.verbs import process
 from vidgan_jax.video import edits
 from vidgan_jax.video import job
@@ -131,14 +132,18 @@ def planes(path):
     return [f.to_ndarray() for f in container.decode(video=0)]
 
 
+def main(argv):
+  return cli.main(["process", *map(str, argv)])
+
+
 def ok(*argv):
-  assert process.main([str(a) for a in argv]) == 0
+  assert main(argv) == 0
 
 
 def refused(capsys, *argv):
   """Runs, expects failure; returns the one line that says why."""
   capsys.readouterr()
-  assert process.main([str(a) for a in argv]) != 0
+  assert main(argv) != 0
   lines = capsys.readouterr().err.strip().splitlines()
   assert len(lines) == 1, lines
   return lines[0]
@@ -326,7 +331,7 @@ def test_concat_continues_sound_and_picture(tmp_path):
   steps = np.diff([float(t) for t in times])
   assert steps.min() > 0 and steps.max() < 0.2
   wide = film(tmp_path / "w.mkv", smooth(3, 48, 80))
-  assert process.main(["identity", a, str(out), "--concat", wide]) == 1
+  assert main(["identity", a, str(out), "--concat", wide]) == 1
 
 
 def test_concat_tells_of_sound_that_is_left_out(tmp_path, capsys):
@@ -587,7 +592,7 @@ def test_sound_that_no_film_holds_is_encoded_anew(tmp_path, capsys):
     44_100 / 9 / 2 / np.pi, abs=3
   )
   # Where another container holds it as it is, that is said instead.
-  assert process.main(["identity", source, str(tmp_path / "c.nut")]) == 0
+  assert main(["identity", source, str(tmp_path / "c.nut")]) == 0
   assert packets(tmp_path / "c.nut") == packets(source)
 
 
@@ -842,7 +847,7 @@ sys.exit(process.main(["slow:rate=2", {source!r}, sys.argv[1], "--resume",
   run.stderr.close()
   assert not broken.exists() and (parts / "manifest.json").exists()
   # With another setting it does not go on.
-  assert process.main(["identity", source, str(broken), "--resume"]) == 1
+  assert main(["identity", source, str(broken), "--resume"]) == 1
   second = start(broken, 0)
   _, said = second.communicate(timeout=60)
   assert second.returncode == 0 and "goes on at frame" in said
@@ -940,7 +945,7 @@ def test_folders(tmp_path, capsys):
   film(given / "a.mkv", smooth(3))
   film(given / "deep" / "b.mp4", smooth(4))
   (given / "c.mp4").write_bytes(b"nonsense" * 100)
-  assert process.main(["identity", str(given), str(out)]) == 1
+  assert main(["identity", str(given), str(out)]) == 1
   assert "c.mp4: not a video" in capsys.readouterr().err
   assert len(seen(out / "a.mkv")[0]) == 3
   assert len(seen(out / "deep" / "b.mp4")[0]) == 4
@@ -977,11 +982,11 @@ def test_a_folder_goes_on_with_what_is_not_done(tmp_path, capsys, extra):
   argv = ["identity", str(given), str(out), "--resume", *extra]
   made = [out / "a", out / "deep" / "b"] if extra else [
     out / "a.mkv", out / "deep" / "b.mkv"]  # fmt: skip
-  assert process.main(argv) == 1
+  assert main(argv) == 1
   before = [path.stat() for path in made]
   capsys.readouterr()
   film(given / "c.mkv", smooth(5))
-  assert process.main(argv) == 0
+  assert main(argv) == 0
   said = capsys.readouterr().err
   assert len(said.splitlines()) == 3 and said.count("is done, of the same") == 2
   assert "5 frames in" in said
@@ -989,20 +994,20 @@ def test_a_folder_goes_on_with_what_is_not_done(tmp_path, capsys, extra):
   # Another input, and what someone else put there, are no longer the same.
   film(given / "a.mkv", smooth(6))
   if extra:
-    assert process.main(argv) == 1
+    assert main(argv) == 1
     said = capsys.readouterr().err
     assert "out/a: this folder is not empty" in said
     shutil.rmtree(made[0])
     (made[1] / "000001.png").unlink()
-    assert process.main(argv) == 1
+    assert main(argv) == 1
     assert "out/deep/b: this folder is not empty" in capsys.readouterr().err
     assert len(os.listdir(made[0])) == 6
     return
   made[1].write_bytes(b"mine")
-  assert process.main(argv) == 0
+  assert main(argv) == 0
   assert "a.mkv: 6 frames" in (said := capsys.readouterr().err)
   assert "b.mkv: 4 frames" in said and "c.mkv: is done" in said
-  assert process.main([*argv, "--crf", "30"]) == 0
+  assert main([*argv, "--crf", "30"]) == 0
   assert "is done" not in capsys.readouterr().err
 
 
@@ -1329,7 +1334,7 @@ def test_a_disk_that_is_really_full(tmp_path, capsys):
     ):  # fmt: skip
       lossless = [] if name.startswith(("b.g", "b/")) else LOSSLESS
       argv = ["identity", source, disk / name, *lossless, *extra]
-      assert process.main([str(a) for a in argv]) == 1
+      assert main(argv) == 1
       said = capsys.readouterr().err.strip().splitlines()[-1]
       assert "No space left on device" in said, said
       left = [n for n in os.listdir(disk) if not n.endswith(".parts")]
@@ -1456,7 +1461,7 @@ def test_real_files(tmp_path, capsys, spec):
     if width * height * int(count) > 3e6:
       continue
     out = str(tmp_path / "b.mkv")
-    if process.main([spec, path, out, *LOSSLESS]):
+    if main([spec, path, out, *LOSSLESS]):
       said = capsys.readouterr().err
       assert row["path"] in said and "is cut short" in said
       ok(spec, path, out, *LOSSLESS, *said.split()[-2:])

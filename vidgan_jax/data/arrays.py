@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgan_jax import config
+from vidgan_jax import errors
 
 Example = dict[str, Any]
 Op = tuple[str, dict[str, Any]]
@@ -38,7 +39,7 @@ _AT_LOAD = ("resize", "center_crop")
 _OF_TIME = (*SELECTIONS, "reverse", "shift_time")
 
 
-class DataError(ValueError):
+class DataError(errors.UserError):
   """Data that cannot be what the config asks for."""
 
 

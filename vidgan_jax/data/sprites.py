@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from vidgan_jax import errors
+
 # A shape's signed distance is given in units of the object's radius: every
 # shape lies inside the unit circle. The diamond is slim, so that no rotation
 # turns it into the square.
@@ -191,7 +193,7 @@ class World:
     if len(set(self.shapes)) < len(self.shapes):
       raise _error("shapes", self.shapes, "different names, each once")
     if self.label == "shape_motion" and self.motion != "mixed":
-      raise ValueError(
+      raise errors.UserError(
         "data.options.label='shape_motion' of sprites makes a class of every "
         "pair of shape and motion, but data.options.motion is "
         f"{self.motion!r}: set motion='mixed' or label='shape'."
@@ -303,14 +305,14 @@ def make(split: str, *, size: int | None = None, **options) -> "Source":
     ValueError: an option or the split is unknown or out of its range.
   """
   if split not in SPLITS:
-    raise ValueError(
+    raise errors.UserError(
       f"Split {split!r} of sprites does not exist: use one of {SPLITS}."
     )
   fields = [f.name for f in dataclasses.fields(World)]
   for name in options:
     if name not in fields:
       near = difflib.get_close_matches(name, [*fields, "size"], 1, 0.0)[0]
-      raise ValueError(
+      raise errors.UserError(
         f"data.options.{name} is no option of sprites; the nearest is "
         f"{near!r}. There are: size, {', '.join(fields)}."
       )
@@ -951,7 +953,7 @@ def _choose(
 
 
 def _error(name: str, value: Any, rule: str) -> ValueError:
-  return ValueError(
+  return errors.UserError(
     f"data.options.{name} of sprites must be {rule}; it is {value!r}."
   )
 
@@ -983,7 +985,7 @@ def _names(name: str, value: Any, known: tuple[str, ...]) -> tuple[str, ...]:
   for item in value:
     if item not in known:
       near = difflib.get_close_matches(str(item), known, 1, 0.0)[0]
-      raise ValueError(
+      raise errors.UserError(
         f"data.options.{name} of sprites has no {item!r}; the nearest is "
         f"{near!r}. There are: {', '.join(known)}."
       )

@@ -25,6 +25,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
+from vidgan_jax import errors
 from vidgan_jax.store import files
 
 _VIDEO = ("frames", "video", "image_sequence", "image_main", "image")
@@ -63,12 +64,12 @@ def make(
       read at random.
   """
   if (directory is None) == (name is None):
-    raise ValueError(
+    raise errors.UserError(
       "data.options of the source 'tfds' needs either `directory` (a prepared"
       " data set) or `name` (of a TFDS data set)"
     )
   if not fps > 0:
-    raise ValueError(f"data.options.fps={fps} must be above 0")
+    raise errors.UserError(f"data.options.fps={fps} must be above 0")
   builder = _open(directory, name, data_dir)
   return Source(builder, split, video, label, fps, min_frames)
 
@@ -105,7 +106,7 @@ class Source:
     self._label = None
     if label and label in top:
       if not isinstance(top[label], tfds.features.ClassLabel):
-        raise ValueError(
+        raise errors.UserError(
           f"{self._where}: the feature {label!r} is no ClassLabel; choose"
           " another by data.options.label, or None"
         )
@@ -132,7 +133,7 @@ class Source:
       )
     if not len(self):
       longest = int(max(self._all_lengths, default=0))
-      raise ValueError(
+      raise errors.UserError(
         f"{self._where}: no clip of {split!r} has {min_frames} frames, the"
         f" longest of {len(self._records)} has {longest}. Ask for fewer frames"
         " or a smaller stride, or prepare longer clips"
@@ -229,7 +230,7 @@ class Source:
       # One by one: reading several at once starts threads for each call.
       return self._records[index]
     except (RuntimeError, ValueError, OSError) as error:
-      raise ValueError(
+      raise errors.UserError(
         f"{self._where}: clip {index} of {self._split!r} cannot be read"
         f" ({error}): the files are damaged or gone"
       ) from None
@@ -238,7 +239,7 @@ class Source:
     try:
       return tf.train.Example.FromString(record).features.feature
     except Exception as error:  # of protobuf's C library, by version
-      raise ValueError(
+      raise errors.UserError(
         f"{self._where}: clip {index} of {self._split!r} is damaged ({error})"
       ) from None
 
@@ -268,7 +269,7 @@ class Source:
     else:
       times = (np.arange(count) / self._fps).astype(np.float32)
     if count == 0 or len(times) != count:
-      raise ValueError(
+      raise errors.UserError(
         f"{self._where}: clip {index} of {self._split!r} holds {count} frames"
         f" and {len(times)} times"
       )
@@ -294,7 +295,7 @@ def _open(
     except (OSError, ValueError) as error:
       there = "holds no data set" if os.path.isdir(directory) else "is missing"
       unfinished = os.path.isdir(directory.rstrip("/") + ".partial")
-      raise ValueError(
+      raise errors.UserError(
         f"{directory} {there}"
         + (
           ", but an unfinished run of `vidgan prepare` lies beside it: give"
@@ -313,7 +314,7 @@ def _open(
       builder = read_only_builder.builder_from_files(name, data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, ValueError, OSError):
       below = data_dir or tfds.core.constants.DATA_DIR
-      raise ValueError(
+      raise errors.UserError(
         f"the data set {name!r} is not on disk below {below}, and nothing is"
         f" downloaded here: build it with {how}, or correct data.options"
       ) from None
@@ -323,7 +324,7 @@ def _open(
       return tfds.builder_from_directory(
         os.fspath(builder.data_path), file_format="array_record"
       )
-    raise ValueError(
+    raise errors.UserError(
       f"{builder.data_path} is stored as {info.file_format.value}, which cannot"
       f" be read at random: build it again with {how}, or convert it with"
       f" `tfds convert_format --dataset_version_dir={builder.data_path}"
@@ -338,7 +339,7 @@ def _pieces(splits: Any, split: str, where: str) -> list[tuple[str, int, int]]:
     pieces = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
     pieces = [(p.splitname, p.from_ or 0, p.to) for p in pieces]
   except (KeyError, ValueError, AssertionError):
-    raise ValueError(
+    raise errors.UserError(
       f"{where} has no split {split!r}, only {', '.join(splits)}; a part of one"
       f" is written '{next(iter(splits), 'train')}[90%:]'"
     ) from None
@@ -389,7 +390,7 @@ def _find_video(
     match = [p for n in _VIDEO for p in found if p.split("/")[-1] == n][:1]
     match = match or (list(found) if len(found) == 1 else [])
   if len(match) != 1:
-    raise ValueError(
+    raise errors.UserError(
       f"{where}: "
       + (f"the feature {wanted!r} is no video" if wanted else "no single video")
       + (

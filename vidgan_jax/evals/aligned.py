@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.evals import files
 from vidgan_jax.evals import perceptual
@@ -148,7 +149,7 @@ def run(
   for name, (read, read_target) in pairs.items():
     (fake, rate), (target, fps) = read(), read_target()
     if fake.shape != target.shape:
-      raise ValueError(
+      raise errors.UserError(
         f"{name} has (T, H, W) = {fake.shape[:3]}, its reference "
         f"{target.shape[:3]}: paired metrics need the same frames and size."
       )
@@ -278,9 +279,11 @@ def matched(
   out, reference = pathlib.Path(out), pathlib.Path(reference)
   for path in (out, reference):
     if not path.exists():
-      raise ValueError(f"{path} does not exist.")
+      raise errors.UserError(f"{path} does not exist.")
   if out.is_file() != reference.is_file():
-    raise ValueError(f"{out} and {reference}: give two files or two folders.")
+    raise errors.UserError(
+      f"{out} and {reference}: give two files or two folders."
+    )
   arrays = [
     path.is_file() and path.suffix.lower() in files.ARRAYS
     for path in (out, reference)
@@ -288,7 +291,9 @@ def matched(
   if all(arrays):
     return _clips(out, reference)
   if any(arrays):
-    raise ValueError(f"{out} and {reference}: give two arrays or two videos.")
+    raise errors.UserError(
+      f"{out} and {reference}: give two arrays or two videos."
+    )
   if out.is_file():
     single = lambda p: functools.partial(
       _read,
@@ -308,14 +313,14 @@ def matched(
       stem(s.file): functools.partial(_read, path, s, layout) for s in sources
     }
     if len(named) != len(sources):
-      raise ValueError(
+      raise errors.UserError(
         f"{path}: several files share a name without their suffixes: keep one."
       )
     found.append(named)
   mine, theirs = found
   if not mine or mine.keys() != theirs.keys():
     alone = sorted(mine.keys() ^ theirs.keys())
-    raise ValueError(
+    raise errors.UserError(
       f"{out} has {len(mine)} videos, {reference} has {len(theirs)}, and "
       f"{len(alone)} of them have no partner of the same name"
       + (f", as {alone[0]!r}." if alone else ".")
@@ -327,7 +332,7 @@ def _clips(out, reference) -> dict[str, tuple[Read, Read]]:
   """Clips of two arrays, by their number."""
   mine, theirs = files.array(out), files.array(reference)
   if len(mine) != len(theirs):
-    raise ValueError(
+    raise errors.UserError(
       f"{out} has {len(mine)} clips, {reference} has {len(theirs)}: clips of "
       "arrays are paired by their number, so give as many of both."
     )
@@ -351,7 +356,7 @@ def _read(root, source, layout) -> tuple[np.ndarray, float | None]:
   except OSError as error:
     if error.errno != errno.ENOSPC:
       raise
-    raise ValueError(
+    raise errors.UserError(
       f"{path}: its decoded frames do not fit in {tempfile.gettempdir()}: make "
       "room, or set TMPDIR to a folder that has more."
     ) from error
@@ -375,7 +380,7 @@ def _decode(file, root, source, layout) -> tuple[list[float], tuple[int, ...]]:
       shape = image.shape
       file.write(np.ascontiguousarray(image).data)
   if tally.damaged:
-    raise ValueError(
+    raise errors.UserError(
       f"{path}: {tally.damaged} of its frames cannot be decoded, so the others "
       "have lost their partners: mend the video, or take the pair out."
     )

@@ -25,6 +25,7 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
+from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.evals import features
 from vidgan_jax.measures import statistics
@@ -90,7 +91,7 @@ class Cut:
   def __call__(self, video: np.ndarray) -> np.ndarray:
     """(N, T, H, W, 3) -> (N, frames, H, W, 3)."""
     if self.span and video.shape[1] < self.span:
-      raise ValueError(
+      raise errors.UserError(
         f"The clips have {video.shape[1]} frames, and {self.span} are needed "
         f"({self.frames}, each {self.stride}th): give longer clips (of a run: "
         "config.data.eval_ops), or ask for fewer frames."
@@ -175,7 +176,7 @@ def real_clips(
     examples = source.read(range(start, min(start + batch, num)))
     shapes = {np.shape(example["video"]) for example in examples}
     if len(shapes) > 1:
-      raise ValueError(
+      raise errors.UserError(
         f"Real clips have the shapes {sorted(shapes)}: they must be alike. Cut "
         "and resize them (of a run: config.data.eval_ops)."
       )
@@ -279,7 +280,7 @@ def compare(
   known = real(source, network, asked, batch, cut)
   fake = generated(model, network, num, seed, batch, cut)
   if fake.shape != known.shape:
-    raise ValueError(
+    raise errors.UserError(
       f"Generated clips have (T, H, W) = {fake.shape}, real ones "
       f"{known.shape}: bring both to one size and length, with --size and "
       "--frames."
@@ -382,7 +383,7 @@ def sample(
     for video in videos:
       shape = shape or video.shape[1:]
       if video.shape[1:] != shape:
-        raise ValueError(
+        raise errors.UserError(
           f"A clip is {video.shape[1:]}, the first was {shape}: the clips of a "
           "set must be alike."
         )

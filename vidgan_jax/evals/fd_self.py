@@ -19,6 +19,7 @@ from typing import Any
 from flax import traverse_util
 import numpy as np
 
+from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
 from vidgan_jax.measures import statistics
@@ -58,7 +59,7 @@ class Evaluator:
       model, source, net, num=self.num, seed=self.seed, batch=self.batch
     )
     if pair.fake.shape != tuple(net.card["fitted"]["shape"]):
-      raise ValueError(
+      raise errors.UserError(
         f"The features were learnt from clips of (T, H, W) = "
         f"{net.card['fitted']['shape']}, these are {list(pair.fake.shape)}: "
         "learn them from clips of this size, with --fit-features."
@@ -203,17 +204,17 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
     record = json.loads(facts["record"])
     version, digest = record["network"], record["digest"]
   except (ValueError, KeyError, TypeError) as e:
-    raise ValueError(
+    raise errors.UserError(
       f"{path} holds no features or is damaged ({e!r}): delete it and learn "
       "them again, with --fit-features."
     ) from e
   if version != selfnet.VERSION:
-    raise ValueError(
+    raise errors.UserError(
       f"{path} is of {version}, this program has {selfnet.VERSION}: learn the "
       "features again, with --fit-features."
     )
   if statistics.digest(flat) != digest:
-    raise ValueError(
+    raise errors.UserError(
       f"{path} is damaged, its numbers are not those that were written: delete "
       "it and learn the features again, with --fit-features."
     )

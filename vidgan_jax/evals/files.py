@@ -22,6 +22,7 @@ import zlib
 
 import numpy as np
 
+from vidgan_jax import errors
 from vidgan_jax.measures import statistics
 from vidgan_jax.video import clips as clips_lib
 from vidgan_jax.video import folder as folder_lib
@@ -86,7 +87,7 @@ class Clips:
       ValueError: there is no clip.
     """
     if not num:
-      raise ValueError(f"{path} holds no clips.")
+      raise errors.UserError(f"{path} holds no clips.")
     self._path, self._num = path, num
     self._kept, self._room = {}, _KEEP
     self._order = np.random.default_rng(_SHUFFLE).permutation(num)
@@ -123,7 +124,7 @@ class Clips:
     found = [new[i] if i in new else self._kept[i] for i in indices]
     for i, (video, _) in zip(indices, found):
       if video.shape[:3] != self.shape:
-        raise ValueError(
+        raise errors.UserError(
           f"{self._path}: clip {i} has (T, H, W) = {video.shape[:3]}, the "
           f"first {self.shape}: all must be alike. --size 64 brings them to "
           "one size."
@@ -180,13 +181,15 @@ def open_clips(
   """
   path = pathlib.Path(path)
   if offset not in _OFFSETS:
-    raise ValueError(f"offset={offset!r} is none of {list(_OFFSETS)}.")
+    raise errors.UserError(f"offset={offset!r} is none of {list(_OFFSETS)}.")
   if not path.exists():
-    raise ValueError(f"{path} does not exist.")
+    raise errors.UserError(f"{path} does not exist.")
   options = dict(frames=frames, stride=stride, size=size)
   for name, value in options.items():
     if value is not None and value < 1:
-      raise ValueError(f"--{name} {value}: give a whole number of at least 1.")
+      raise errors.UserError(
+        f"--{name} {value}: give a whole number of at least 1."
+      )
   if path.suffix.lower() in ARRAYS and path.is_file():
     return _array(path, **options)
   if path.is_file():
@@ -202,7 +205,7 @@ def open_clips(
 def _folder(path, seed, offset, frames, stride, size):
   layout, sources = folder_lib.scan(path, "auto")
   if not sources:
-    raise ValueError(
+    raise errors.UserError(
       f"{path} holds no videos, GIFs, images or arrays: give the folder that "
       "holds the clips."
     )
@@ -223,13 +226,13 @@ def _folder(path, seed, offset, frames, stride, size):
   short = [(n, s.file) for n, s in zip(lengths, sources) if n < span]
   bad = [(n, s.file) for n, s in zip(damaged, sources) if n]
   if bad:
-    raise ValueError(
+    raise errors.UserError(
       f"{path}: {len(bad)} of {len(sources)} videos have frames that cannot be "
       f"decoded, {max(bad)[1]} {max(bad)[0]} of them; a clip without them "
       "would move otherwise. Mend these videos, or take them out."
     )
   if short:
-    raise ValueError(
+    raise errors.UserError(
       f"{path}: {len(short)} of {len(sources)} videos have fewer than {span} "
       f"frames, {min(short)[1]} only {min(short)[0]}. Take these out, or "
       f"compare shorter clips: --frames {max(1, min(short)[0] // stride)}."
@@ -282,13 +285,13 @@ def _film(path, frames, stride, size):
       times.append(time)
     damaged = reader.damaged
   if damaged:
-    raise ValueError(
+    raise errors.UserError(
       f"{path}: {damaged} of its frames cannot be decoded; a clip without them "
       "would move otherwise. Mend the video, or cut the good parts out."
     )
   length, span = len(times), (frames - 1) * stride + 1
   if length < span:
-    raise ValueError(
+    raise errors.UserError(
       f"{path} has {length} frames, and a clip is {span}: --frames "
       f"{max(1, length // stride)} would do."
     )
@@ -368,22 +371,26 @@ def array(path: pathlib.Path) -> np.ndarray:
       )
       if not np.isfinite([low, high]).all():
         hint = " Some of its values are not finite."
-    raise ValueError(
+    raise errors.UserError(
       f"{path} holds {loaded.dtype} {loaded.shape}; clips are (N, T, H, W, 3) "
       f"uint8, red first.{hint}"
     )
   if not loaded.size:
-    raise ValueError(f"{path} holds {loaded.shape}: there is no pixel in it.")
+    raise errors.UserError(
+      f"{path} holds {loaded.shape}: there is no pixel in it."
+    )
   return loaded
 
 
 def _array(path, frames, stride, size):
   loaded = array(path)
   if size is not None:
-    raise ValueError(f"{path}: arrays are taken as they are; leave out --size.")
+    raise errors.UserError(
+      f"{path}: arrays are taken as they are; leave out --size."
+    )
   span = (frames - 1) * stride + 1
   if loaded.shape[1] < span:
-    raise ValueError(
+    raise errors.UserError(
       f"{path} has clips of {loaded.shape[1]} frames, and {span} are asked "
       f"for: --frames {max(1, loaded.shape[1] // stride)} would do."
     )
@@ -420,13 +427,13 @@ def _loaded(path) -> np.ndarray:
     *(OSError, ValueError, EOFError, KeyError, NotImplementedError),
     *(zipfile.BadZipFile, zlib.error),
   ) as error:
-    raise ValueError(
+    raise errors.UserError(
       f"{path} is empty, damaged or no array ({error}): write it anew with "
       "numpy.save or numpy.savez."
     ) from None
   fits = [array for array in arrays.values() if array.ndim == 5]
   if len(fits) != 1:
-    raise ValueError(
+    raise errors.UserError(
       f"{path} holds {list(arrays)}, and one array (N, T, H, W, 3) of clips is "
       "wanted."
     )
@@ -443,7 +450,7 @@ def _data_set(path, split, frames, stride, size):
   try:
     clips = pipeline.make_source(data, split)
   except ValueError as error:
-    raise ValueError(f"{error}: for --reference say --split.") from None
+    raise errors.UserError(f"{error}: for --reference say --split.") from None
   found = pipeline.EvalClips(clips, ops, name=f"{path} ({split})")
   some = found.read(np.unique(np.linspace(0, len(found) - 1, 8).astype(int)))
   shape = some[0]["video"].shape[:3]
@@ -524,7 +531,7 @@ def _count(root, options, source, most=None):
 def _stack(found, damaged, frames, size, name):
   """Frames -> video (T, H, W, 3) uint8 and times (T,) from 0."""
   if damaged or len(found) < frames:
-    raise ValueError(
+    raise errors.UserError(
       f"{name}: {max(damaged, frames - len(found))} of its frames cannot be "
       "decoded: mend it, or take it out."
     )
@@ -554,7 +561,7 @@ def check(generated: Any, reference: Any, num: int = 64) -> list[str]:
     ValueError: both cannot be compared.
   """
   if tuple(generated.shape) != tuple(reference.shape):
-    raise ValueError(
+    raise errors.UserError(
       f"Generated clips have (T, H, W) = {tuple(generated.shape)}, the "
       f"reference {tuple(reference.shape)}: bring both to one size and length "
       "with --size and --frames."
@@ -588,7 +595,7 @@ def check(generated: Any, reference: Any, num: int = 64) -> list[str]:
       colours[name] += np.bincount(octants, minlength=8**3) / len(octants)
       high = max(high, int(video.max()))
     if high <= 1:
-      raise ValueError(
+      raise errors.UserError(
         f"No pixel of the {name} clips is above {high} of 255: were floats in "
         "[0, 1] cast to bytes? Multiply by 255 first."
       )

@@ -8,9 +8,11 @@ import math
 import os
 import pathlib
 import re
+import traceback
 from typing import Any
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.store import files as files_lib
 from vidgan_jax.store import workdir as workdir_lib
@@ -111,7 +113,7 @@ def run(
     name -> value, in the order of the evaluators.
 
   Raises:
-    RuntimeError: what went wrong in an evaluator, with its name.
+    Exception: what went wrong in an evaluator, with a note of its name.
   """
   values = {}
   for name, evaluator in evaluators.items():
@@ -123,7 +125,10 @@ def run(
         found[key] = value
     except Exception as e:
       if failed is None:
-        raise RuntimeError(f"Evaluator {name!r}: {e}") from e
+        e.add_note(f"This was the evaluator {name!r}.")
+        raise
+      if errors.shown_whole(e):
+        traceback.print_exc()
       failed[name] = f"Evaluator {name!r}: {e}"
       found[name] = evals.missing(f"not computed: {e}")
     for note in dict.fromkeys(

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
 from vidgan_jax.measures import statistics
@@ -38,7 +39,7 @@ class Evaluator:
 
   def __post_init__(self):
     if self.num > distribution.KEEP:
-      raise ValueError(
+      raise errors.UserError(
         f"inception_score: num is {self.num}: give at most {distribution.KEEP}."
       )
 

@@ -14,6 +14,7 @@ import dataclasses
 import numpy as np
 
 from vidgan_jax import baselines
+from vidgan_jax import errors
 
 _SIDE = 32  # of the picture that is hashed
 _BITS = 64
@@ -52,7 +53,7 @@ def near_copies(
     share: of held-out clips that may count as copies: it sets the threshold.
   """
   if len(held_out) < 1 / share:
-    raise ValueError(
+    raise errors.UserError(
       f"near_copies: {len(held_out)} held-out clips tell no share of {share}; "
       f"give at least {int(np.ceil(1 / share))}."
     )
@@ -64,7 +65,7 @@ def near_copies(
   # A distance that was seen, and strictly below it: hashes have many ties.
   threshold = np.quantile(held_out, share, method="inverted_cdf")
   if threshold <= 0:
-    raise ValueError(
+    raise errors.UserError(
       f"near_copies: {share:.0%} of the held-out clips are in the training "
       "set: split the data by source video."
     )

@@ -14,6 +14,7 @@ import dataclasses
 
 import numpy as np
 
+from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import restoration
@@ -92,7 +93,7 @@ def spectrum_distance(fake: np.ndarray, real: np.ndarray) -> float:
     real: (M, F).
   """
   if fake.shape[1] != real.shape[1]:
-    raise ValueError(
+    raise errors.UserError(
       f"spectrum_distance: {fake.shape[1]} and {real.shape[1]} frequencies: "
       "both sets need clips of the same number of frames."
     )
@@ -214,15 +215,15 @@ def _rows(videos: Iterable[np.ndarray], measure: Callable) -> np.ndarray:
         "uint8."
       )
     if video.shape != shape:
-      raise ValueError(
+      raise errors.UserError(
         f"Clip {i} is {video.shape}, the first was {shape}: what moves is "
         "measured in pixels and frames, so all clips must be alike."
       )
     if len(video) < 2:
-      raise ValueError(f"Clip {i} has one frame: nothing moves.")
+      raise errors.UserError(f"Clip {i} has one frame: nothing moves.")
     rows.append(measure(video))
   if not rows:
-    raise ValueError("No clips came.")
+    raise errors.UserError("No clips came.")
   return np.array(rows)
 
 

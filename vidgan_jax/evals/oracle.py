@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
+from vidgan_jax import errors
 from vidgan_jax.data import sprites
 
 # An object is accepted when the share of its energy (squared difference from
@@ -118,7 +119,9 @@ class Evaluator:
       ValueError: `num` is not positive.
     """
     if num < 1:
-      raise ValueError(f"evals.oracle.num must be at least 1; it is {num}.")
+      raise errors.UserError(
+        f"evals.oracle.num must be at least 1; it is {num}."
+      )
     self._num, self._seed = num, seed
     self._real = None  # what was seen in the real clips, and of which source
 
@@ -138,7 +141,7 @@ class Evaluator:
     """
     options = getattr(source, "world", None)
     if options is None:
-      raise ValueError(
+      raise errors.UserError(
         "evals.oracle needs the data set sprites, whose world it knows; this "
         "source has no `world`. Set data.name to sprites, or take oracle out "
         "of evals."
@@ -195,7 +198,7 @@ def _real(
   truth = sprites.make(
     getattr(source, "split", "test"), size=len(source), **options
   ).read(indices)
-  right, errors = [], []
+  right, gaps = [], []
   for f, clip, e in zip(seen, clips, truth):
     starts = [
       s
@@ -208,10 +211,10 @@ def _real(
     if f.count == e["count"]:
       true = e["positions"][starts[0] : starts[0] + steps, None, : f.count]
       gap = np.sqrt(((f.positions[:, :, None] - true) ** 2).sum(-1)).min(-1)
-      errors.extend(gap[np.isfinite(gap)])
+      gaps.extend(gap[np.isfinite(gap)])
   if right:
     values["oracle/real_count_accuracy"] = _mean(right)
-    values["oracle/real_position_error"] = _mean(errors)
+    values["oracle/real_position_error"] = _mean(gaps)
   return seen, values
 
 
@@ -252,7 +255,7 @@ def inspect(
     or clips.shape[2:] != (size, size, 3)
     or clips.shape[1] < 2
   ):
-    raise ValueError(
+    raise errors.UserError(
       f"The oracle was given clips of shape {clips.shape} and type "
       f"{clips.dtype}; for this world of sprites it needs (N, T, {size}, "
       f"{size}, 3) uint8 with T of at least 2. Generate at the resolution of "

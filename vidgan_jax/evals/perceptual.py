@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vidgan_jax import errors
 from vidgan_jax.nets import lpips as net
 from vidgan_jax.nets import store as weights_lib
 
@@ -133,7 +134,7 @@ def load(trunk: str) -> tuple[dict, str]:
     ValueError: no such trunk, or a file that is not what its name says.
   """
   if trunk not in net.TRUNKS:
-    raise ValueError(
+    raise errors.UserError(
       f"There is no LPIPS over {trunk!r}: choose one of {sorted(net.TRUNKS)}."
     )
   return _load(f"lpips_{trunk}", weights_lib.folder())

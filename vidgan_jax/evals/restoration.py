@@ -18,6 +18,7 @@ import functools
 import jax
 import numpy as np
 
+from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import perceptual
@@ -128,7 +129,7 @@ class Evaluator:
   def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
     """Yields the figures; `source` has `pairs` and `task` (`EvalClips`)."""
     if not hasattr(source, "pairs"):
-      raise ValueError(
+      raise errors.UserError(
         "restoration measures a run of a task: give a WORKDIR. Videos that are "
         "aligned are compared by --paired."
       )
@@ -136,10 +137,10 @@ class Evaluator:
       self._source, self._classical = source, {}
       self._pairs = source.pairs(range(min(self.num, len(source))))
       if not self._pairs:
-        raise ValueError("There are no held-out clips to measure on.")
+        raise errors.UserError("There are no held-out clips to measure on.")
     generator = model.generator
     if self.num_samples > 1 and not generator.noise_spec(0.0):
-      raise ValueError(
+      raise errors.UserError(
         f"num_samples is {self.num_samples}, but this generator takes no noise "
         "and has one answer: set it to 1, or train with "
         "config.model.generator.noise_dim=16, say."
@@ -239,7 +240,7 @@ class Evaluator:
       for i, (pair, video) in enumerate(zip(pairs, self._ask(answer, pairs))):
         target, weight = np.asarray(pair["target"]), pair.get("weight")
         if video.shape != target.shape:
-          raise ValueError(
+          raise errors.UserError(
             f"{name} made a clip of shape {video.shape} for a target of "
             f"{target.shape}: scale and frames must be the task's."
           )

@@ -17,6 +17,8 @@ import difflib
 import jax
 import jax.numpy as jnp
 
+from vidgan_jax import errors
+
 POLICIES = ("flip", "color", "translation", "cutout")
 
 
@@ -43,7 +45,7 @@ def augment(
   for name in names:
     if name not in POLICIES:
       near = difflib.get_close_matches(name, POLICIES, 1, 0.0)[0]
-      raise ValueError(
+      raise errors.UserError(
         f"config.augment.policy names {name!r}, which is no augmentation: did"
         f" you mean {near!r}? There are {', '.join(POLICIES)}."
       )

@@ -23,6 +23,7 @@ import safetensors
 from safetensors import numpy as safetensors_numpy
 
 from vidgan_jax import config
+from vidgan_jax import errors
 from vidgan_jax.models import layers
 
 LOSSES = (
@@ -123,7 +124,7 @@ def feature_matching(
       error = _l1(f, jax.lax.stop_gradient(r))
       losses.append(error.reshape(len(fake), -1).mean(1))
   if not losses:
-    raise ValueError(
+    raise errors.UserError(
       "The loss 'feature_matching' found no features in the discriminator's "
       "scores: choose a discriminator that returns them, or drop the loss."
     )
@@ -248,7 +249,7 @@ def _vgg(path: str, taps: tuple[str, ...]) -> dict[str, tuple]:
     "lpips_vgg.safetensors that `vidgan weights convert` makes of public ones"
   )
   if not path:
-    raise ValueError(f"No weights: {how}.")
+    raise errors.UserError(f"No weights: {how}.")
   try:
     if path.endswith(".safetensors"):
       arrays = {
@@ -259,13 +260,13 @@ def _vgg(path: str, taps: tuple[str, ...]) -> dict[str, tuple]:
       with np.load(path) as file:
         arrays = {k: np.asarray(file[k], np.float32) for k in file.files}
   except (OSError, ValueError, safetensors.SafetensorError) as e:
-    raise ValueError(f"{path}: cannot be read ({e}); {how}.") from e
+    raise errors.UserError(f"{path}: cannot be read ({e}); {how}.") from e
   names = sorted({k.split("/")[0] for k in arrays if k.startswith("conv")})
   names = [n for n in names if n <= max(taps)]
   for name in taps:
     for part in ("kernel", "bias"):
       if f"{name}/{part}" not in arrays:
-        raise ValueError(f"{path} has no '{name}/{part}': {how}.")
+        raise errors.UserError(f"{path} has no '{name}/{part}': {how}.")
   return {n: (arrays[f"{n}/kernel"], arrays[f"{n}/bias"]) for n in names}
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from vidgan_jax import errors
+
 Flow = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -24,7 +26,7 @@ def farneback(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   try:
     import cv2
   except ImportError as error:
-    raise ValueError(
+    raise errors.UserError(
       "not computed: optical flow needs `pip install opencv-python-headless` "
       "(the extra 'baselines'), or another flow function."
     ) from error
@@ -102,11 +104,11 @@ def warping_error(
       f"warping_error: the clip is {video.shape}, the one that gives the flow "
       f"{guide.shape}; they must be aligned."
     )
-  errors = []
+  gaps = []
   for t in range(len(video) - 1):
     there = flow(guide[t], guide[t + 1])
     seen = visible(there, flow(guide[t + 1], guide[t]))
     gap = warp(video[t + 1], there) - video[t]
     if seen.any():
-      errors.append(np.square(gap[seen] / 255).sum(-1).mean())
-  return float(np.mean(errors)) if errors else float("nan")
+      gaps.append(np.square(gap[seen] / 255).sum(-1).mean())
+  return float(np.mean(gaps)) if gaps else float("nan")

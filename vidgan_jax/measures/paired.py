@@ -18,6 +18,7 @@ import numpy as np
 from scipy import interpolate
 from scipy import ndimage
 
+from vidgan_jax import errors
 from vidgan_jax.measures import fidelity
 from vidgan_jax.measures import flow as flows
 
@@ -48,7 +49,9 @@ def psnr_y(fake: np.ndarray, target: np.ndarray, matrix: str) -> float:
     matrix: 'bt601', which super-resolution reports, or 'bt709' (HD video).
   """
   if matrix not in _LUMA:
-    raise ValueError(f"psnr_y: matrix={matrix!r} is none of {list(_LUMA)}.")
+    raise errors.UserError(
+      f"psnr_y: matrix={matrix!r} is none of {list(_LUMA)}."
+    )
   pair = _pair(fake, target)
   luma = np.array(_LUMA[matrix]) * (219 / 2)  # Of [-1, 1]; 16 cancels.
   return _psnr(
@@ -205,7 +208,7 @@ def _program():
   try:
     import imageio_ffmpeg
   except ImportError as error:
-    raise ValueError(
+    raise errors.UserError(
       "not computed: VMAF and XPSNR need `pip install imageio-ffmpeg` (the "
       "extra 'baselines')."
     ) from error
@@ -216,7 +219,9 @@ def _compared(name, first, second, matrix, measure, fps=25.0) -> str:
   """The log of a filter of two inputs; `measure` ends in the log's option."""
   program = _program().get_ffmpeg_exe()
   if matrix not in _LUMA:
-    raise ValueError(f"{name}: matrix={matrix!r} is none of {list(_LUMA)}.")
+    raise errors.UserError(
+      f"{name}: matrix={matrix!r} is none of {list(_LUMA)}."
+    )
   _least(name, first, _LEAST)
   h, w = first.shape[1:3]
   raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{w}x{h}"]
@@ -277,7 +282,7 @@ def bd_rate(
   low = max(mine.x[0], other.x[0])
   high = min(mine.x[-1], other.x[-1])
   if low >= high:
-    raise ValueError(
+    raise errors.UserError(
       f"bd_rate: qualities from {mine.x[0]:.4g} to {mine.x[-1]:.4g} and from "
       f"{other.x[0]:.4g} to {other.x[-1]:.4g} do not overlap: measure at other "
       "rates."
@@ -290,7 +295,7 @@ def _curve(whose, rates, qualities):
   rates = np.asarray(rates, np.float64)
   qualities = np.asarray(qualities, np.float64)
   if rates.ndim != 1 or rates.shape != qualities.shape or len(rates) < 4:
-    raise ValueError(
+    raise errors.UserError(
       f"bd_rate: {rates.shape} rates and {qualities.shape} qualities of "
       f"{whose}; give at least 4 points."
     )
@@ -300,7 +305,7 @@ def _curve(whose, rates, qualities):
   if (
     not finite or np.min(np.diff(rates)) <= 0 or np.min(np.diff(qualities)) <= 0
   ):
-    raise ValueError(
+    raise errors.UserError(
       f"bd_rate: the points of {whose} are no curve: rates must be positive, "
       f"all different, and more rate more quality; rates {rates}, qualities "
       f"{qualities}."
@@ -316,7 +321,7 @@ def _pair(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Both as arrays, checked."""
   if np.shape(fake) != np.shape(target):
-    raise ValueError(
+    raise errors.UserError(
       f"The clip is {np.shape(fake)}, its target {np.shape(target)}: paired "
       "metrics need the same frames and size. Cut or resize one of them first."
     )
@@ -361,7 +366,7 @@ def _bytes(video: np.ndarray) -> np.ndarray:
 def _least(name: str, video: np.ndarray, side: int) -> None:
   if min(video.shape[1:3]) < side:
     h, w = video.shape[1:3]
-    raise ValueError(
+    raise errors.UserError(
       f"not computed: {name} needs at least {side} pixels on the shorter side; "
       f"the clip has {w} x {h}."
     )

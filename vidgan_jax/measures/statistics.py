@@ -30,6 +30,7 @@ import numpy as np
 from scipy import special
 from scipy import stats
 
+from vidgan_jax import errors
 from vidgan_jax.measures import fidelity
 
 _ROWS = 512  # rows whose moments are taken at a time
@@ -84,7 +85,9 @@ class Moments:
   def cov(self) -> np.ndarray:
     """(D, D), the unbiased covariance."""
     if self.num < 2:
-      raise ValueError(f"A covariance needs at least 2 clips, not {self.num}.")
+      raise errors.UserError(
+        f"A covariance needs at least 2 clips, not {self.num}."
+      )
     return self.scatter / (self.num - 1)
 
   def merge(self, other: "Moments") -> "Moments":
@@ -128,7 +131,7 @@ def grouped(blocks: Iterable[np.ndarray], groups: int = 16) -> list[Moments]:
       new = Moments(num=len(x), mean=mean, scatter=(x - mean).T @ (x - mean))
       parts[i] = new if parts[i] is None else parts[i].merge(new)
   if num < max(2, groups):
-    raise ValueError(
+    raise errors.UserError(
       f"Moments in {groups} parts need at least {max(2, groups)} clips; {num} "
       "came: evaluate more clips, or with fewer parts."
     )
@@ -238,7 +241,7 @@ def frechet_inf(
   """
   groups = len(fake)
   if groups != len(real) or groups < 8:
-    raise ValueError(
+    raise errors.UserError(
       f"frechet_inf: {groups} parts of generated and {len(real)} of real clips;"
       " give at least 8, as many of each."
     )
@@ -273,7 +276,7 @@ def frechet_inf_estimate(
 def split(x: np.ndarray, groups: int = 16) -> list[np.ndarray]:
   """Rows dealt out at random to parts for `jackknife`, the same each time."""
   if len(x) < groups:
-    raise ValueError(
+    raise errors.UserError(
       f"{len(x)} clips cannot be cut in {groups} parts for an interval: "
       "evaluate more clips."
     )
@@ -452,7 +455,7 @@ def kid(
   `mmd` on all clips.
   """
   if min(len(fake), len(real)) < size:
-    raise ValueError(
+    raise errors.UserError(
       f"kid: subsets of {size} from {len(fake)} generated and {len(real)} real "
       "ones; evaluate more, or ask for a smaller size (another protocol)."
     )
@@ -743,7 +746,7 @@ def swd_estimate(
     _patches(clips, patches, frames, seed) for clips in (fake, real)
   )
   if not a or len(a) != len(b):
-    raise ValueError(
+    raise errors.UserError(
       f"swd: pyramids of {len(a)} and {len(b)} levels; give clips of the same "
       "size, at least 16 x 16 pixels."
     )
@@ -773,7 +776,7 @@ def _patches(clips, patches, frames, seed):
     rng = np.random.default_rng((seed, i))
     some = np.asarray(clip)[rng.permutation(len(clip))[:frames]]
     if not np.isfinite(some).all():
-      raise ValueError(f"swd: clip {i} has pixels that are not finite.")
+      raise errors.UserError(f"swd: clip {i} has pixels that are not finite.")
     if some.dtype == np.uint8:
       some = some / 127.5 - 1
     place = int(rng.integers(2**31))
@@ -835,18 +838,18 @@ def _checked(x: np.ndarray, least: int = 0) -> np.ndarray:
     raise ValueError(f"Features are (N, D), a row a clip, not {x.shape}.")
   bad = len(x) - int(np.isfinite(x).all(1).sum())
   if bad:
-    raise ValueError(
+    raise errors.UserError(
       f"The features of {bad} of {len(x)} clips are not finite: look for NaN "
       "pixels in these clips, or for damaged weights."
     )
   if len(x) < least:
-    raise ValueError(f"{len(x)} clips came; at least {least} are needed.")
+    raise errors.UserError(f"{len(x)} clips came; at least {least} are needed.")
   return x
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> None:
   if a.shape != b.shape:
-    raise ValueError(
+    raise errors.UserError(
       f"Features of {a.size} and of {b.size} numbers cannot be compared: both "
       "sets must go through the same network."
     )

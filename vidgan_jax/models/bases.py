@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vidgan_jax import errors
 from vidgan_jax.models import layers
 
 FOREVER = 1 << 30  # A halo that no tile and no chunk has.
@@ -36,7 +37,7 @@ def copy(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
   """The given clip itself: noisy, blocky or grey."""
   del times
   if scale != 1:
-    raise ValueError(
+    raise errors.UserError(
       f"The base 'copy' cannot enlarge {scale} times: set scale to 1, or base "
       "to 'lanczos'."
     )
@@ -254,7 +255,7 @@ def levels(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
   """
   x = copy(given, times, scale)
   if "vector" not in given or given["vector"].shape[-1] % 3:
-    raise ValueError(
+    raise errors.UserError(
       "The base 'levels' needs given['vector'] with quantiles of the channels: "
       "choose a task that gives it, as enhance, or another "
       "config.model.generator.base."

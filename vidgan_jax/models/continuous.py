@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vidgan_jax import errors
 from vidgan_jax.models import layers
 
 
@@ -52,7 +53,7 @@ def _base(model) -> int:
     model.resolution, model.patch * 2 ** (len(model.widths) - 1)
   )
   if rest or not base:
-    raise ValueError(
+    raise errors.UserError(
       f"config.model.resolution is {model.resolution}, but patch "
       f"{model.patch} and {len(model.widths)} widths need a multiple of "
       f"{model.patch * 2 ** (len(model.widths) - 1)}: change one of them."

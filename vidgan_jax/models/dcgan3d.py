@@ -24,6 +24,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vidgan_jax import errors
 from vidgan_jax.models import layers
 from vidgan_jax.models import mlp
 
@@ -91,7 +92,7 @@ def _levels(model) -> list[tuple[int, int]]:
   """
   doublings = int(math.log2(max(model.resolution, 4) / 4))
   if model.resolution != 4 * 2**doublings:
-    raise ValueError(
+    raise errors.UserError(
       f"config.model.resolution is {model.resolution}, but the model dcgan3d"
       " doubles pictures of 4 x 4 pixels: make it 4, 8, 16, 32, 64, ..."
     )

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vidgan_jax import errors
 from vidgan_jax.models import layers
 
 VARIANTS = {
@@ -33,7 +34,7 @@ def check_shape(model: Any, name: str, shape: tuple, want: tuple) -> None:
     ValueError: when `shape` differs from `want`.
   """
   if shape != want:
-    raise ValueError(
+    raise errors.UserError(
       f"{type(model).__module__}.{type(model).__name__} was given {name} of"
       f" shape {shape} per clip, but is built for {want}: config.model.frames"
       f" is {model.frames}, resolution {model.resolution}, channels"

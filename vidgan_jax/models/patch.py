@@ -19,6 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vidgan_jax import errors
 from vidgan_jax.models import bases
 from vidgan_jax.models import layers
 
@@ -92,7 +93,7 @@ class _Net(nn.Module):
   def __call__(self, x: jax.Array, frames: int) -> tuple:
     cell = 2**self.levels
     if x.shape[1] % cell or x.shape[2] % cell:
-      raise ValueError(
+      raise errors.UserError(
         f"A discriminator of {self.levels} levels needs sides that are "
         f"multiples of {cell}; the clip has {x.shape[1]} x {x.shape[2]}: "
         "change config.model.resolution or config.model.discriminator.levels."
@@ -137,7 +138,7 @@ def _beside(video: jax.Array, condition: jax.Array | None) -> jax.Array:
     return video
   scale, rest = divmod(video.shape[2], condition.shape[2])
   if rest or condition.shape[3] * scale != video.shape[3]:
-    raise ValueError(
+    raise errors.UserError(
       "A conditional discriminator needs a target whose sides are the same "
       f"multiple of the given clip's: the clip to be scored has {video.shape}, "
       f"given['video'] {condition.shape}. Set config.model.discriminator."

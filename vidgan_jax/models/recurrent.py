@@ -18,6 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vidgan_jax import errors
 from vidgan_jax.models import bases
 from vidgan_jax.models import layers
 from vidgan_jax.models import trunk
@@ -118,7 +119,7 @@ class Generator(trunk.Base):
   ) -> tuple[jax.Array, dict]:
     """See `apply_step`."""
     if bases.HALO[self.base][1:] != (0, 0):
-      raise ValueError(
+      raise errors.UserError(
         f"The model 'recurrent' takes no base that looks at other frames, as "
         f"{self.base!r} does: set config.model.generator.base to 'copy' or "
         "'lanczos', or choose the model 'trunk'."

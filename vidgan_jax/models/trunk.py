@@ -18,6 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vidgan_jax import errors
 from vidgan_jax.models import bases
 from vidgan_jax.models import layers
 from vidgan_jax.models import patch as patch_lib
@@ -137,12 +138,12 @@ class Base(nn.Module):
   def __post_init__(self):
     super().__post_init__()
     if self.base not in bases.BASES:
-      raise ValueError(
+      raise errors.UserError(
         f"config.model.generator.base is {self.base!r}; there are "
         f"{', '.join(bases.BASES)}."
       )
     if getattr(self, "motion", 0) and self.base not in bases.MOTIONS:
-      raise ValueError(
+      raise errors.UserError(
         f"config.model.generator.motion is {self.motion}, but nothing moves in "
         f"the base {self.base!r}: set motion to 0, or base to one of "
         f"{', '.join(bases.MOTIONS)}."
@@ -222,7 +223,7 @@ class Base(nn.Module):
     if self.vector_dim:
       vector = self._wanted(given, "vector", f"vector_dim is {self.vector_dim}")
       if vector.shape != (b, t, self.vector_dim):
-        raise ValueError(
+        raise errors.UserError(
           f"given['vector'] has shape {vector.shape}, but the generator's "
           f"vector_dim asks for {(b, t, self.vector_dim)}: set "
           "config.model.generator.vector_dim to the task's."
@@ -245,7 +246,7 @@ class Base(nn.Module):
 
   def _wanted(self, given: dict, name: str, why: str) -> jax.Array:
     if name not in given:
-      raise ValueError(
+      raise errors.UserError(
         f"The generator's {why}, but the task gives no {name!r}, only "
         f"{sorted(given)}: choose a task that gives it or change the field in "
         "config.model.generator."
@@ -352,7 +353,7 @@ class Discriminator(nn.Module):
     logits, features = [], []
     for name in self.heads:
       if name not in patch_lib.HEADS:
-        raise ValueError(
+        raise errors.UserError(
           f"config.model.discriminator.heads has {name!r}; there are "
           f"{', '.join(patch_lib.HEADS)}."
         )

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax.nets import conv
 from vidgan_jax.nets import naming
 
@@ -82,7 +83,7 @@ class Network(nn.Module):
       their ReLU, `logits` and `softmax` (B, 101).
     """
     if video.shape[1:] != (self.frames, self.size, self.size, 3):
-      raise ValueError(
+      raise errors.UserError(
         f"C3D takes clips of {self.frames} frames of {self.size} x {self.size} "
         f"pixels, and this one has the shape {video.shape[1:]}. Cut it to "
         f"{self.frames} frames; `preprocess` sees to the rest."

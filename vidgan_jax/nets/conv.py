@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vidgan_jax import errors
+
 Pairs = Sequence[tuple[int, int]]
 
 
@@ -84,7 +86,9 @@ def folded(x, kernel, stride, padding):
     x = jnp.pad(x, ((0, 0), (before, after), (0, 0), (0, 0), (0, 0)))
   frames = (x.shape[1] - taps) // step + 1
   if frames < 1 or x.shape[1] < taps:
-    raise ValueError(f"{x.shape[1]} frames are too few for a kernel of {taps}.")
+    raise errors.UserError(
+      f"{x.shape[1]} frames are too few for a kernel of {taps}."
+    )
 
   def conv(x, kernel):
     b, t, h, w, c = x.shape

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax.nets import conv
 from vidgan_jax.nets import naming
 
@@ -117,7 +118,7 @@ class Network(nn.Module):
       )
       add(f"Mixed_{name}", jnp.concatenate(branches, -1))
     if any(n < w for n, w in zip(x.shape[1:4], self.window)):
-      raise ValueError(
+      raise errors.UserError(
         f"A clip of shape {video.shape} is too small for I3D: its last pooling "
         f"wants {self.window} (T, H, W) and gets {x.shape[1:4]}. Give it at "
         "least 9 frames of 224 x 224 pixels."

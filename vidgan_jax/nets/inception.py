@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vidgan_jax import errors
 from vidgan_jax.nets import conv
 from vidgan_jax.nets import naming
 
@@ -128,7 +129,7 @@ class Network(nn.Module):
       and 'logits_unbiased' without their bias, for the Inception Score.
     """
     if min(frames.shape[1:3]) < 75:
-      raise ValueError(
+      raise errors.UserError(
         f"Inception-V3 needs frames of at least 75 pixels a side, not "
         f"{frames.shape[1:3]}: resize them, as `preprocess` does."
       )
@@ -280,7 +281,7 @@ def preprocess(frames: jax.Array, protocol: str = "tensorflow") -> jax.Array:
       "to 8 bits as a video file would."
     )
   if protocol not in ("tensorflow", "pytorch_fid"):
-    raise ValueError(
+    raise errors.UserError(
       f"The protocol {protocol!r} of Inception-V3 is unknown: choose "
       "'tensorflow' or 'pytorch_fid'."
     )

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vidgan_jax import errors
 from vidgan_jax.nets import alexnet
 from vidgan_jax.nets import naming
 from vidgan_jax.nets import vgg16
@@ -47,7 +48,7 @@ class Network(nn.Module):
     """
     trunk = TRUNKS[self.trunk]
     if min(frames.shape[1:3]) < trunk.SMALLEST:
-      raise ValueError(
+      raise errors.UserError(
         f"LPIPS over {self.trunk!r} needs frames of at least {trunk.SMALLEST} "
         f"pixels a side, not {frames.shape[1:3]}: it would be another measure "
         "on enlarged ones, so leave it out."

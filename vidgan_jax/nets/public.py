@@ -12,6 +12,7 @@ import zipfile
 
 import numpy as np
 
+from vidgan_jax import errors
 from vidgan_jax.nets import pickles
 from vidgan_jax.store import tensors as tensors_lib
 
@@ -53,20 +54,20 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     elif head[:1] == b"\x80":
       tensors = pickles.read(path)
     elif head[257:262] == b"ustar":
-      raise ValueError(
+      raise errors.UserError(
         f"{path} is a tar archive, as PyTorch before version 0.4 wrote them, "
         "which is not opened here. Where you trust it, save it anew: torch."
         "save(torch.load(OLD, map_location='cpu', weights_only=True), NEW)."
       )
     else:
-      raise ValueError(
+      raise errors.UserError(
         f"{path} is of no kind that is read here: safetensors, PyTorch's zip "
         "archive or TorchScript, .npz, a pickled dict of NumPy arrays, a "
         "TF-Hub module, SavedModel or TensorFlow checkpoint. Is it damaged, or "
         "a web page saved in its place?"
       )
   if not tensors:
-    raise ValueError(f"{path} holds no tensors.")
+    raise errors.UserError(f"{path} holds no tensors.")
   return {
     name: value.astype(np.float32) if value.dtype == np.float16 else value
     for name, value in tensors.items()
@@ -85,12 +86,12 @@ def _read_zip(path):
       with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
   except (zipfile.BadZipFile, EOFError, KeyError, OSError) as e:
-    raise ValueError(f"{path} is a damaged archive: {e}.") from e
+    raise errors.UserError(f"{path} is a damaged archive: {e}.") from e
   except ValueError as e:
     if str(path) in str(e):
       raise
-    raise ValueError(f"{path} cannot be read: {e}") from e
-  raise ValueError(
+    raise errors.UserError(f"{path} cannot be read: {e}") from e
+  raise errors.UserError(
     f"{path} is a zip archive, but neither PyTorch's nor one of .npy arrays."
   )
 
@@ -101,7 +102,7 @@ def _read_tensorflow(path):
   if path.is_dir():
     indices = sorted([*path.glob("*.index"), *path.glob("variables/*.index")])
     if len(indices) != 1:
-      raise ValueError(
+      raise errors.UserError(
         f"The folder {path} is no TF-Hub module, SavedModel or checkpoint: it "
         f"has {len(indices)} files *.index or variables/*.index, not one."
       )
@@ -109,7 +110,7 @@ def _read_tensorflow(path):
   try:
     import tensorflow as tf
   except ImportError as e:
-    raise ValueError(
+    raise errors.UserError(
       f"{path} is TensorFlow's, which has to be there to read it: "
       "pip install tensorflow."
     ) from e
@@ -124,4 +125,4 @@ def _read_tensorflow(path):
       if kind.is_floating or kind.is_integer
     }
   except Exception as e:  # It raises anything.
-    raise ValueError(f"{path} is a damaged checkpoint: {e}") from e
+    raise errors.UserError(f"{path} is a damaged checkpoint: {e}") from e

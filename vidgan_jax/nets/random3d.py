@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vidgan_jax import errors
+
 FILTERS = 4
 SCALES = 4  # Octaves of space.
 TIMES = 3  # Octaves of time, beside what single frames have.
@@ -62,7 +64,7 @@ def apply(filters: jax.Array, video: jax.Array) -> jax.Array:
   """
   b, t, h, w, c = video.shape
   if min(h, w) < 2 ** (SCALES - 1):
-    raise ValueError(
+    raise errors.UserError(
       f"The clips are {h} x {w} pixels; the random network needs 8 x 8."
     )
   if t == 1:  # A picture is a clip in which nothing moves.

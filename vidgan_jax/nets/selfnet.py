@@ -23,6 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from vidgan_jax import errors
+
 VERSION = "selfnet-1"  # Changes with anything that changes the features.
 WIDTHS = (32, 64, 96, 128)
 SIZE = 2 * sum(WIDTHS)  # Length of the feature vector.
@@ -126,13 +128,15 @@ def fit(
       losses are not finite.
   """
   if len(source) < 4 or steps < 1:
-    raise ValueError(
+    raise errors.UserError(
       f"Features are learnt from at least 4 clips in at least 1 step, not from "
       f"{len(source)} in {steps}."
     )
   batch = min(batch, len(source))
   if batch < 2:
-    raise ValueError(f"A batch of {batch} has nothing to tell apart; take 32.")
+    raise errors.UserError(
+      f"A batch of {batch} has nothing to tell apart; take 32."
+    )
   shape = np.shape(read(source, [0])[0])
   init, step = _training(steps)
   pairs = views(source, shape, steps, batch, seed)
@@ -146,7 +150,7 @@ def fit(
   told = {key: float(np.mean([t[key] for t in last])) for key in last[0]}
   told["speed_chance"] = 1 / len(_pace(shape[0])[1])
   if not all(map(np.isfinite, told.values())):
-    raise ValueError(
+    raise errors.UserError(
       f"Learning features diverged: {told}. Take another seed, or look for "
       "damaged clips."
     )
@@ -160,7 +164,7 @@ def read(source: Any, indices: Sequence[int]) -> np.ndarray:
   shapes = {clip.shape for clip in clips}
   shape = clips[0].shape
   if len(shapes) > 1:
-    raise ValueError(
+    raise errors.UserError(
       f"Clips of the sizes {sorted(shapes)} (T, H, W, C) do not go together: "
       "cut them to one size, with the ops of the data set."
     )
@@ -171,7 +175,7 @@ def read(source: Any, indices: Sequence[int]) -> np.ndarray:
     or shape[3] != 3
     or clips[0].dtype != np.uint8
   ):
-    raise ValueError(
+    raise errors.UserError(
       f"Clips are {shape} {clips[0].dtype}; features are learnt from "
       f"(T, H, W, 3) uint8 of at least {LEAST} frames and 16 x 16 pixels."
     )

@@ -17,6 +17,7 @@ from flax import traverse_util
 import numpy as np
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax.nets import public
 from vidgan_jax.store import files
 from vidgan_jax.store import tensors as tensors_lib
@@ -25,7 +26,7 @@ FORMAT = "1"  # Of our files.
 _NETS = pathlib.Path(__file__).parent
 
 
-class Missing(ValueError):
+class Missing(errors.UserError):
   """The weights of a network are not there; its text is for the report."""
 
 
@@ -93,7 +94,7 @@ def convert(
       if not unused.fullmatch(key)
     }
     if both := sorted(tensors.keys() & more.keys()):
-      raise ValueError(
+      raise errors.UserError(
         f"{path}: the tensor {both[0]!r} is in an earlier file too; give each "
         "file once."
       )
@@ -101,7 +102,7 @@ def convert(
   try:
     params = module.convert(tensors)
   except ValueError as e:
-    raise ValueError(f"{', '.join(map(str, paths))}: {e}") from e
+    raise errors.UserError(f"{', '.join(map(str, paths))}: {e}") from e
   flat = traverse_util.flatten_dict(params, sep="/")
   sums = list(map(_sha256, paths))
   for path, sha256 in zip(paths, sums):
@@ -144,14 +145,14 @@ def load(name: str) -> tuple[dict[str, Any], str]:
   try:
     flat, facts = tensors_lib.load(path)
   except ValueError as e:
-    raise ValueError(f"{e} {again}") from e
+    raise errors.UserError(f"{e} {again}") from e
   if (facts.get("network"), facts.get("format")) != (name, FORMAT):
-    raise ValueError(
+    raise errors.UserError(
       f"{path} holds the weights of {facts.get('network')!r} in format "
       f"{facts.get('format')!r}, not of {name!r} in format {FORMAT!r}. {again}"
     )
   if _digest(flat) != facts.get("params_sha256"):
-    raise ValueError(
+    raise errors.UserError(
       f"{path} is damaged: its numbers are not those that were written. {again}"
     )
   return traverse_util.unflatten_dict(flat, sep="/"), facts["params_sha256"]

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax.nets import conv
 from vidgan_jax.nets import vit
 
@@ -89,7 +90,7 @@ class Network(nn.Module):
     """
     b, t, *rest = video.shape
     if rest != [self.size, self.size, 3] or not t or t % vit.TUBELET:
-      raise ValueError(
+      raise errors.UserError(
         "VideoMAE takes clips (B, T, H, W, 3) with an even number of frames of "
         f"{self.size} x {self.size} pixels; this one has the shape "
         f"{video.shape}. Cut it to {self.frames} frames; `preprocess` sees to "

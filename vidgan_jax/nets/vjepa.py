@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax.nets import conv
 from vidgan_jax.nets import vit
 
@@ -134,7 +135,7 @@ class Network(nn.Module):
     grid = [n // p for n, p in zip(size, (vit.TUBELET, self.patch, self.patch))]
     exact = [vit.TUBELET * grid[0], *(self.patch * n for n in grid[1:])]
     if video.shape[-1] != 3 or size != exact or not all(grid):
-      raise ValueError(
+      raise errors.UserError(
         "V-JEPA takes clips (B, T, H, W, 3) with an even number of frames and "
         f"sides that are multiples of {self.patch} pixels; this one has the "
         f"shape {video.shape}. The protocol 'squash' of `preprocess` makes "

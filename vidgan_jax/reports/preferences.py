@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from vidgan_jax import errors
 from vidgan_jax.study import store
 
 _Z = statistics.NormalDist().inv_cdf(0.975)
 
 
-class NoRankingError(ValueError):
+class NoRankingError(errors.UserError):
   """The votes do not determine a ranking; says why."""
 
 
@@ -290,7 +291,7 @@ def _systems(names, wins) -> list[dict[str, Any]]:
 def _ranking(names, wins) -> tuple[list[dict[str, Any]] | None, str | None]:
   """The strongest first; or None, and why not."""
   try:
-    strengths, errors = bradley_terry(wins)
+    strengths, deviations = bradley_terry(wins)
   except NoRankingError as error:
     table = ", ".join(f"{i} = {name}" for i, name in enumerate(names))
     return None, f"not computed: {error} ({table}); gather more votes"
@@ -299,8 +300,8 @@ def _ranking(names, wins) -> tuple[list[dict[str, Any]] | None, str | None]:
       "name": names[i],
       "strength": float(strengths[i]),
       "interval": [
-        float(strengths[i] - _Z * errors[i]),
-        float(strengths[i] + _Z * errors[i]),
+        float(strengths[i] - _Z * deviations[i]),
+        float(strengths[i] + _Z * deviations[i]),
       ],
     }
     for i in np.argsort(-strengths, kind="stable")

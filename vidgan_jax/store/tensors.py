@@ -17,6 +17,7 @@ import struct
 
 import numpy as np
 
+from vidgan_jax import errors
 from vidgan_jax.store import files
 
 # Kind in the file -> NumPy's; bfloat16 is ml_dtypes', which comes with JAX.
@@ -109,7 +110,7 @@ def load(
     RecursionError,
     struct.error,
   ) as e:
-    raise ValueError(
+    raise errors.UserError(
       f"{path} is damaged: it is no whole file of safetensors ({e!r})."
     ) from e
   return arrays, facts

@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from vidgan_jax import errors
+
 FORMAT = 1
 CHOICES = ("left", "right", "tie")
 
@@ -50,7 +52,7 @@ CREATE TABLE answers (
 """
 
 
-class StudyError(ValueError):
+class StudyError(errors.UserError):
   """What cannot be done, in words for who asked for it."""
 
 

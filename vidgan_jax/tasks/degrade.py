@@ -15,6 +15,7 @@ from PIL import ImageDraw
 from PIL import ImageFont
 import tensorflow as tf
 
+from vidgan_jax import errors
 from vidgan_jax import tasks
 
 # The codec libraries' own chatter on stderr.
@@ -330,7 +331,7 @@ def transcode(video: np.ndarray, crf: int, name: str) -> np.ndarray:
   frames = [f for packet in packets for f in reader.decode(packet)]
   frames += reader.decode(None)
   if len(frames) != t:
-    raise RuntimeError(
+    raise errors.UserError(
       f"{name} at crf {crf} gave {len(frames)} frames for {t} of {w} x {h} "
       "pixels: choose another codec or larger frames."
     )
@@ -496,7 +497,7 @@ def frames(seed: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
   """Lost frames: a gap of 1 to T / 4 in a row and one that may lie apart."""
   t, h, w = shape
   if t < 3:
-    raise ValueError(
+    raise errors.UserError(
       f"Clips of {t} frames cannot lose one and keep the others: take longer "
       "clips, or leave the kind 'frames' out of the holes of the task."
     )

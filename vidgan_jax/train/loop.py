@@ -15,6 +15,7 @@ import time
 import numpy as np
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax.store import workdir as workdir_lib
 
 
@@ -477,7 +478,7 @@ def _compile(run, state, batch, dues, parallel, log):
 
 def _check_guard(values, config) -> None:
   if values["skipped_in_a_row"] >= config.nan_limit:
-    raise RuntimeError(
+    raise errors.UserError(
       f"{config.nan_limit} updates in a row had gradients that are not finite "
       "(config.nan_limit); the weights are those before them, and the last "
       "checkpoint is good. Lower config.optim.*.lr, raise a penalty's weight, "

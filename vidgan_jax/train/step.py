@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vidgan_jax import errors
 from vidgan_jax.losses import augment as augment_lib
 from vidgan_jax.losses import penalties as penalties_lib
 from vidgan_jax.losses import reconstruction as reconstruction_lib
@@ -349,7 +350,7 @@ def _split(x, parts):
   Interleaved, so that every part is spread over all devices of a mesh.
   """
   if x.shape[0] % parts:
-    raise ValueError(
+    raise errors.UserError(
       f"A batch of {x.shape[0]} clips on one device cannot be split into "
       f"{parts} parts (config.accumulate or config.d_steps): make config.batch"
       " a multiple of devices x parts."

@@ -35,13 +35,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from vidgan_jax import errors
 from vidgan_jax.store import files
 from vidgan_jax.store import workdir as workdir_lib
 
 _LOGGER = logging.getLogger("vidgan_jax")
 
 
-class MetricsError(RuntimeError):
+class MetricsError(errors.UserError):
   """The workdir cannot be written."""
 
 

@@ -27,6 +27,7 @@ import time
 from typing import Any
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax.evals import harness
 from vidgan_jax.store import files as files_lib
 from vidgan_jax.store import workdir as workdir_lib
@@ -103,22 +104,18 @@ def main(argv: list[str]) -> int:
     parser.error(
       "give one of WORKDIR, --generated with --reference, and --paired"
     )
-  try:
-    _check(args)
-    from vidgan_jax.devices import processes
+  _check(args)
+  from vidgan_jax.devices import processes
 
-    processes.use_cache()
-    if args.paired:
-      _paired(args)
-      return 0
-    processes.initialize()
-    if args.workdir:
-      _workdir(args)
-    else:
-      _files(args)
-  except (ValueError, OSError, RuntimeError) as e:
-    print(f"vidgan evaluate: {e}", file=sys.stderr)
-    return 1
+  processes.use_cache()
+  if args.paired:
+    _paired(args)
+    return 0
+  processes.initialize()
+  if args.workdir:
+    _workdir(args)
+  else:
+    _files(args)
   return 0
 
 
@@ -163,10 +160,10 @@ def _refuse(failed: Mapping[str, str], values: Mapping[str, Any]) -> None:
   What there is has been written.
   """
   if failed:
-    raise RuntimeError("; ".join(failed.values()))
+    raise errors.UserError("; ".join(failed.values()))
   if values and not harness.numbers(values):
     notes = dict.fromkeys(getattr(v, "note", "") for v in values.values())
-    raise RuntimeError(
+    raise errors.UserError(
       "; ".join(["No value was computed", *filter(None, notes)])
     )
 
@@ -464,7 +461,7 @@ def _files(args) -> None:
   for path, clips in ((args.generated, model), (args.reference, source)):
     if len(clips) < LEAST:
       split = clips.card.get("split")
-      raise ValueError(
+      raise errors.UserError(
         f"{path} has {len(clips)} clips"
         + (f" in its split {split!r} (another: --split)" if split else "")
         + f"; two sets cannot be told apart by less than {LEAST}. For aligned "

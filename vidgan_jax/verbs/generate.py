@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import math
 import pathlib
-import sys
 
 import jax
 import numpy as np
@@ -66,11 +65,7 @@ def main(argv: list[str]) -> int:
   add("--strip", action="store_true", help="with .png: film strips")
   add("--scale", type=int, help="enlarge pixels; default: to 128 or more")
   args = parser.parse_args(argv)
-  try:
-    print(_generate(args))
-  except (ValueError, OSError, RuntimeError) as e:
-    print(f"vidgan generate: {e}", file=sys.stderr)
-    return 1
+  print(_generate(args))
   return 0
 
 

@@ -40,6 +40,7 @@ import sys
 import time
 from typing import Any
 
+from vidgan_jax import errors
 from vidgan_jax.store import files
 from vidgan_jax.video import clips
 from vidgan_jax.video import folder
@@ -51,7 +52,7 @@ STALL = 300  # seconds without a new frame after which a worker is given up
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class PrepareError(Exception):
+class PrepareError(errors.UserError):
   """What the user has to mend, in one paragraph."""
 
 
@@ -222,9 +223,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
     return _prepare(args)
-  except (PrepareError, folder.FolderError) as error:
-    print(f"vidgan prepare: {error}", file=sys.stderr)
-    return 1
   except OSError as error:
     what = f"{error.strerror} ({error.filename or args.dir})"
     if error.errno in _FULL:
@@ -232,8 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ": the disk is full. Nothing half-written was left; free some space"
         " and give the same command again to go on"
       )
-    print(f"vidgan prepare: {what}", file=sys.stderr)
-    return 1
+    raise PrepareError(what) from error
   except KeyboardInterrupt:
     print(
       f"\nvidgan prepare: stopped. {pathlib.Path(args.dir)}.partial keeps what"
@@ -872,7 +869,3 @@ def _nothing(src, looked_for, rows, staging) -> str:
     f"no clip was written: looked for {looked_for} in {src}, found"
     f" {len(rows)}, and none gave a clip:\n" + "\n".join(reasons)
   )
-
-
-if __name__ == "__main__":
-  sys.exit(main())

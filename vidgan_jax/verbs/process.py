@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from vidgan_jax import errors
 from vidgan_jax.video import edits
 from vidgan_jax.video import folder
 from vidgan_jax.video import images
@@ -204,7 +205,7 @@ def _model_stage(name: str, options: dict[str, Any]) -> Any:
     )
   try:
     return footage.load(name, options)
-  except (ValueError, RuntimeError) as error:
+  except errors.UserError as error:
     raise read.VideoError(f"{name}: {error}") from error
 
 
@@ -492,23 +493,19 @@ def main(argv: list[str]) -> int:
 def _process(args: argparse.Namespace) -> int:
   """All files; returns the exit status."""
   failed = 0
-  try:
-    options = _options(args)
-    stages = [
-      Mixed(stage, args.strength)
-      if args.strength != 1 and hasattr(stage, "halo")
-      else stage
-      for stage in chain(args.spec)
-    ]
-    if args.crop:
-      stages.insert(0, load("crop:" + ",".join(
-        f"{k}={v}" for k, v in zip("whxy", args.crop.split(":")))))  # fmt: skip
-    pairs = _pairs(args)
-    if pairs[0][1] != args.out and not args.probe:  # of a folder of videos
-      _make(args.out)
-  except read.VideoError as error:
-    print(f"vidgan process: {error}", file=sys.stderr)
-    return 1
+  options = _options(args)
+  stages = [
+    Mixed(stage, args.strength)
+    if args.strength != 1 and hasattr(stage, "halo")
+    else stage
+    for stage in chain(args.spec)
+  ]
+  if args.crop:
+    stages.insert(0, load("crop:" + ",".join(
+      f"{k}={v}" for k, v in zip("whxy", args.crop.split(":")))))  # fmt: skip
+  pairs = _pairs(args)
+  if pairs[0][1] != args.out and not args.probe:  # of a folder of videos
+    _make(args.out)
   for path, out in pairs:
     progress = _Progress()
     try:
@@ -531,7 +528,9 @@ def _process(args: argparse.Namespace) -> int:
         f"{out}: {summary.frames} frames in {summary.seconds:.1f} s"
         f" ({rate:.1f} frames/s)"
       )
-    except (read.VideoError, OSError) as error:
+    except Exception as error:  # The next file may go well.
+      if errors.shown_whole(error):
+        raise
       progress.tell(f"vidgan process: {error}")
       failed += 1
   return 1 if failed else 0

@@ -14,7 +14,6 @@ import argparse
 import json
 import pathlib
 import signal
-import sys
 
 _LETTERS = "abcdefgh"
 
@@ -22,14 +21,7 @@ _LETTERS = "abcdefgh"
 def main(argv: list[str]) -> int:
   """The verb."""
   args = _parser().parse_args(argv)
-
-  from vidgan_jax.study import store
-
-  try:
-    return args.run(args) or 0
-  except (store.StudyError, OSError) as error:
-    print(f"vidgan study {args.action}: {error}", file=sys.stderr)
-    return 1
+  return args.run(args) or 0
 
 
 def _parser() -> argparse.ArgumentParser:

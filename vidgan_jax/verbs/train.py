@@ -7,8 +7,6 @@ whatever reason, goes on with the same command.
 """
 
 import argparse
-import os
-import sys
 
 from vidgan_jax import config as config_lib
 
@@ -33,12 +31,6 @@ def main(argv: list[str]) -> int:
       )
   from vidgan_jax.train import loop
 
-  try:
-    config = config_lib.override(config_lib.load(args.config), rest)
-    finished = loop.train(config_lib.validate(config), args.workdir)
-  except (ValueError, OSError, RuntimeError) as e:
-    if os.environ.get("VIDGAN_TRACEBACK"):
-      raise
-    print(f"vidgan train: {e}", file=sys.stderr)
-    return 1
+  config = config_lib.override(config_lib.load(args.config), rest)
+  finished = loop.train(config_lib.validate(config), args.workdir)
   return 0 if finished else 130

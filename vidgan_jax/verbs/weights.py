@@ -47,16 +47,12 @@ def main(argv: list[str]) -> int:
     help="the public file, or files: see docs/metrics.md",
   )
   args = parser.parse_args(argv)
-  try:
-    if args.verb is None:
-      print(table())
-      return 0
-    say = lambda text: print(f"vidgan weights: {text}", file=sys.stderr)
-    path = store.convert(args.name, args.files, log=say)
-    size = os.path.getsize(path)
-    store.load(args.name)
-    print(f"{args.name}: {size / 2**20:.1f} MiB -> {path}")
-  except (ValueError, OSError) as e:
-    print(f"vidgan weights: {e}", file=sys.stderr)
-    return 1
+  if args.verb is None:
+    print(table())
+    return 0
+  say = lambda text: print(f"vidgan weights: {text}", file=sys.stderr)
+  path = store.convert(args.name, args.files, log=say)
+  size = os.path.getsize(path)
+  store.load(args.name)
+  print(f"{args.name}: {size / 2**20:.1f} MiB -> {path}")
   return 0

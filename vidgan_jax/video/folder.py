@@ -22,6 +22,8 @@ from typing import Any
 
 from PIL import Image
 
+from vidgan_jax import errors
+
 LAYOUTS = ("videos", "frames", "strips")
 IMAGES = (
   ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm",
@@ -40,7 +42,7 @@ _OTHER = (
 _DEPTH = 32  # of folders: a link that leads back to its own folder ends here
 
 
-class FolderError(ValueError):
+class FolderError(errors.UserError):
   """The folder or its metadata cannot be used as they are."""
 
 

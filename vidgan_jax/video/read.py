@@ -32,6 +32,8 @@ from av.sidedata import sidedata
 from av.video import reformatter
 import numpy as np
 
+from vidgan_jax import errors
+
 # The codec libraries' own chatter on stderr says nothing a VideoError doesn't.
 av.logging.set_level(None)
 
@@ -50,7 +52,7 @@ LENIENT = {"metadata_errors": "replace"} if av.__version__ < "19" else {}
 _BT709, _BT601, _MPEG, _JPEG = 1, 5, 1, 2
 
 
-class VideoError(ValueError):
+class VideoError(errors.UserError):
   """A file that cannot be read or written; the message is one sentence."""
 
 

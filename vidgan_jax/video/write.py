@@ -25,6 +25,7 @@ from av.filter import graph
 import numpy as np
 from PIL import Image
 
+from vidgan_jax import errors
 from vidgan_jax.store import files
 from vidgan_jax.video import read
 
@@ -100,11 +101,13 @@ class Writer:
     """
     self._kind = _suffix(path, MOVING)
     if not 0 < fps <= 1000:
-      raise ValueError(f"fps={fps} is not in (0, 1000]")
+      raise errors.UserError(f"fps={fps} is not in (0, 1000]")
     if not 0 <= crf <= 51:
-      raise ValueError(f"crf={crf} is not in [0, 51]")
+      raise errors.UserError(f"crf={crf} is not in [0, 51]")
     if scale < 1 or scale != int(scale):
-      raise ValueError(f"scale={scale} is not a whole number of at least 1")
+      raise errors.UserError(
+        f"scale={scale} is not a whole number of at least 1"
+      )
     self.path = os.fspath(path)
     self.frames = 0  # written so far
     self._fps, self._crf, self._scale = fps, crf, int(scale)
