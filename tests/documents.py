@@ -9,6 +9,7 @@ from unittest import mock
 
 from vidgan_jax import cli
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -66,7 +67,7 @@ def check(words: list[str]) -> None:
     try:
       config = config_lib.load(str(ROOT / args.config))
       config_lib.validate(config_lib.override(config, rest))
-    except config_lib.ConfigError as e:
+    except errors.UserError as e:
       raise AssertionError(f"vidgan {shlex.join(words)}: {e}") from None
   else:
     assert not rest, f"vidgan {shlex.join(words)}: no option {rest}"

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax import sampler
 from vidgan_jax import tasks
 from vidgan_jax import zoo
@@ -95,7 +96,7 @@ class Stage:
   def _given(self, video, times, mask) -> dict[str, np.ndarray]:
     try:
       return self.task.given(video, times, mask, **self.options)
-    except config_lib.ConfigError as error:
+    except errors.UserError as error:
       raise read.VideoError(f"{self.name}: {error}") from None
 
   def __repr__(self) -> str:
