@@ -7,8 +7,10 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import os
 import pathlib
 import re
+import subprocess
 import sys
 
 import jax
@@ -360,3 +362,51 @@ def test_files_say_what_they_are(path):
   assert doc and doc.split("\n")[0].endswith((".", ":"))
   assert max(map(len, text.splitlines())) <= 80
   assert not re.search(r"/tmp/|/work/|TODO|breakpoint\(", text)
+
+
+def test_importing_changes_nothing_outside():
+  """Filters, hooks, levels, handlers of signals and of the end: not at import.
+
+  Libraries do so as they like; what counts is who calls.
+  """
+  code = f"""
+import atexit, importlib, logging, os, signal, sys, warnings
+import jax
+
+root = {str(PACKAGE)!r}
+
+def watch(owner, name):
+  original = getattr(owner, name)
+  def spy(*args, **kwargs):
+    file = sys._getframe(1).f_code.co_filename
+    if file.startswith(root):
+      print(file, "calls", name)
+    return original(*args, **kwargs)
+  setattr(owner, name, spy)
+
+watch(atexit, "register")
+watch(signal, "signal")
+watch(warnings, "filterwarnings")
+watch(warnings, "simplefilter")
+watch(logging, "basicConfig")
+watch(jax.config, "update")
+for name in ("__setitem__", "setdefault", "update", "pop"):
+  watch(type(os.environ), name)
+for name in ("addFilter", "addHandler", "setLevel"):
+  watch(logging.Logger, name)
+for name in {[p[:-3].replace("/", ".") for p in FILES]!r}:
+  if not name.endswith("__main__"):
+    importlib.import_module(("vidgan_jax." + name).removesuffix(".__init__"))
+for name in ("excepthook", "unraisablehook", "displayhook"):
+  if getattr(sys, name).__module__.startswith("vidgan_jax"):
+    print(name)
+import av.logging
+print(av.logging.get_level())
+"""
+  run = subprocess.run(
+    [sys.executable, "-c", code],
+    env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+    capture_output=True,
+    text=True,
+  )
+  assert (run.returncode, run.stdout) == (0, "None\n"), run.stderr

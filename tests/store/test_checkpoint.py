@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -350,6 +351,22 @@ def test_another_config_is_named(tmp_path):
   assert sorted(p.name for p in tmp_path.iterdir()) == ["4"]
 
 
+def test_a_part_may_have_another_name(tmp_path, monkeypatch):
+  state = write(tmp_path, [4])
+  parts = {n: x for n, x in vars(state).items() if n != "augment_p"}
+  names = dict.fromkeys([*parts, "strength"], jax.Array)
+  later = flax.struct.dataclass(type("Later", (), {"__annotations__": names}))
+  new = later(**parts, strength=state.augment_p)
+  monkeypatch.setitem(checkpoint._RENAMED, "strength", "augment_p")
+  with checkpoint.Checkpoints(tmp_path, every=1) as reader:
+    got = reader.restore(abstract(new))
+    assert isinstance(got.state, later)
+    assert bits(got.state) == bits(new.replace(step=jnp.int32(4)))
+    assert reader.save(5, got.state)
+    reader.wait()
+    assert bits(reader.restore(abstract(new)).state) == bits(got.state)
+
+
 def test_nothing_there(tmp_path):
   reader = checkpoint.Checkpoints(tmp_path / "new", every=1)
   assert reader.latest() is None
@@ -443,11 +460,12 @@ def test_disk_that_is_really_full(tmp_path):
   assert "Traceback" not in err
 
 
-def test_an_array_that_ends_after_the_failure_is_not_told():
+def test_an_array_that_ends_after_the_failure_is_not_told(tmp_path):
   code = """
     import asyncio, sys, threading
     import tensorstore
     from vidgan_jax.store import checkpoint
+    saver = checkpoint.Checkpoints(sys.argv[1], every=1)
     promise, future = tensorstore.Promise.new()
     async def wait():
       await future
@@ -463,7 +481,7 @@ def test_an_array_that_ends_after_the_failure_is_not_told():
     del gone
     sys.stdout.write('end')
   """
-  out, err = run(code)
+  out, err = run(code, tmp_path)
   assert out == "end" and "Event loop is closed" not in err
   assert "ZeroDivisionError" in err  # others are
 

@@ -46,7 +46,6 @@ _LOG = logging.getLogger(__name__)
 _READING: weakref.WeakSet[Iterator] = weakref.WeakSet()
 
 
-@atexit.register
 def _close() -> None:
   for iterator in list(_READING):
     iterator.close()
@@ -193,6 +192,8 @@ class Pipeline:
         different shapes.
     """
     iterator = self._batches(start)
+    atexit.unregister(_close)  # Registered once, however often this is called.
+    atexit.register(_close)
     _READING.add(iterator)
     return iterator
 

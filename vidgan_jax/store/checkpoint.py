@@ -2,18 +2,20 @@
 
 A run's `checkpoints/STEP/` holds two items: `state`, written by Orbax from the
 devices that hold it, and `meta`, a JSON file with a digest of every leaf and
-what `save` was given (in a run, its `provenance.Record`). Orbax alone would read a flipped byte as a weight,
-cast another dtype without a word, and stop at a damaged step instead of going
-to the one before. So what is read here is compared with its digests; a step
-that does not verify is reported and the next older one is taken.
+what `save` was given (in a run, its `provenance.Record`).
+
+Orbax alone would read a flipped byte as a weight, cast another dtype without a
+word, and stop at a damaged step instead of going to the one before. So every
+array that is read is compared with its digest; a step that does not verify is
+reported, and the next older one is taken.
 
 Writing is asynchronous: `save` returns when the state has left the devices.
 An error of the writing thread, such as a full disk, is raised by the next
-call. Orbax writes to a temporary folder and renames it, so that a step is
-there as a whole or not at all.
+call. Orbax writes to a temporary folder and renames it, so that a step exists
+as a whole or not at all.
 
-Digests are computed on the devices, are the same on every sharding, and see
-any single flipped bit and any swap of elements.
+Digests are computed on the devices, do not depend on the sharding, and detect
+any single flipped bit and any swap of two elements.
 """
 
 from collections.abc import Callable
@@ -44,31 +46,8 @@ from vidgan_jax.store import files
 from vidgan_jax.store import workdir
 
 _TEMPORARY = ".orbax-checkpoint-tmp"
-
-
-def _hush(record: std_logging.LogRecord) -> bool:
-  """Drops hundreds of lines of traceback that Orbax logs and raises too."""
-  if record.levelno < std_logging.ERROR:
-    return True
-  return "orbax" not in record.pathname and "orbax" not in record.getMessage()
-
-
-for _logger in (logging.get_absl_logger(), std_logging.getLogger("asyncio")):
-  _logger.addFilter(_hush)
-
-
-def _hush_late_writes(unraisable: Any, hook: Callable = sys.unraisablehook):
-  """Drops what TensorStore says of arrays that end after one has failed.
-
-  Orbax has left, and closed its event loop, by then; the failure itself is
-  raised. Whether there are such arrays is chance.
-  """
-  closed = str(unraisable.exc_value) == "Event loop is closed"
-  if not (closed and unraisable.object is None):
-    hook(unraisable)
-
-
-sys.unraisablehook = _hush_late_writes
+# Parts of the state: the name -> what earlier versions called it.
+_RENAMED = {"score_means": "lecam"}
 
 
 class CheckpointError(workdir.WorkdirError):
@@ -114,7 +93,11 @@ class Params:
 
 
 class Checkpoints:
-  """The checkpoints of one run. Every process makes one and calls alike."""
+  """The checkpoints of one run. Every process makes one and calls alike.
+
+  Use it as a context manager or call `close`. Until then Orbax's own reports
+  of its errors are dropped: they are raised as well.
+  """
 
   def __init__(
     self,
@@ -128,11 +111,10 @@ class Checkpoints:
 
     Args:
       directory: `WORKDIR/checkpoints`; made if it is missing.
-      every: a step is saved if it is a multiple of this, but for step 0,
-        of which nothing is lost; 0: only when `save` is forced or the
-        machine is about to go.
-      keep: the newest steps that stay; older ones are deleted when a newer
-        one is complete.
+      every: save each multiple of this but step 0; 0: only when forced or
+        preempted.
+      keep: so many steps stay; older ones are deleted when a newer one is
+        complete.
       log: gets a line about each damaged step.
 
     Raises:
@@ -146,6 +128,7 @@ class Checkpoints:
     self._pending: int | None = None  # the step that is being written
     self._bytes = 0
     self._failed = False
+    self._quiet = _quiet()
     try:
       self._manager = ocp.CheckpointManager(
         self._directory,
@@ -156,6 +139,7 @@ class Checkpoints:
         ),
       )
     except OSError as e:
+      self._quiet.close()
       raise CheckpointError(
         f"The folder {self._directory} for checkpoints cannot be used: "
         f"{e.strerror or e}. Choose another --workdir or change its rights."
@@ -293,8 +277,11 @@ class Checkpoints:
       try:
         self._manager.close()
       except Exception as e:
-        if not self._failed:  # else it was told already
+        if not self._failed:  # Else it has been raised before.
           raise self._failure(e) from e
+      # After a failure other arrays may still be on their way, and fail too.
+      if not self._failed:
+        self._quiet.close()
       self._clear()
 
   def __enter__(self) -> "Checkpoints":
@@ -357,6 +344,35 @@ class Checkpoints:
     )
 
 
+def _quiet() -> contextlib.ExitStack:
+  """Drops reports of errors that are raised as well, until it is closed.
+
+  Orbax logs them with hundreds of lines of traceback. And where an array ends
+  after another one has failed, TensorStore finds that Orbax has closed its
+  event loop, and Python reports that; whether there is such an array is chance.
+  """
+
+  def passes(record: std_logging.LogRecord) -> bool:
+    if record.levelno < std_logging.ERROR:
+      return True
+    text = record.pathname + record.getMessage()
+    return "orbax" not in text
+
+  def report(unraisable: Any) -> None:
+    closed = str(unraisable.exc_value) == "Event loop is closed"
+    if not (closed and unraisable.object is None):
+      hook(unraisable)
+
+  loggers = logging.get_absl_logger(), std_logging.getLogger("asyncio")
+  hook, sys.unraisablehook = sys.unraisablehook, report
+  undo = contextlib.ExitStack()
+  undo.callback(setattr, sys, "unraisablehook", hook)
+  for logger in loggers:
+    logger.addFilter(passes)
+    undo.callback(logger.removeFilter, passes)
+  return undo
+
+
 # ------------------------------------------------------- without the rest
 
 
@@ -405,7 +421,8 @@ def restore_params(
       )
     return _load(path, tree, partial=True)
 
-  step, tree, meta, _ = _newest(directory, steps, load, logging.warning)
+  with _quiet():
+    step, tree, meta, _ = _newest(directory, steps, load, logging.warning)
   try:
     config = workdir.read_config(directory)
   except workdir.WorkdirError:
@@ -524,14 +541,16 @@ def _load(path: epath.Path, abstract: Any, partial: bool = False) -> tuple:
   """
   meta = _read_meta(path)
   saved = meta["leaves"]
-  wanted = _leaves(abstract)
-  _compare(path, saved, wanted, partial)
+  parts = _parts(abstract)
+  called = {name: _called(name, saved) for name in parts}
+  wanted = {called[name]: part for name, part in parts.items()}
+  _compare(path, saved, _leaves(wanted), partial)
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   target = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
       x.shape, x.dtype, sharding=getattr(x, "sharding", None) or device
     ),
-    abstract,
+    wanted,
   )
   args = ocp.args.PyTreeRestore(
     item=target,
@@ -555,7 +574,23 @@ def _load(path: epath.Path, abstract: Any, partial: bool = False) -> tuple:
       f"{len(bad)} of {len(leaves)} arrays are not what was saved "
       f"({_some(bad)})"
     )
+  if not isinstance(abstract, dict):
+    tree = abstract.replace(**{name: tree[called[name]] for name in parts})
   return tree, meta
+
+
+def _parts(state: Any) -> dict[str, Any]:
+  """The fields of a state, or the entries of a dict."""
+  if isinstance(state, dict):
+    return state
+  return {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+
+
+def _called(name: str, saved: dict[str, Any]) -> str:
+  """What a checkpoint calls a part of the state."""
+  there = {leaf.split("/")[0] for leaf in saved}
+  old = _RENAMED.get(name)
+  return old if old in there and name not in there else name
 
 
 def _read_meta(path: epath.Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ the graph is built; so are those of the result. All randomness is stateless:
 import fractions
 
 import av
-import av.logging
 import numpy as np
 from PIL import Image
 from PIL import ImageDraw
@@ -17,9 +16,6 @@ import tensorflow as tf
 
 from vidgan_jax import errors
 from vidgan_jax import tasks
-
-# The codec libraries' own chatter on stderr.
-av.logging.set_level(None)
 
 
 def split(seed: tf.Tensor, num: int) -> list[tf.Tensor]:

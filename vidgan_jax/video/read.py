@@ -27,15 +27,11 @@ from typing import Any
 from typing import NamedTuple
 
 import av
-import av.logging
 from av.sidedata import sidedata
 from av.video import reformatter
 import numpy as np
 
 from vidgan_jax import errors
-
-# The codec libraries' own chatter on stderr says nothing a VideoError doesn't.
-av.logging.set_level(None)
 
 MAX_SIDE = 16_384  # pixels; more is a damaged or hostile header
 MAX_PIXELS = 2**26  # 8K has half as many
