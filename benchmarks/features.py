@@ -115,22 +115,24 @@ def statistics(features):
   """Times all figures of two sets; `features`: seconds of the pass."""
   import numpy as np
 
-  from vidgan_jax.measures import statistics as lib
+  from vidgan_jax.measures import frechet as frechet_lib
+  from vidgan_jax.measures import kernels
+  from vidgan_jax.measures import neighbours
 
   rng = np.random.default_rng(0)
   fake, real = rng.normal(0, 1, (2, CLIPS, FEATURES)).astype(np.float32)
 
   def frechet():
-    parts = [lib.moments([x]) for x in (fake, real)]
-    return lib.frechet_estimate(*parts, fake[:, None], real[:, None])
+    parts = [frechet_lib.moments([x]) for x in (fake, real)]
+    return frechet_lib.estimate(*parts, fake[:, None], real[:, None])
 
   total = np.zeros(2)
   print(f"Statistics of {CLIPS} and {CLIPS} clips, with their intervals:")
   print("| | s | CPU s |\n|---|---|---|")
   for name, run in (
     ("Frechet", frechet),
-    ("kernel", lambda: lib.mmd(fake, real)),
-    ("neighbours", lambda: lib.neighbours_estimate(fake, real)),
+    ("kernel", lambda: kernels.mmd(fake, real)),
+    ("neighbours", lambda: neighbours.estimate(fake, real)),
   ):
     *spent, _ = measure(run)
     total += spent

@@ -16,7 +16,7 @@ from vidgan_jax import sampler
 from vidgan_jax.data import pipeline
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import frd_random
-from vidgan_jax.measures import statistics
+from vidgan_jax.measures import frechet
 from vidgan_jax.store import checkpoint
 from vidgan_jax.video import write
 
@@ -61,7 +61,7 @@ def main():
     ("white noise, to held-out people", noise, real),
     ("generated, to the training set", made, seen),
   ):
-    print(f"  {name:45}{statistics.frechet(moments(video), reference):12.4f}")
+    print(f"  {name:45}{frechet.distance(moments(video), reference):12.4f}")
 
   if len(sys.argv) > 2:
     rows = []

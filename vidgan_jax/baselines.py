@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from vidgan_jax import errors
+from vidgan_jax import pixels
 
 Given = Mapping[str, np.ndarray]
-_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _PACKAGES = {
   "cv2": "opencv-python-headless",
   "imageio_ffmpeg": "imageio-ffmpeg",
@@ -103,14 +103,16 @@ def bicubic(scale: int) -> Baseline:
 
 def lanczos(scale: int) -> Baseline:
   """Enlarges by Lanczos' kernel of three lobes (Duchon 1979)."""
-  return Baseline(answer=lambda given, times, _: _enlarge(given, scale, _sinc))
+  return Baseline(
+    answer=lambda given, times, _: _enlarge(given, scale, pixels.lanczos)
+  )
 
 
 def unsharp(scale: int, tune: tuple[float, ...]) -> Baseline:
   """Lanczos, then y + strength (y - G y); G blurs by `scale` / 2 pixels."""
 
   def answer(given, times, strength):
-    y = _enlarge(given, scale, _sinc)
+    y = _enlarge(given, scale, pixels.lanczos)
     return y + strength * (y - _blur(y, scale / 2))
 
   return Baseline(answer=answer, tune=tune)
@@ -126,7 +128,7 @@ def back_projection(scale: int, tune: tuple[int, ...]) -> Baseline:
 
   def answer(given, times, strength):
     low = given["video"]
-    y = _enlarge(given, scale, _sinc)
+    y = _enlarge(given, scale, pixels.lanczos)
     for _ in range(strength):
       error = low - resize(y, *low.shape[2:4], _cubic)
       y = y + resize(error, *y.shape[2:4], _cubic)
@@ -161,14 +163,7 @@ def _enlarge(given, scale, kernel):
 
 
 def _cubic(x):
-  x = abs(x)
-  near = (1.5 * x - 2.5) * x * x + 1
-  far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-  return np.where(x < 1, near, np.where(x < 2, far, 0))
-
-
-def _sinc(x):
-  return np.where(abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+  return pixels.keys(x, -0.5)
 
 
 def _blur(video, sigma):
@@ -216,7 +211,7 @@ def nlmeans(
 
   def answer(given, times, strength):
     clean = plain.answer(given, times, strength)
-    return _enlarge({"video": clean}, scale, _sinc)
+    return _enlarge({"video": clean}, scale, pixels.lanczos)
 
   return plain if scale == 1 else dataclasses.replace(plain, answer=answer)
 
@@ -290,8 +285,8 @@ def minterpolate(tune: tuple[str, ...] = ("bidir", "bilat")) -> Baseline:
     )
     # It looks two frames ahead, and wants some to begin.
     beyond = [(0, 0), (2, 4), (0, 0), (0, 0), (0, 0)]
-    frames = np.pad(_to_bytes(video[:, regular]), beyond, "edge")
-    made = _from_bytes(_ffmpeg(frames, graph, memory=True, same=False))
+    frames = np.pad(pixels.to_bytes(video[:, regular]), beyond, "edge")
+    made = pixels.to_floats(_ffmpeg(frames, graph, memory=True, same=False))
     count = video.shape[1] - regular[0]
     made = made[:, 2 * rate : 2 * rate + count]
     out = average().answer(given, times, None)
@@ -318,12 +313,12 @@ def _filter(
   text = graph.format if isinstance(graph, str) else graph
 
   def answer(given, times, strength):
-    video = _to_bytes(given["video"])
+    video = pixels.to_bytes(given["video"])
     if not relative:
-      return _from_bytes(_ffmpeg(video, text(strength), memory))
+      return pixels.to_floats(_ffmpeg(video, text(strength), memory))
     levels = noise_level(given) * strength
     clips = zip(video[:, None], levels)
-    return _from_bytes(
+    return pixels.to_floats(
       np.concatenate([_ffmpeg(clip, text(s), memory) for clip, s in clips])
     )
 
@@ -360,14 +355,6 @@ def _ffmpeg(
   return np.stack(out).reshape(shape) if same else np.stack(out)
 
 
-def _to_bytes(video):
-  return np.clip(np.round((video + 1) * 127.5), 0, 255).astype(np.uint8)
-
-
-def _from_bytes(video):
-  return video.astype(np.float32) / 127.5 - 1
-
-
 # ---------------------------------------------------------------------- holes
 
 
@@ -392,9 +379,9 @@ def _inpaint(method: str, tune: tuple[float, ...]) -> Baseline:
     for index in np.ndindex(video.shape[:2]):
       hole = mask[index][..., 0] > 0
       if hole.any() and not hole.all():
-        frame, flag = _to_bytes(video[index]), getattr(cv2, method)
+        frame, flag = pixels.to_bytes(video[index]), getattr(cv2, method)
         made = cv2.inpaint(frame, hole.astype(np.uint8), strength, flag)
-        out[index] = _from_bytes(made)
+        out[index] = pixels.to_floats(made)
     return np.where(mask > 0, out, video)
 
   return Baseline(answer=answer, tune=tune, needs="cv2")
@@ -411,8 +398,8 @@ def temporal_mean() -> Baseline:
     known = 1 - mask
     count = known.sum(1, keepdims=True)
     total = (video * known).sum(1, keepdims=True)
-    pixels = np.maximum(known.sum((1, 2, 3), keepdims=True), 1)
-    everywhere = (video * known).sum((1, 2, 3), keepdims=True) / pixels
+    total_known = np.maximum(known.sum((1, 2, 3), keepdims=True), 1)
+    everywhere = (video * known).sum((1, 2, 3), keepdims=True) / total_known
     mean = np.where(count > 0, total / np.maximum(count, 1), everywhere)
     return np.where(mask > 0, mean, video)
 
@@ -535,7 +522,8 @@ def stretch(tune: tuple[float, ...]) -> Baseline:
 
 def _levels(video, percent, axes=(1, 2, 3), channels=False):
   """Puts the percentiles of luma, or of each channel, at -1 and 1."""
-  values = video if channels else (video @ _LUMA)[..., None]
+  luma = np.float32(pixels.LUMA["bt709"])
+  values = video if channels else (video @ luma)[..., None]
   ends = np.percentile(values, [percent, 100 - percent], axes, keepdims=True)
   low, high = ends.astype(np.float32)
   return 2 * (video - low) / np.maximum(high - low, 1 / 255) - 1

@@ -11,6 +11,7 @@ import numpy as np
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import errors
+from vidgan_jax import pixels
 from vidgan_jax import tasks
 from vidgan_jax.store import provenance
 from vidgan_jax.store import workdir as workdir_lib
@@ -228,8 +229,7 @@ def _apply(generator, params, given, z, times):
 def _draw(generator, params, given, z, times):
   video = generator.apply({"params": params}, given, z, times)
   finite = jnp.isfinite(video).all()
-  video = jnp.round((jnp.clip(video, -1, 1) + 1) * 127.5).astype(jnp.uint8)
-  return video, finite
+  return pixels.to_bytes(video), finite
 
 
 def load(workdir: str, step: int | None = None, weights: str = "ema") -> Model:

@@ -12,7 +12,9 @@ import pytest
 
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import files
-from vidgan_jax.measures import statistics
+from vidgan_jax.measures import frechet
+from vidgan_jax.measures import kernels
+from vidgan_jax.measures import neighbours
 
 
 def _means(params, video):
@@ -164,10 +166,10 @@ def test_figures_know_what_they_rest_on(clips):
     assert value.protocol["size"] == [4, 8, 8]
     assert "jackknife" in value.protocol["estimator"]
     assert value.low <= float(value) <= value.high
-  want = statistics.frechet(fake.moments, real.moments)
+  want = frechet.distance(fake.moments, real.moments)
   assert float(found["x_frechet"]) == pytest.approx(want, rel=1e-9)
-  assert float(found["x_kernel"]) == statistics.mmd(fake.rows, real.rows).value
-  want = statistics.neighbours(fake.rows, real.rows)
+  assert float(found["x_kernel"]) == kernels.mmd(fake.rows, real.rows).value
+  want = neighbours.shares(fake.rows, real.rows)
   assert [float(found[f"{n}_x"]) for n in want._fields] == list(want)
   with pytest.raises(ValueError, match=r"\(4, 8, 8\).*\(2, 8, 8\)"):
     compare(clips[:8], clips[:, :2])

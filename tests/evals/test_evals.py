@@ -19,7 +19,8 @@ from vidgan_jax.evals import jedi
 from vidgan_jax.evals import memory
 from vidgan_jax.evals import motion
 from vidgan_jax.evals import swd
-from vidgan_jax.measures import statistics
+from vidgan_jax.measures import frechet
+from vidgan_jax.measures import kernels
 from vidgan_jax.nets import c3d
 from vidgan_jax.nets import i3d
 from vidgan_jax.nets import inception
@@ -129,9 +130,9 @@ def test_with_weights(name, clips, monkeypatch):
     for v in (clips[:24], clips[16:])
   ]
   if name == "jedi":
-    want = statistics.jedi(*rows).value
+    want = kernels.jedi(*rows).value
   else:
-    want = statistics.frechet(*(statistics.moments([x]) for x in rows))
+    want = frechet.distance(*(frechet.moments([x]) for x in rows))
   assert float(value) == pytest.approx(want, rel=1e-4)
   for value in values.values():
     assert value.low <= float(value) <= value.high

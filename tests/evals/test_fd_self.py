@@ -10,7 +10,7 @@ import pytest
 from vidgan_jax.data import sprites
 from vidgan_jax.evals import fd_self
 from vidgan_jax.evals import features
-from vidgan_jax.measures import statistics
+from vidgan_jax.measures import frechet
 from vidgan_jax.nets import selfnet
 from vidgan_jax.nets import store as weights
 
@@ -166,12 +166,12 @@ def test_order_of_damages(fitted, world):
   # In so few steps it learns speed; order takes hundreds (docs/metrics.md), and
   # of the 16 answers to it here a third is right by chance.
   assert told["speed_right"] > 0.65, told
-  moments = lambda video: statistics.moments(
+  moments = lambda video: frechet.moments(
     features.stream(selfnet.apply, params, [video], 32)
   )
   real = world[1]
   whole = moments(real)
-  distance = lambda video: statistics.frechet(moments(video), whole)
+  distance = lambda video: frechet.distance(moments(video), whole)
   some = lambda damage, n: np.concatenate([damage(real[:n]), real[n:]])
   ladders = {
     "noise": [footage.noise(real, s) for s in (4, 10, 25)],

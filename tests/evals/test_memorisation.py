@@ -8,7 +8,7 @@ from scipy import stats
 
 from vidgan_jax import baselines as classical
 from vidgan_jax.evals import memorisation
-from vidgan_jax.measures import statistics
+from vidgan_jax.measures import neighbours
 
 
 def test_dct_is_scipys():
@@ -133,5 +133,5 @@ def test_planted_copies_of_real_clips(tmp_path):
   flat = lambda clips: (
     clips[:, 0, ::8, ::8].reshape(len(clips), -1).astype(float)
   )
-  distance, index = statistics.nearest(flat(copies[:4]), flat(train[:, 4:]))
+  distance, index = neighbours.nearest(flat(copies[:4]), flat(train[:, 4:]))
   np.testing.assert_array_equal(index, np.arange(4))

@@ -9,7 +9,8 @@ from scipy import spatial
 from scipy import stats
 
 from vidgan_jax.evals import motion
-from vidgan_jax.measures import statistics
+from vidgan_jax.measures import intervals
+from vidgan_jax.measures import texture
 
 
 def noisy(num=3, frames=6, side=12, seed=0):
@@ -184,15 +185,15 @@ def test_order_on_real_clips():
   spectra = motion.spectra(real)
   alike = motion.speed_distance(motion.speeds(other), speeds)
   near = motion.spectrum_distance(motion.spectra(other), spectra)
-  texture = statistics.swd(other, real, patches=2048)
+  alike_texture = texture.distance(other, real, patches=2048).value
   for name, fake in changed.items():
     found = motion.speed_distance(motion.speeds(fake), speeds)
     assert found > 1.3 * alike, name
     found = motion.spectrum_distance(motion.spectra(fake), spectra)
     assert found > 1.3 * near, name
     if name == "shuffled":
-      moved = statistics.swd(fake, real, patches=2048)
-      assert moved == pytest.approx(texture, rel=0.05)
+      moved = texture.distance(fake, real, patches=2048).value
+      assert moved == pytest.approx(alike_texture, rel=0.05)
   # Neighbours are alike, and no more so when shuffled.
   order = motion.order(other)
   mixed = motion.order(changed["shuffled"])
@@ -210,10 +211,10 @@ def test_order_on_real_clips():
   errors = [np.nanmean(motion.warping_errors(f)) for f in flicker]
   assert footage.rises(errors), errors
   # An interval, from the rows.
-  interval = statistics.jackknife(
+  interval = intervals.jackknife(
     lambda a, b: motion.speed_distance(np.concatenate(a), np.concatenate(b)),
-    statistics.split(motion.speeds(other), 6),
-    statistics.split(speeds, 6),
+    intervals.split(motion.speeds(other), 6),
+    intervals.split(speeds, 6),
   )
   assert interval.value == pytest.approx(alike)
   assert interval.low < alike < interval.high

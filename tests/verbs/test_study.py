@@ -25,6 +25,7 @@ from PIL import Image
 import pytest
 
 from vidgan_jax import cli
+from vidgan_jax.measures import intervals
 from vidgan_jax.reports import preferences
 from vidgan_jax.study import make
 from vidgan_jax.study import serve
@@ -116,41 +117,6 @@ def paper_study(path, systems=3, items=10, **fields):
 
 
 # ------------------------------------------------------------- statistics
-
-
-@pytest.mark.parametrize(
-  "score, votes", [(0, 1), (1, 1), (3, 10), (5.5, 7), (81, 263), (999, 1000)]
-)
-def test_wilson_is_the_set_of_rates_that_the_test_does_not_reject(score, votes):
-  z, rate = 1.959963984540054, score / votes
-  far = lambda p: abs(rate - p) - z * math.sqrt(p * (1 - p) / votes)
-
-  def edge(inside, outside):  # Bisection.
-    for _ in range(200):
-      middle = (inside + outside) / 2
-      inside, outside = (
-        (middle, outside) if far(middle) <= 0 else (inside, middle)
-      )
-    return inside
-
-  low, high = preferences.wilson(score, votes)
-  assert low == pytest.approx(edge(rate, 0.0), abs=1e-12)
-  assert high == pytest.approx(edge(rate, 1.0), abs=1e-12)
-
-
-@pytest.mark.parametrize(
-  "score, votes, low, high",  # Newcombe 1998, table I, method 3.
-  [
-    (81, 263, 0.2553, 0.3662),
-    (15, 148, 0.0624, 0.1605),
-    (0, 20, 0.0000, 0.1611),
-    (1, 29, 0.0061, 0.1718),
-  ],
-)
-def test_wilson_as_published(score, votes, low, high):
-  np.testing.assert_allclose(
-    preferences.wilson(score, votes), (low, high), atol=5e-5
-  )
 
 
 def likelihood(strengths, wins):
@@ -962,7 +928,7 @@ def test_ties_count_half_and_are_shown(tmp_path):
   assert row["votes"] == 120 and row["ties"] == summary["ties"] > 30
   score = row["a_wins"] + row["ties"] / 2
   assert row["rate"] == score / 120
-  assert row["interval"] == list(preferences.wilson(score, 120))
+  assert row["interval"] == list(intervals.wilson(score, 120))
   # Every pair was seen by all twelve.
   assert summary["agreement"]["pairs_seen_twice"] == 10
   with store.Answers(study) as answers:

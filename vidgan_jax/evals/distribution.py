@@ -28,8 +28,11 @@ import numpy as np
 from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.evals import features
-from vidgan_jax.measures import statistics
+from vidgan_jax.measures import frechet
+from vidgan_jax.measures import kernels
+from vidgan_jax.measures import neighbours
 from vidgan_jax.nets import store as weights
+from vidgan_jax.store import digest
 from vidgan_jax.store import files
 
 KEEP = 10_000  # rows for kernels, neighbours and intervals
@@ -111,7 +114,7 @@ class Sample:
     shape: (T, H, W) of a clip.
   """
 
-  moments: statistics.Moments
+  moments: frechet.Moments
   rows: np.ndarray
   num: int
   shape: tuple[int, ...]
@@ -319,7 +322,7 @@ def real(
   def make():
     folder, path, found = getattr(source, "cache", None), None, None
     if folder is not None:
-      name = statistics.digest(settings | {"data": source.fingerprint})
+      name = digest.of(settings | {"data": source.fingerprint})
       path = pathlib.Path(folder) / f"{name[:32]}.npz"
       found = _load(path)
     if all(_gathered(b"there" if found else b"")):
@@ -337,7 +340,7 @@ def real(
         )
     return found
 
-  return once(source, statistics.digest(settings), make)
+  return once(source, digest.of(settings), make)
 
 
 def generated(
@@ -404,7 +407,7 @@ def sample(
       yield block.reshape(-1, block.shape[-1])
 
   return Sample(
-    moments=statistics.moments(rows()),
+    moments=frechet.moments(rows()),
     rows=np.concatenate(kept),
     num=seen - first,
     shape=tuple(shape[:-1]),
@@ -430,7 +433,7 @@ def _shared(
     return part
   parts = [_unpacked(data) for data in _gathered(_packed(part))]
   return Sample(
-    moments=statistics.merged(part.moments for part in parts),
+    moments=frechet.merged(part.moments for part in parts),
     rows=np.concatenate([part.rows for part in parts]),
     num=num,
     shape=part.shape,
@@ -465,7 +468,7 @@ def _packed(found: Sample) -> bytes:
 def _unpacked(data: bytes) -> Sample:
   with np.load(io.BytesIO(data), allow_pickle=False) as file:
     return Sample(
-      moments=statistics.Moments(
+      moments=frechet.Moments(
         num=int(file["rows_seen"]), mean=file["mean"], scatter=file["scatter"]
       ),
       rows=file["rows"],
@@ -493,7 +496,7 @@ def _load(path: pathlib.Path) -> Sample | None:
 def names(frechet: str, kernel: str, suffix: str) -> dict[str, str]:
   """What `figures` computes -> the name that it gets."""
   return {"frechet": frechet, "kernel": kernel} | {
-    name: f"{name}_{suffix}" for name in statistics.Neighbours._fields
+    name: f"{name}_{suffix}" for name in neighbours.Shares._fields
   }
 
 
@@ -512,10 +515,10 @@ def figures(
     few = min(fake.moments.num, real.moments.num) <= fake.rows.shape[1]
     note = "fewer clips than features: the covariances are singular" * few
     if min(fake.num, real.num) < 3:
-      number = statistics.frechet(fake.moments, real.moments)
+      number = frechet.distance(fake.moments, real.moments)
       yield names["frechet"], pair.value(estimator, number, note=note)
     else:
-      found = statistics.frechet_estimate(
+      found = frechet.estimate(
         fake.moments, real.moments, _by_clip(fake), _by_clip(real)
       )
       estimator += "; infinitesimal jackknife over clips"
@@ -527,13 +530,13 @@ def figures(
       reason = "not computed: needs 3 clips of each"
       yield names["kernel"], evals.missing(reason)
     else:
-      found = statistics.mmd(fake.rows, real.rows, each=fake.each)
+      found = kernels.mmd(fake.rows, real.rows, each=fake.each)
       estimator = "MMD^2, (x.y/D + 1)^3, unbiased; jackknife over clips"
       yield (
         names["kernel"],
         pair.value(estimator, found.value, found.low, found.high, pair.kept),
       )
-  if set(statistics.Neighbours._fields) & set(names):
+  if set(neighbours.Shares._fields) & set(names):
     yield from _neighbours(pair, names)
 
 
@@ -544,7 +547,7 @@ def _by_clip(one: Sample) -> np.ndarray:
 def _neighbours(pair, names):
   """Precision, recall, density and coverage."""
   x, y = pair.fake.rows, pair.real.rows
-  fields = statistics.Neighbours._fields
+  fields = neighbours.Shares._fields
   least, parts = min(len(x), len(y)), min(PARTS, len(x), len(y))
   if least < LEAST:
     reason = f"not computed: needs {LEAST} clips of each"
@@ -552,13 +555,13 @@ def _neighbours(pair, names):
     return
   estimator = "balls of the 3rd (density, coverage: 5th) neighbour"
   if least - -(-least // parts) >= LEAST:
-    found = statistics.neighbours_estimate(x, y, parts)
+    found = neighbours.estimate(x, y, parts)
     low = np.maximum(found.low, 0)
     high = np.minimum(found.high, [1, 1, math.inf, 1])
     numbers = zip(found.value, low, high)
     estimator += f"; jackknife over {parts} parts of either set"
   else:
-    numbers = ((number,) for number in statistics.neighbours(x, y))
+    numbers = ((number,) for number in neighbours.shares(x, y))
   for name, some in zip(fields, numbers):
     estimate = f"{name}, {estimator}"
     yield names[name], pair.value(estimate, *some, note=pair.kept)

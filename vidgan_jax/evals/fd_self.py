@@ -22,9 +22,9 @@ import numpy as np
 from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.measures import statistics
 from vidgan_jax.nets import selfnet
 from vidgan_jax.nets import store as weights
+from vidgan_jax.store import digest
 from vidgan_jax.store import tensors
 
 NAMES = distribution.names("fd_self", "kd_self", "self")
@@ -167,10 +167,10 @@ def fit_features(
 def fingerprint(source: Any) -> str:
   """Names the clips of a source: by its own name, or by 32 of them."""
   if getattr(source, "fingerprint", None):
-    return statistics.digest(source.fingerprint)
+    return digest.of(source.fingerprint)
   some = np.linspace(0, len(source) - 1, min(32, len(source))).astype(int)
   clips = [example["video"] for example in source.read(some)]
-  return statistics.digest([len(source), clips])
+  return digest.of([len(source), clips])
 
 
 def save(path: str | os.PathLike, params: Any, record: Mapping) -> None:
@@ -178,7 +178,7 @@ def save(path: str | os.PathLike, params: Any, record: Mapping) -> None:
   path = pathlib.Path(path)
   flat = traverse_util.flatten_dict(params, sep="/")
   flat = {key: np.ascontiguousarray(value) for key, value in flat.items()}
-  record = {**record, "digest": statistics.digest(flat)}
+  record = {**record, "digest": digest.of(flat)}
   path.parent.mkdir(parents=True, exist_ok=True)
   tensors.save(path, flat, {"record": json.dumps(record)})
 
@@ -202,7 +202,7 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   try:
     flat, facts = tensors.load(path)
     record = json.loads(facts["record"])
-    version, digest = record["network"], record["digest"]
+    version, kept = record["network"], record["digest"]
   except (ValueError, KeyError, TypeError) as e:
     raise errors.UserError(
       f"{path} holds no features or is damaged ({e!r}): delete it and learn "
@@ -213,7 +213,7 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
       f"{path} is of {version}, this program has {selfnet.VERSION}: learn the "
       "features again, with --fit-features."
     )
-  if statistics.digest(flat) != digest:
+  if digest.of(flat) != kept:
     raise errors.UserError(
       f"{path} is damaged, its numbers are not those that were written: delete "
       "it and learn the features again, with --fit-features."

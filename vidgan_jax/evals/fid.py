@@ -10,7 +10,7 @@ import functools
 
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.measures import statistics
+from vidgan_jax.measures import kernels
 from vidgan_jax.nets import inception
 from vidgan_jax.nets import store as weights
 
@@ -58,13 +58,13 @@ class Evaluator:
     yield from distribution.figures(pair, {"frechet": "fid"})
     fake, real = pair.fake, pair.real
     size = min(1000, len(fake.rows), len(real.rows))
-    value, deviation = statistics.kid(
+    value, deviation = kernels.kid(
       fake.rows, real.rows, size=size, seed=self.seed
     )
     estimator = f"unbiased MMD^2, (x.y/D + 1)^3, 100 subsets of {size}"
     ends = ()
     if min(fake.num, real.num) >= 3:
-      found = statistics.mmd(fake.rows, real.rows, each=fake.each)
+      found = kernels.mmd(fake.rows, real.rows, each=fake.each)
       ends = value + found.low - found.value, value + found.high - found.value
       estimator += "; jackknife over clips, all frames at once"
     notes = f"deviation of a subset {deviation:.3g}", pair.kept

@@ -23,7 +23,7 @@ import zlib
 import numpy as np
 
 from vidgan_jax import errors
-from vidgan_jax.measures import statistics
+from vidgan_jax.store import digest
 from vidgan_jax.video import clips as clips_lib
 from vidgan_jax.video import folder as folder_lib
 from vidgan_jax.video import read as read_lib
@@ -81,7 +81,7 @@ class Clips:
       num: clips.
       card: for protocols.
       fingerprint: of the files.
-      content: what is in them, wherever they lie; see `statistics.digest`.
+      content: what is in them, wherever they lie; see `digest_lib.digest`.
 
     Raises:
       ValueError: there is no clip.
@@ -97,7 +97,7 @@ class Clips:
     self.shape = video.shape[:3]
     self.card = {
       **card,
-      "content": statistics.digest([content, video])[:16],
+      "content": digest.of([content, video])[:16],
       "order": f"permuted, seed {_SHUFFLE}",
       "num": num,
       "size": list(self.shape),
@@ -484,7 +484,7 @@ def content(source: Any) -> str:
   """Names the clips of a data set, wherever it lies, by 32 of them."""
   some = np.unique(np.linspace(0, len(source) - 1, 32).astype(int))
   videos = [clip["video"] for clip in source.read(some)]
-  return statistics.digest([len(source), videos])[:16]
+  return digest.of([len(source), videos])[:16]
 
 
 # --------------------------------------------------------------------- helpers

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 import dataclasses
 from typing import Any
 
-import numpy as np
-
 from vidgan_jax import evals
+from vidgan_jax import pixels
 from vidgan_jax.evals import distribution
-from vidgan_jax.measures import statistics
+from vidgan_jax.measures import neighbours
 from vidgan_jax.nets import random3d
 
 NAMES = distribution.names("frd_random", "krd_random", "random")
@@ -48,7 +47,7 @@ class Evaluator:
       seed=self.seed,
       batch=self.batch,
     )
-    self.nearest, _ = statistics.nearest(pair.fake.rows, pair.real.rows)
+    self.nearest, _ = neighbours.nearest(pair.fake.rows, pair.real.rows)
     yield from distribution.figures(pair, NAMES)
 
 
@@ -62,4 +61,4 @@ def network() -> distribution.Network:
 
 
 def _features(params, video):
-  return random3d.apply(params, video.astype(np.float32) / 127.5 - 1)
+  return random3d.apply(params, pixels.to_floats(video))

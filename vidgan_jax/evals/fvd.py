@@ -14,7 +14,7 @@ import math
 from vidgan_jax import config as config_lib
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.measures import statistics
+from vidgan_jax.measures import frechet
 from vidgan_jax.nets import i3d
 from vidgan_jax.nets import store as weights
 
@@ -72,8 +72,8 @@ class Evaluator:
     if self.extrapolate:
       value, low, high, note = math.nan, math.nan, math.nan, ""
       try:
-        found = statistics.frechet_inf_estimate(
-          *(statistics.grouped([one.rows]) for one in (pair.fake, pair.real))
+        found = frechet.extrapolated_estimate(
+          *(frechet.grouped([one.rows]) for one in (pair.fake, pair.real))
         )
         value, low, high = found.value, found.low, found.high
       except ValueError as error:

@@ -12,7 +12,8 @@ from vidgan_jax import config as config_lib
 from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.measures import statistics
+from vidgan_jax.measures import classes
+from vidgan_jax.measures import intervals
 from vidgan_jax.nets import c3d
 from vidgan_jax.nets import store as weights
 
@@ -62,7 +63,7 @@ class Evaluator:
     logits = distribution.generated(
       model, net, self.num, self.seed, self.batch, cut
     ).rows
-    mean, deviation = statistics.inception_score(logits, self.splits)
+    mean, deviation = classes.inception_score(logits, self.splits)
     facts = distribution.card(
       None,
       model,
@@ -75,8 +76,8 @@ class Evaluator:
     )
     ends = None, None
     if self.splits > 1:
-      found = statistics.Spread(mean, deviation)
-      ends = statistics.batch_means(found, self.splits)
+      found = intervals.Spread(mean, deviation)
+      ends = intervals.batch_means(found, self.splits)
     note = distribution.short(self.num, len(logits), self.num)
     text = f"{note}; " * bool(note) + f"deviation of a split {deviation:.3g}"
     text += "; no interval: one split" * (self.splits == 1)

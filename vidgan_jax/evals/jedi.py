@@ -11,7 +11,7 @@ import functools
 from vidgan_jax import config as config_lib
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.measures import statistics
+from vidgan_jax.measures import kernels
 from vidgan_jax.nets import store as weights
 from vidgan_jax.nets import vjepa
 
@@ -61,7 +61,7 @@ class Evaluator:
       batch=self.batch,
       cut=distribution.Cut(frames=self.frames),
     )
-    found = statistics.jedi(pair.fake.rows, pair.real.rows)
+    found = kernels.jedi(pair.fake.rows, pair.real.rows)
     estimator = "100 MMD^2, (x.y/D)^2, biased; jackknife over clips"
     ends = found.low, found.high
     paper = "the paper takes 5,000 clips of each"

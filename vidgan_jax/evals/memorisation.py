@@ -1,7 +1,7 @@
 """Near copies: what a generator repeats of its training clips.
 
 Every generated clip is held against the nearest training clip, in two spaces:
-that of a network's features (`statistics.nearest`) and that of perceptual
+that of a network's features (`neighbours.nearest`) and that of perceptual
 hashes (`hashes`, `nearest_hash`). How near is too near is not a number that one
 could know beforehand: real clips that were *not* trained on are held against
 the training clips in the same way, and what generated clips do beyond them is
@@ -15,6 +15,7 @@ import numpy as np
 
 from vidgan_jax import baselines
 from vidgan_jax import errors
+from vidgan_jax import pixels
 
 _SIDE = 32  # of the picture that is hashed
 _BITS = 64
@@ -101,7 +102,7 @@ def hashes(videos: Iterable[np.ndarray], keys: int = 4) -> np.ndarray:
   for video in videos:
     times = np.linspace(0, len(video) - 1, keys).round().astype(int)
     frames = np.asarray(video)[times].astype(np.float32)
-    luma = frames @ np.array([0.299, 0.587, 0.114], np.float32)
+    luma = frames @ np.float32(pixels.LUMA["bt601"])
     small = baselines.resize(luma[..., None], _SIDE, _SIDE)[..., 0]
     low = (basis @ small @ basis.T).reshape(keys, _BITS)
     found.append(low > np.median(low, 1, keepdims=True))

@@ -20,7 +20,8 @@ from vidgan_jax.evals import distribution
 from vidgan_jax.evals import features
 from vidgan_jax.evals import frd_random
 from vidgan_jax.evals import memorisation
-from vidgan_jax.measures import statistics
+from vidgan_jax.measures import intervals
+from vidgan_jax.measures import neighbours
 from vidgan_jax.reports import evaluation
 
 _NO_TRAINING = "not computed: needs the training clips (--train DIR)"
@@ -76,7 +77,7 @@ class Evaluator:
       return evals.Value(float(number), *ends, num, facts, text)
 
     def share(near, estimator, **facts):
-      ends = statistics.wilson(int(near.sum()), len(near))
+      ends = intervals.wilson(int(near.sum()), len(near))
       return value(near.mean(), f"{estimator}; Wilson", ends, **facts)
 
     space = frd_random.network().card["network"]
@@ -84,18 +85,18 @@ class Evaluator:
       if len(rows) < 2:
         one = evals.missing("not computed: needs two clips")
       elif len(rows) == 2:
-        one = value(statistics.diversity(rows), "mean distance", network=space)
+        one = value(neighbours.diversity(rows), "mean distance", network=space)
       else:
-        found = statistics.diversity_estimate(rows)
+        found = neighbours.diversity_estimate(rows)
         ends, how = (found.low, found.high), "mean distance; jackknife"
         one = value(found.value, how, ends, network=space)
       yield f"memory/diversity{name}", one
     if len(real[0]) > 1:
       reach = np.quantile(
-        statistics.spacing(real[0]), 1 - self.share, method="inverted_cdf"
+        neighbours.spacing(real[0]), 1 - self.share, method="inverted_cdf"
       )
       found = share(
-        statistics.nearest(real[0], fake[0])[0] <= reach,
+        neighbours.nearest(real[0], fake[0])[0] <= reach,
         "share of real clips as near to a generated one as "
         f"{1 - self.share:.0%} of them are to another real one",
         threshold=float(reach),
@@ -106,7 +107,7 @@ class Evaluator:
     yield "memory/latent_recall", found
     self.closest = None
     for name, i, nearest in (
-      ("features", 0, statistics.nearest),
+      ("features", 0, neighbours.nearest),
       ("hashes", 1, memorisation.nearest_hash),
     ):
       names = [
@@ -141,12 +142,12 @@ class Evaluator:
       parts = min(16, len(distance), len(held_out))
       ends, text = (None, None), "P(nearer than held-out)"
       if parts > 2:
-        around = statistics.jackknife(
+        around = intervals.jackknife(
           lambda a, b: memorisation.nearer(
             np.concatenate(a), np.concatenate(b)
           ),
-          statistics.split(distance, parts),
-          statistics.split(held_out, parts),
+          intervals.split(distance, parts),
+          intervals.split(held_out, parts),
         )
         ends = max(around.low, 0.0), min(around.high, 1.0)
         text += f"; jackknife over {parts} parts of either set"

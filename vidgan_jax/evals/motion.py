@@ -1,7 +1,7 @@
 """`motion`: what moves, and how: numbers that a single frame does not have.
 
 Each is computed clip by clip, a row a clip, in the order in which they come, so
-that `statistics.split` and `statistics.jackknife` give intervals. Videos:
+that `intervals.split` and `intervals.jackknife` give intervals. Videos:
 clips (T, H, W, 3) uint8, of one length, size and rate in both sets that are
 compared. A feature distance can be blind to time (Ge et al. 2024); these see
 nothing else, and none of them is enough by itself: noise moves too.
@@ -19,7 +19,7 @@ from vidgan_jax import evals
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import restoration
 from vidgan_jax.measures import flow as flows
-from vidgan_jax.measures import statistics
+from vidgan_jax.measures import intervals
 
 _STEP, _BINS = 1 / 16, 1024  # of a histogram of speeds: to 64 pixels a frame
 _FLOOR = 1 / 12  # power of rounding to 8 bits, levels^2
@@ -293,10 +293,10 @@ class Evaluator:
       ends = None, None
       groups = min(self.parts, *num.values())
       if groups >= 3:
-        found = statistics.jackknife(
+        found = intervals.jackknife(
           lambda a, b, f=function: f(np.concatenate(a), np.concatenate(b)),
-          statistics.split(fake[key], groups),
-          statistics.split(real[key], groups),
+          intervals.split(fake[key], groups),
+          intervals.split(real[key], groups),
         )
         ends = max(found.low, 0.0), found.high
       yield name, value(function(fake[key], real[key]), *ends, estimator)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgan_jax import errors
+from vidgan_jax import pixels
 from vidgan_jax.nets import lpips as net
 from vidgan_jax.nets import store as weights_lib
 
@@ -194,7 +195,7 @@ def _check(video: np.ndarray, target: np.ndarray) -> None:
 def _floats(frames: np.ndarray) -> np.ndarray:
   """In [-1, 1], float32; few frames at a time, a clip may be long."""
   if frames.dtype == np.uint8:
-    frames = frames / np.float32(127.5) - 1
+    return pixels.to_floats(frames)
   return np.float32(frames)
 
 

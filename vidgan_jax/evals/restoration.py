@@ -248,7 +248,7 @@ class Evaluator:
           clips[key].append(measure(video, target, weight))
         if texture:
           patches = functools.partial(
-            fidelity.descriptors, weight=weight, seed=self.seed + start + i
+            texture.descriptors, weight=weight, seed=self.seed + start + i
           )
           fakes.append(patches(video))
           targets.append(patches(target))
@@ -256,7 +256,7 @@ class Evaluator:
     if not texture:
       return Figures(clips=clips)
     join = lambda clips: [np.concatenate(level) for level in zip(*clips)]
-    swd = fidelity.sliced_wasserstein(join(fakes), join(targets), self.seed)
+    swd = texture.sliced_wasserstein(join(fakes), join(targets), self.seed)
     return Figures(clips=clips, swd=swd)
 
   def _ask(self, answer: Callable, pairs: list[dict]) -> np.ndarray:

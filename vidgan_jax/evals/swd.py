@@ -12,7 +12,7 @@ import numpy as np
 
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.measures import statistics
+from vidgan_jax.measures import texture
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Evaluator:
       "interval from 8 parts of the clips",
       num={"generated": len(fake), "real": len(real)},
     )
-    found = statistics.swd_estimate(
+    found = texture.distance(
       fake, real, patches=self.patches, frames=self.frames, seed=self.seed
     )
     ends = max(found.low, 0.0), found.high

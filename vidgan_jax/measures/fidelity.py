@@ -1,4 +1,4 @@
-"""How near a clip is to its target: PSNR, SSIM, flicker, colour, texture.
+"""How near a clip is to its target: PSNR, SSIM, flicker, colour.
 
 NumPy in float64, one clip at a time: (T, H, W, C) in [-1, 1], and a weight
 (T, H, W, 1) or None that says which pixels count.
@@ -6,8 +6,6 @@ NumPy in float64, one clip at a time: (T, H, W, C) in [-1, 1], and a weight
 
 import numpy as np
 from scipy import ndimage
-
-_SIDE = 7  # Of a patch, pixels.
 
 
 def psnr(
@@ -133,102 +131,3 @@ def _mean(error: np.ndarray, weight: np.ndarray | None) -> float:
     return float(error.mean())
   total = weight.sum(dtype=np.float64) * error.shape[-1]
   return float((error * weight).sum() / total) if total else float("nan")
-
-
-# -------------------------------------------------------------------- texture
-
-
-def descriptors(
-  video: np.ndarray, weight: np.ndarray | None, seed: int, count: int = 256
-) -> list[np.ndarray]:
-  """Patches of 7 x 7 pixels from every level of the Laplacian pyramid.
-
-  Args:
-    video: (T, H, W, C).
-    weight: patches are taken where their centre counts.
-    seed: of the places; the same seed, shape and weight give the same places.
-    count: patches a level.
-
-  Returns:
-    One array (count, 7 * 7 * C) a level, finest first; empty where nothing
-    counts. No level for pictures below 16 pixels.
-  """
-  rng = np.random.default_rng(seed)
-  counts = np.ones(video.shape[:3], bool)
-  if weight is not None:
-    counts = weight[..., 0] > 0
-  found = []
-  for level in _pyramid(video.astype(np.float64)):
-    h, w = level.shape[1:3]
-    # The centres of the patches that fit, at this level's size.
-    there = counts[:, :h, :w][:, 3 : h - 3, 3 : w - 3]
-    places = np.argwhere(there)
-    if len(places):
-      places = places[rng.integers(0, len(places), count)]
-      windows = np.lib.stride_tricks.sliding_window_view(
-        level, (_SIDE, _SIDE), (1, 2)
-      )
-      found.append(windows[tuple(places.T)].reshape(count, -1))
-    else:
-      found.append(np.zeros((0, _SIDE**2 * video.shape[-1])))
-    # A coarse pixel counts where one of its fine ones does.
-    pad = [(0, 0), (0, h % 2), (0, w % 2)]
-    counts = np.pad(counts, pad).reshape(len(counts), -(-h // 2), 2, -1, 2)
-    counts = counts.any((2, 4))
-  return found
-
-
-def _pyramid(video: np.ndarray) -> list[np.ndarray]:
-  """Bands of the Laplacian pyramid (Burt and Adelson 1983), to 16 pixels.
-
-  Without the small picture that is left: brightness is no texture.
-  """
-  taps = np.array([1, 4, 6, 4, 1]) / 16
-
-  def blur(v):
-    for axis in (1, 2):
-      v = ndimage.correlate1d(v, taps, axis, mode="mirror")
-    return v
-
-  levels = []
-  while min(video.shape[1:3]) >= 16:
-    small = blur(video)[:, ::2, ::2]
-    large = np.zeros_like(video)
-    large[:, ::2, ::2] = 4 * small
-    levels.append(video - blur(large))
-    video = small
-  return levels
-
-
-def sliced_wasserstein(
-  fake: list[np.ndarray],
-  target: list[np.ndarray],
-  seed: int = 0,
-  directions: int = 256,
-) -> float:
-  """1000 times the distance of two sets of patches, the mean of their levels.
-
-  Karras et al. 2018, section 5: patches as points are projected on random
-  directions and their order statistics compared, mean |sort(a) - sort(b)|.
-  Unlike there both sets are scaled by the deviation of the *target's* patches,
-  so that contrast lost to blur is seen. No network is needed; blurred texture
-  costs much although its PSNR is good. Lower is better, 0 for equal sets.
-
-  Args:
-    fake: (n, D) a level, from `descriptors`, of all clips.
-    target: the same of the targets, n alike.
-    seed: of the directions.
-    directions: how many.
-  """
-  rng = np.random.default_rng(seed)
-  values = []
-  for a, b in zip(fake, target, strict=True):
-    if not len(b):
-      continue
-    mean, deviation = b.mean(), b.std() + 1e-12
-    way = rng.standard_normal((a.shape[1], directions))
-    way /= np.linalg.norm(way, axis=0)
-    gap = np.sort((a - mean) / deviation @ way, 0)
-    gap -= np.sort((b - mean) / deviation @ way, 0)
-    values.append(abs(gap).mean())
-  return 1000 * float(np.mean(values)) if values else float("nan")

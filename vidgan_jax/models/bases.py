@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgan_jax import errors
+from vidgan_jax import pixels
 from vidgan_jax.models import layers
 
 FOREVER = 1 << 30  # A halo that no tile and no chunk has.
@@ -26,8 +27,6 @@ LEVELS = 5  # Halvings of the pyramid of `fill`.
 _ROUNDS = 2  # Cells of its last level that it looks to either side.
 _SMOOTH = (6, 4, 0, 0, 0)  # Times that it smooths a level, finest first.
 _LOBES = 3  # Of the Lanczos kernel: pixels to either side.
-# Brightness of R, G, B (ITU-R BT.709).
-_LUMA = (0.2126, 0.7152, 0.0722)
 
 
 # ------------------------------------------------------------------- in space
@@ -59,9 +58,7 @@ def lanczos(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
   # From the target pixels within one source pixel to the pixels around it.
   taps = np.arange(-_LOBES, _LOBES + 1)
   gap = taps[:, None] - ((np.arange(scale) + 0.5) / scale - 0.5)
-  kernel = np.where(
-    abs(gap) < _LOBES, np.sinc(gap) * np.sinc(gap / _LOBES), 0.0
-  )
+  kernel = pixels.lanczos(gap, _LOBES)
   b, t, h, w, c = x.shape
   x = _enlarge(x.reshape(b * t, h, w * c), kernel)
   x = _enlarge(x.reshape(b * t * h * scale, w, c), kernel)
@@ -242,7 +239,8 @@ def _last(known: jax.Array, *values: jax.Array, reverse: bool = False):
 
 def luma(x: jax.Array) -> jax.Array:
   """Brightness (BT.709): (..., 3) -> (..., 1)."""
-  return jnp.tensordot(x, jnp.asarray(_LUMA, jnp.float32), 1)[..., None]
+  shares = jnp.asarray(pixels.LUMA["bt709"], jnp.float32)
+  return jnp.tensordot(x, shares, 1)[..., None]
 
 
 def levels(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:

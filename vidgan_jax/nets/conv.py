@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgan_jax import errors
+from vidgan_jax import pixels
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -236,7 +237,7 @@ def _resampling(size, out, rule):
   first = np.floor(places).astype(int)
   part = places - first
   if rule == "cubic":
-    taps = {i: _keys(part - i) for i in (-1, 0, 1, 2)}
+    taps = {i: pixels.keys(part - i, -0.75) for i in (-1, 0, 1, 2)}
   else:
     taps = {0: 1 - part, 1: part}
   matrix = np.zeros((out, size), np.float32)
@@ -244,11 +245,3 @@ def _resampling(size, out, rule):
     source = np.clip(first + shift, 0, size - 1)
     np.add.at(matrix, (np.arange(out), source), share)
   return matrix
-
-
-def _keys(x, a=-0.75):
-  """The cubic kernel of Keys (1981), eq. 4 with a free parameter."""
-  x = np.abs(x)
-  near = ((a + 2) * x - (a + 3)) * x * x + 1
-  far = a * (((x - 5) * x + 8) * x - 4)
-  return np.where(x <= 1, near, np.where(x < 2, far, 0)).astype(np.float32)

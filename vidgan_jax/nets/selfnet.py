@@ -24,6 +24,7 @@ import numpy as np
 import optax
 
 from vidgan_jax import errors
+from vidgan_jax import pixels
 
 VERSION = "selfnet-1"  # Changes with anything that changes the features.
 WIDTHS = (32, 64, 96, 128)
@@ -102,7 +103,7 @@ def apply(params: Any, video: jax.Array) -> jax.Array:
   Returns:
     (B, SIZE) float32.
   """
-  video = video.astype(jnp.float32) / 127.5 - 1
+  video = pixels.to_floats(video)
   x = Network().apply({"params": params["network"]}, video)
   return (x - params["mean"]) / params["scale"]
 

@@ -12,16 +12,14 @@ are not that: use many pairs rather than many votes a pair.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import html as html_lib
-import math
 import statistics
 from typing import Any
 
 import numpy as np
 
 from vidgan_jax import errors
+from vidgan_jax.measures import intervals
 from vidgan_jax.study import store
-
-_Z = statistics.NormalDist().inv_cdf(0.975)
 
 
 class NoRankingError(errors.UserError):
@@ -29,25 +27,6 @@ class NoRankingError(errors.UserError):
 
 
 # ------------------------------------------------------------- statistics
-
-
-def wilson(score: float, votes: int, z: float = _Z) -> tuple[float, float]:
-  """Interval of a rate: all p with |score/votes - p| <= z sqrt(p(1-p)/votes).
-
-  Wilson 1927. Ties that count half make the score vary less than a coin does,
-  so the interval is then on the safe side.
-
-  Args:
-    score: wins, ties as halves.
-    votes: at least 1.
-    z: 1.96 for 95 %.
-  """
-  rate = score / votes
-  middle = rate + z * z / (2 * votes)
-  half = z * math.sqrt(rate * (1 - rate) / votes + (z / (2 * votes)) ** 2)
-  scale = 1 + z * z / votes
-  # Rounding must not leave [0, 1].
-  return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def bradley_terry(wins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -203,7 +182,7 @@ def summarize(study: store.Study, *, min_votes: int = 30) -> dict[str, Any]:
     },
     "left": {
       "rate": lefts / len(votes) if votes else None,
-      "interval": wilson(lefts, len(votes)) if votes else None,
+      "interval": intervals.wilson(lefts, len(votes)) if votes else None,
     },
     "median_seconds": (
       statistics.median(v["seconds"] for v in votes) if votes else None
@@ -253,7 +232,10 @@ def _score(study, row) -> float:
 def _rate(score: float, votes: int) -> dict[str, Any]:
   if not votes:
     return {"rate": None, "interval": None}
-  return {"rate": score / votes, "interval": list(wilson(score, votes))}
+  return {
+    "rate": score / votes,
+    "interval": list(intervals.wilson(score, votes)),
+  }
 
 
 def _matchups(names, wins, ties) -> list[dict[str, Any]]:
@@ -300,8 +282,8 @@ def _ranking(names, wins) -> tuple[list[dict[str, Any]] | None, str | None]:
       "name": names[i],
       "strength": float(strengths[i]),
       "interval": [
-        float(strengths[i] - _Z * deviations[i]),
-        float(strengths[i] + _Z * deviations[i]),
+        float(strengths[i] - intervals.Z * deviations[i]),
+        float(strengths[i] + intervals.Z * deviations[i]),
       ],
     }
     for i in np.argsort(-strengths, kind="stable")

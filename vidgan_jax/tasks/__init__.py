@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from vidgan_jax import config
+from vidgan_jax import pixels
 
-# Brightness of R, G, B (ITU-R BT.709), as in models/trunk.py.
-LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 STATISTICS = 48  # Numbers a frame of `statistics`.
 
 
@@ -156,7 +155,8 @@ def hidden(example: Mapping[str, Any], mask: Any) -> dict[str, Any]:
 
 def gray(video: Any) -> Any:
   """The luma in all three channels, of an array of any library."""
-  luma = sum(video[..., i : i + 1] * w for i, w in enumerate(LUMA))
+  shares = np.float32(pixels.LUMA["bt709"])
+  luma = sum(video[..., i : i + 1] * w for i, w in enumerate(shares))
   return luma + 0 * video
 
 

@@ -36,6 +36,7 @@ import jax
 import numpy as np
 
 from vidgan_jax import errors
+from vidgan_jax import pixels
 from vidgan_jax.store import files
 from vidgan_jax.store import workdir as workdir_lib
 
@@ -579,7 +580,7 @@ def stack(clips: list[Any]) -> np.ndarray:
   videos = np.stack([v[:t, :h, :w] for v in videos])
   if videos.dtype == np.uint8:
     return videos
-  return np.round((np.clip(videos, -1, 1) + 1) * 127.5).astype(np.uint8)
+  return pixels.to_bytes(videos)
 
 
 def _open(path: pathlib.Path, mode: str) -> Any:
