@@ -31,6 +31,7 @@ the colours of some pixels are given, and of one frame in a quarter of clips:
 """
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import rooms
 
 RECURRENT = ("super_resolve", "denoise")
 LOSSY = ("denoise", "deblock", "restore")
@@ -70,8 +71,8 @@ def get_config(arg=""):
     variant="S",
     total="2000steps",
   )
-  config_lib.check_name(arg.task, TASKS, "the argument task")
-  config_lib.check_name(arg.model, ("trunk", "recurrent"), "the argument model")
+  rooms.check_name(arg.task, TASKS, "the argument task")
+  rooms.check_name(arg.model, ("trunk", "recurrent"), "the argument model")
   if arg.model == "recurrent" and arg.task not in RECURRENT:
     raise config_lib.ConfigError(
       f"The argument model=recurrent is for {' and '.join(RECURRENT)}, not for "

@@ -10,8 +10,8 @@ import pytest
 
 import vidgan_jax
 from vidgan_jax import cli
-from vidgan_jax import config as config_lib
 from vidgan_jax import errors
+from vidgan_jax import rooms
 
 ROOT = pathlib.Path(__file__).parents[1]
 OPTIONS = {
@@ -232,7 +232,7 @@ def test_what_computes_does_not_import_tensorflow():
   rooms = [
     f"{room}.{name}"
     for room in ("models", "losses", "tasks", "evals")
-    for name in config_lib.names(room)
+    for name in rooms.names(room)
   ]
   modules = [
     *("train.step", "train.state", "train.optim", "train.loop", "train.writer"),

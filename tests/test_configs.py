@@ -12,7 +12,9 @@ from PIL import Image
 import pytest
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax import models
+from vidgan_jax import rooms
 from vidgan_jax import tasks
 from vidgan_jax.data import arrays
 from vidgan_jax.data import sprites
@@ -26,7 +28,7 @@ from vidgan_jax.verbs import prepare
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
-TASKS = [name for name in config_lib.names("tasks") if name != "generate"]
+TASKS = [name for name in rooms.names("tasks") if name != "generate"]
 # Other ways to call a config than without an argument.
 ARGS = [
   ("smoke", "model=mlp"),
@@ -165,7 +167,7 @@ def test_arguments_are_checked():
     ("task=inpaint,model=recurrent", "super_resolve and denoise, not for inp"),
     ("flow", "data=sprites do, and data is 'data/clips'"),
   ):
-    with pytest.raises(config_lib.ConfigError, match=words):
+    with pytest.raises(errors.UserError, match=words):
       load("video_to_video", arg)
 
 
@@ -328,5 +330,5 @@ def test_an_adversary_without_weight_never_begins():
   config.reconstruction = {}
   for weight, words in ((0.5, "start is '4steps'"), (0.0, "weight is 0")):
     config.adversary.weight = weight
-    with pytest.raises(config_lib.ConfigError, match=words):
+    with pytest.raises(errors.UserError, match=words):
       loop._adversary(config, steps)

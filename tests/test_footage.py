@@ -9,6 +9,7 @@ import pytest
 
 from vidgan_jax import cli
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax import footage as stage_lib
 from vidgan_jax import sampler
 from vidgan_jax import tasks
@@ -271,10 +272,10 @@ def write_clip(path, clip):
 
 def test_options_are_checked(workdirs):
   assert stage_lib.load(str(workdirs["denoise"]), {"sigma": 10.0})
-  with pytest.raises(config_lib.ConfigError, match="sigma"):
+  with pytest.raises(errors.UserError, match="sigma"):
     stage_lib.load(str(workdirs["denoise"]), {"sigm": 10.0})
   for option in ("fps", "rate"):
-    with pytest.raises(config_lib.ConfigError, match=option):
+    with pytest.raises(errors.UserError, match=option):
       stage_lib.load(str(workdirs["denoise"]), {option: 4})
   for wrong in (
     {"rate": 1},
@@ -304,7 +305,7 @@ def test_weights_as_they_are_shipped(workdirs, tmp_path):
     < 2.2 * sum(x.size for x in jax.tree.leaves(model.params)) + 20_000
   )
   assert not list(tmp_path.glob(".*"))
-  with pytest.raises(config_lib.ConfigError, match="the weights"):
+  with pytest.raises(errors.UserError, match="the weights"):
     zoo.load("denoize")
 
 

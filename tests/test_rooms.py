@@ -4,6 +4,7 @@ A new file is tested here as soon as it exists.
 """
 
 import ast
+import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -13,6 +14,7 @@ import re
 import subprocess
 import sys
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,8 @@ from PIL import Image
 import pytest
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
+from vidgan_jax import rooms
 from vidgan_jax import tasks
 from vidgan_jax.losses import penalties
 from vidgan_jax.losses import reconstruction
@@ -44,16 +48,16 @@ def shape(*sizes, dtype=jnp.float32):
 
 
 def test_rooms_are_not_empty():
-  assert set(config_lib.names("models")) >= {
+  assert set(rooms.names("models")) >= {
     *("continuous", "dcgan3d", "mlp", "recurrent", "trunk")
   }
   # Helpers are no entries of a room.
-  assert not {"bases", "layers", "patch"} & set(config_lib.names("models"))
-  assert "relativistic" in config_lib.names("losses")
-  assert "generate" in config_lib.names("tasks")
-  assert {"sprites", "tfds"} <= set(config_lib.names("data"))
+  assert not {"bases", "layers", "patch"} & set(rooms.names("models"))
+  assert "relativistic" in rooms.names("losses")
+  assert "generate" in rooms.names("tasks")
+  assert {"sprites", "tfds"} <= set(rooms.names("data"))
   assert {"frd_random", "fvd", "motion", "restoration"} <= set(
-    config_lib.names("evals")
+    rooms.names("evals")
   )
 
 
@@ -61,7 +65,7 @@ def test_rooms_are_not_empty():
 
 MODELS = [
   (name, variant)
-  for name in config_lib.names("models")
+  for name in rooms.names("models")
   for variant in load("models", name).VARIANTS
 ]
 COMMON = ("resolution", "frames", "channels", "num_classes", "dtype")
@@ -77,7 +81,7 @@ def test_models(name, variant, classes):
   for role in fields:
     known = parameters(getattr(module, role.capitalize()))
     assert set(COMMON) | set(fields[role]) <= set(known)
-  assert config_lib.variants(name) in ([], list(module.VARIANTS))
+  assert rooms.variants(name) in ((), tuple(module.VARIANTS))
   size, b, t = 64, 2, 4
   common = dict(resolution=size, frames=t, num_classes=classes)
   g = module.Generator(**common, **fields["generator"], dtype=jnp.bfloat16)
@@ -122,7 +126,7 @@ def scores(dtype, seed):
   return layers.Scores((draw(4), draw(4, 6)), ((), ()))
 
 
-@pytest.mark.parametrize("name", config_lib.names("losses"))
+@pytest.mark.parametrize("name", rooms.names("losses"))
 def test_objectives(name):
   module = load("losses", name)
   assert YEAR.search(module.__doc__)
@@ -168,7 +172,7 @@ def test_penalties(name):
 # --------------------------------------------------------------------- tasks
 
 
-@pytest.mark.parametrize("name", config_lib.names("tasks"))
+@pytest.mark.parametrize("name", rooms.names("tasks"))
 def test_tasks(name):
   make = load("tasks", name).make
   for option in parameters(make).values():
@@ -202,7 +206,7 @@ def options(tmp_path_factory):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("name", config_lib.names("data"))
+@pytest.mark.parametrize("name", rooms.names("data"))
 def test_sources(name, split, options):
   make = load("data", name).make
   assert name in options, "say above how to make a small one"
@@ -245,13 +249,63 @@ def test_sources(name, split, options):
 # --------------------------------------------------------------------- evals
 
 
-@pytest.mark.parametrize("name", config_lib.names("evals"))
+@pytest.mark.parametrize("name", rooms.names("evals"))
 def test_evaluators(name):
   module = load("evals", name)
   assert module.__doc__ and module.Evaluator.__doc__
   evaluator = module.Evaluator()  # All options have defaults.
   assert list(parameters(evaluator.run)) == ["model", "source"]
   assert inspect.isgeneratorfunction(evaluator.run)
+
+
+# --------------------------------------------------------------------- checks
+
+
+class Net(nn.Module):
+  width: int = 8
+
+  @nn.compact
+  def __call__(self, x):
+    return x
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+  number: int = 3
+
+
+def make(split, *, size=None):
+  return split, size
+
+
+@pytest.mark.parametrize(
+  "target, good",
+  [
+    (Net, "width"),
+    (Options, "number"),
+    (make, "size"),
+  ],
+)
+def test_check_kwargs(target, good):
+  rooms.check_kwargs(target, {good: 1}, "config.x")
+  with pytest.raises(errors.UserError, match=rf"config.x.{good}s.*'{good}'"):
+    rooms.check_kwargs(target, {good + "s": 1}, "config.x")
+
+
+def test_check_kwargs_hides_what_is_not_an_option():
+  with pytest.raises(errors.UserError, match="config.x.parent"):
+    rooms.check_kwargs(Net, {"parent": None}, "config.x", given=("parent",))
+  with pytest.raises(errors.UserError, match="config.x.split"):
+    rooms.check_kwargs(make, {"split": "test"}, "config.x", given=("split",))
+  rooms.check_kwargs(lambda **kw: kw, {"anything": 1}, "config.x")
+
+
+def test_a_room_is_read_once_and_nothing_is_imported(monkeypatch):
+  assert rooms.names("evals") is rooms.names("evals")
+  with pytest.raises(errors.UserError, match="'r11' in .*penalties.py.*'r1'"):
+    rooms.check_entry("penalties", "r11", "config.penalties")
+  with pytest.raises(errors.UserError, match="x is 'b', which.*Known: 'aa'"):
+    rooms.check_name("b", ["aa"], "x")
 
 
 # -------------------------------------------------------------------- layers
@@ -266,6 +320,7 @@ ALLOWED = {
   "cli.py": set(),
   "config.py": {"ml_collections"},
   "errors.py": set(),
+  "rooms.py": set(),
   "models/": _PLAIN,
   "losses/": _PLAIN,
   "losses/reconstruction.py": _PLAIN | {"safetensors"},

@@ -12,14 +12,10 @@ the files of their rooms, never by importing them.
 """
 
 import ast
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
-from collections.abc import Sequence
 import difflib
-import functools
 import importlib.util
-import inspect
 import json
 import math
 import pathlib
@@ -30,6 +26,7 @@ from typing import Any
 import ml_collections
 
 from vidgan_jax import errors
+from vidgan_jax import rooms
 
 _PACKAGE = pathlib.Path(__file__).parent
 
@@ -38,15 +35,6 @@ _DURATION = re.compile(
   r"\s*([0-9][0-9_]*(?:\.[0-9]*)?|\.[0-9]+)\s*"
   r"(steps?|kimg|epochs?)?\s*"
 )
-
-# What makes a file of a room one of its interchangeable things.
-_ROOMS = {
-  "data": r"^def make\(",
-  "tasks": r"^def make\(",
-  "models": r"^VARIANTS\b",
-  "losses": r"^def d_loss\(",
-  "evals": r"^class Evaluator\b",
-}
 
 # Dicts whose keys are not known here: whoever takes the options checks them
 # (`check_kwargs`). `penalties` and `evals` hold one dict for each name.
@@ -225,7 +213,7 @@ def load(path_with_arg: str) -> ml_collections.ConfigDict:
       + (" (a folder has that name)" if file.is_dir() else "")
       + ". "
       + (
-        nearest(path, files)
+        rooms.nearest(path, files)
         if files
         else f"The folder {str(folder)!r} holds no config either."
       )
@@ -246,7 +234,7 @@ def load(path_with_arg: str) -> ml_collections.ConfigDict:
         f"get_config returned a {type(config).__name__}, not a ConfigDict."
       )
     return complete(config)
-  except ConfigError as e:
+  except errors.UserError as e:
     raise ConfigError(f"In config {path_with_arg!r}: {e}") from None
   except (AttributeError, KeyError, TypeError, SyntaxError) as e:
     # ml_collections says what is wrong with a field, but not where.
@@ -285,7 +273,8 @@ def parse_arg(arg: str, **defaults: Any) -> ml_collections.ConfigDict:
     name, eq, text = (s.strip() for s in item.partition("="))
     if name not in defaults:
       raise ConfigError(
-        f"Unknown argument {name!r} in {arg!r}. " + nearest(name, defaults)
+        f"Unknown argument {name!r} in {arg!r}. "
+        + rooms.nearest(name, defaults)
       )
     if not eq and not isinstance(defaults[name], bool):
       raise ConfigError(
@@ -321,7 +310,7 @@ def override(
     node, where = tree, ""
     for name in parents:
       if name not in node and where in _NAMED:
-        _check_in(where, name, flag)
+        rooms.check_entry(where, name, flag)
         node[name] = dict(_PENALTY) if where == "penalties" else {}
       if not isinstance(node.get(name), dict):
         raise ConfigError(_unknown(path, tree, flag))
@@ -330,7 +319,7 @@ def override(
       old = node[leaf]
     elif _is_open(where):
       if where in _NAMED:
-        _check_in(where, leaf, flag)
+        rooms.check_entry(where, leaf, flag)
         old = {}
       else:
         old = None
@@ -381,10 +370,10 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   for path in (*_DURATIONS, *paces):
     try:
       _duration(_get(config, path))
-    except ConfigError as e:
+    except errors.UserError as e:
       raise ConfigError(f"config.{path}: {e}") from None
   for path, choices in _CHOICES.items():
-    check_name(_get(config, path), choices, f"config.{path}")
+    rooms.check_name(_get(config, path), choices, f"config.{path}")
 
   for room, path in (
     ("data", "data.name"),
@@ -392,18 +381,18 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     ("models", "model.name"),
     ("losses", "objective"),
   ):
-    _check_in(room, _get(config, path), f"config.{path}")
+    rooms.check_entry(room, _get(config, path), f"config.{path}")
   for room in _NAMED:
     for name in config[room]:
-      _check_in(room, name, f"config.{room}")
-  known = variants(config.model.name)
+      rooms.check_entry(room, name, f"config.{room}")
+  known = rooms.variants(config.model.name)
   if known:
-    check_name(config.model.variant, known, "config.model.variant")
+    rooms.check_name(config.model.variant, known, "config.model.variant")
 
   for path in ("data.ops", "data.eval_ops"):
     try:
       bind_ops(_get(config, path))
-    except ConfigError as e:
+    except errors.UserError as e:
       raise ConfigError(f"config.{path}: {e}") from None
 
   for path in (
@@ -598,14 +587,14 @@ def bind_ops(text: str) -> list[tuple[str, dict[str, Any]]]:
   """
   known = {
     name: spec
-    for name, spec in _functions("data/ops.py").items()
+    for name, spec in rooms.functions("data/ops.py").items()
     if [a.arg for a in spec.args[:2]] == ["example", "seed"]
   }
   ops = []
   for name, args, kwargs in parse_ops(text):
     if name not in known:
       raise ConfigError(
-        f"unknown op {name!r} in {text!r}. " + nearest(name, known)
+        f"unknown op {name!r} in {text!r}. " + rooms.nearest(name, known)
       )
     spec = known[name]
     names = [a.arg for a in spec.args[2:]]
@@ -621,7 +610,7 @@ def bind_ops(text: str) -> list[tuple[str, dict[str, Any]]]:
       if key not in names:
         raise ConfigError(
           f"the op {usage} in {text!r} has no argument {key!r}. "
-          + nearest(key, names)
+          + rooms.nearest(key, names)
         )
     bound = dict(zip(names, args))
     if (
@@ -636,130 +625,9 @@ def bind_ops(text: str) -> list[tuple[str, dict[str, Any]]]:
   return ops
 
 
-# -------------------------------------------------------------------- names
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-  """A sentence that helps: Did you mean 'lr'? Or all the names if few."""
-  names = [str(n) for n in names]
-  close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
-  if close:
-    return f"Did you mean {close[0]!r}?"
-  if not names:
-    return "There is none to choose from."
-  shown = ", ".join(repr(n) for n in names[:20])
-  return f"Known: {shown}{', ...' if len(names) > 20 else ''}."
-
-
-def names(room: str) -> list[str]:
-  """Names of what a room of the package offers: 'models', 'losses', ..."""
-  if room == "reconstruction":
-    return _constant("losses/reconstruction.py", "LOSSES")
-  if room == "penalties":
-    file = "losses/penalties.py"
-    return _constant(file, "PENALTIES") + [
-      name for name in _functions(file) if name == "lecam"
-    ]
-  marker = re.compile(_ROOMS[room], re.MULTILINE)
-  return sorted(
-    f.stem
-    for f in (_PACKAGE / room).glob("*.py")
-    if f.stem != "__init__" and marker.search(f.read_text())
-  )
-
-
-def variants(model: str) -> list[str]:
-  """Keys of VARIANTS of models/MODEL.py; [] where it is not a literal."""
-  return _constant(f"models/{model}.py", "VARIANTS")
-
-
-def check_name(name: str, names: Iterable[str], where: str) -> None:
-  """Raises ConfigError, with the nearest name, if `name` is not known."""
-  names = list(names)
-  if name not in names:
-    raise ConfigError(
-      f"{where} is {name!r}, which does not exist. " + nearest(name, names)
-    )
-
-
-def check_kwargs(
-  target: Callable[..., Any],
-  kwargs: Mapping[str, Any],
-  where: str,
-  given: Sequence[str] = (),
-) -> None:
-  """Checks that `target(**kwargs)` names arguments that exist.
-
-  Args:
-    target: a function or a class (dataclass or Linen module: its fields).
-    kwargs: options from a config.
-    where: the config field they come from, as 'config.data.options'.
-    given: arguments that the caller passes itself and options must not.
-
-  Raises:
-    ConfigError: names the nearest argument.
-  """
-  parameters = inspect.signature(target).parameters
-  if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-    return
-  # `parent` and `name` are Linen's own.
-  linen = {"parent", "name"} if hasattr(target, "scope") else set()
-  known = [
-    n
-    for n, p in parameters.items()
-    if n not in given and n not in linen and p.kind is not p.VAR_POSITIONAL
-  ]
-  for key in kwargs:
-    if key not in known:
-      label = getattr(target, "__qualname__", str(target))
-      raise ConfigError(
-        f"{where}.{key}: {target.__module__}.{label} has no "
-        f"such option. " + nearest(key, known)
-      )
-
-
-def _check_in(room: str, name: str, where: str) -> None:
-  known = names(room)
-  if name not in known:
-    one_file = room in ("penalties", "reconstruction")
-    place = f"losses/{room}.py" if one_file else f"{room}/"
-    raise ConfigError(
-      f"{where}: there is no {name!r} in vidgan_jax/{place}. "
-      + nearest(name, known)
-    )
-
-
-def _constant(file: str, name: str) -> list[str]:
-  """Strings of a literal dict (its keys) or tuple of a file, not importing."""
-  path = _PACKAGE / file
-  for node in ast.parse(path.read_text()).body if path.is_file() else ():
-    targets = (
-      node.targets
-      if isinstance(node, ast.Assign)
-      else ([node.target] if isinstance(node, ast.AnnAssign) else [])
-    )
-    if any(getattr(t, "id", "") == name for t in targets):
-      value = node.value
-      items = (
-        value.keys
-        if isinstance(value, ast.Dict)
-        else getattr(value, "elts", [])
-      )
-      return [i.value for i in items if isinstance(i, ast.Constant)]
-  return []
-
-
-@functools.lru_cache
-def _functions(file: str) -> dict[str, ast.arguments]:
-  """Public top-level functions of a file of the package, not importing it."""
-  path = _PACKAGE / file
-  if not path.is_file():
-    return {}
-  return {
-    n.name: n.args
-    for n in ast.parse(path.read_text()).body
-    if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")
-  }
+# Where they were before rooms.py, for a while.
+names, variants, nearest = rooms.names, rooms.variants, rooms.nearest
+check_name, check_kwargs = rooms.check_name, rooms.check_kwargs
 
 
 # --------------------------------------------------------------------- json

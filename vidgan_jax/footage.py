@@ -13,6 +13,7 @@ import numpy as np
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import errors
+from vidgan_jax import rooms
 from vidgan_jax import sampler
 from vidgan_jax import tasks
 from vidgan_jax import zoo
@@ -198,7 +199,7 @@ def load(name: str, options: dict[str, Any]) -> Stage:
   known = list(inspect.signature(task.given).parameters)[3:]
   known += ["fps", "rate"] * (task.rate > 1)
   for option in options:
-    config_lib.check_name(option, known, f"the option of {name}")
+    rooms.check_name(option, known, f"the option of {name}")
   fps = options.pop("fps", None)
   if fps is not None and not (
     isinstance(fps, (int, float)) and 0 < fps <= 1000

@@ -14,6 +14,7 @@ from PIL import Image
 import pytest
 
 from vidgan_jax import config
+from vidgan_jax import errors
 from vidgan_jax.data import arrays
 from vidgan_jax.data import pipeline
 from vidgan_jax.data import sprites
@@ -336,7 +337,7 @@ def test_make_source_and_create():
   with pytest.raises(ValueError, match="nonsense"):
     pipeline.make_source(data, "train")
   data.name = "sprits"
-  with pytest.raises(config.ConfigError, match="config.data.name.*'sprites'"):
+  with pytest.raises(errors.UserError, match="config.data.name.*'sprites'"):
     pipeline.make_source(data, "train")
 
 

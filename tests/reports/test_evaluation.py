@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from vidgan_jax import config
 from vidgan_jax import evals
+from vidgan_jax import rooms
 from vidgan_jax.evals import aligned
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import fd_self
@@ -212,9 +212,9 @@ def emitted():
   found += ["memory/diversity", "motion/warping_error", "motion/order"]
   found += [f"{name}_real" for name in found[-3:]]
   found += ["restoration/swd", "restoration/psnr_1"]
-  rooms = "|".join(config.names("evals"))
+  names = "|".join(rooms.names("evals"))
   for path in pathlib.Path(evaluation.__file__).parent.glob("*.py"):
-    found += re.findall(rf'"((?:{rooms})/[a-z_]+)"', path.read_text())
+    found += re.findall(rf'"((?:{names})/[a-z_]+)"', path.read_text())
   return set(found)
 
 

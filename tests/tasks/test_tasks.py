@@ -12,13 +12,15 @@ from PIL import Image
 import pytest
 
 from vidgan_jax import config
+from vidgan_jax import errors
+from vidgan_jax import rooms
 from vidgan_jax import tasks
 
 T, H, W = 6, 48, 64
 TIMES = np.arange(T, dtype=np.float32) / 8
 # Of the tasks, other options that change what their code does.
 OPTIONS = [
-  *((name, {}) for name in config.names("tasks")),
+  *((name, {}) for name in rooms.names("tasks")),
   ("super_resolve", dict(scale=4)),
   ("super_resolve", dict(scale=2, degradation="real")),
   ("denoise", dict(blind=True, poisson=0.5)),
@@ -170,7 +172,7 @@ def test_baselines(name, options):
     assert out.std() > 0.05, label  # There is a picture.
 
 
-@pytest.mark.parametrize("name", config.names("tasks"))
+@pytest.mark.parametrize("name", rooms.names("tasks"))
 def test_data_in_memory(name):
   """Tasks that are not of TensorFlow run under vmap too."""
   task = make(name)
@@ -222,7 +224,7 @@ def test_task_is_frozen_and_named():
   ],
 )
 def test_wrong_options(name, options, text):
-  with pytest.raises(config.ConfigError, match="config.task.options") as e:
+  with pytest.raises(errors.UserError, match="config.task.options") as e:
     make(name, **options)
   assert text in str(e.value)
 
@@ -231,7 +233,7 @@ def test_clips_that_do_not_fit():
   pytest.importorskip("tensorflow", reason="TensorFlow not installed")
   with pytest.raises(config.ConfigError, match="multiples of 3"):
     make("super_resolve", scale=3).prepare(example(clip()), (0, 0))
-  with pytest.raises(config.ConfigError, match="damage.*nois"):
+  with pytest.raises(errors.UserError, match="damage.*nois"):
     task = make("super_resolve", degradation="real", damage={"nois": 1})
     task.prepare(example(clip()), (0, 0))
   with pytest.raises(config.ConfigError, match="known=6"):

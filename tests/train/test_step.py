@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from vidgan_jax import config as config_lib
+from vidgan_jax import rooms
 from vidgan_jax.losses import penalties as penalties_lib
 from vidgan_jax.losses import relativistic
 from vidgan_jax.models import mlp
@@ -287,7 +287,7 @@ def test_adaptive_augmentation_moves_towards_its_target():
     np.testing.assert_allclose(abs(change), 8 / 1000, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", config_lib.names("losses"))
+@pytest.mark.parametrize("name", rooms.names("losses"))
 def test_every_objective_moves_both_networks(name):
   objective = importlib.import_module(f"vidgan_jax.losses.{name}")
   step, state = _make(objective=objective, lecam=lambda step: 0.1)

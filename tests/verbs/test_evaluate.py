@@ -17,6 +17,7 @@ import pytest
 
 from vidgan_jax import cli
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.data import pipeline
 from vidgan_jax.data import sprites
@@ -265,9 +266,9 @@ def test_metrics_of_files_with_options(tmp_path):
 
 
 def test_options_are_checked():
-  with pytest.raises(config_lib.ConfigError, match="Did you mean 'repeats'"):
+  with pytest.raises(errors.UserError, match="Did you mean 'repeats'"):
     harness.make_evaluators({"speed": {"repeat": 3}})
-  with pytest.raises(config_lib.ConfigError, match="Did you mean 'speed'"):
+  with pytest.raises(errors.UserError, match="Did you mean 'speed'"):
     harness.make_evaluators({"sped": {}})
 
 

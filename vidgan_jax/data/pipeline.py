@@ -31,6 +31,7 @@ import jax
 import numpy as np
 
 from vidgan_jax import config
+from vidgan_jax import rooms
 from vidgan_jax.data import arrays
 
 _TRIES = 8
@@ -62,11 +63,11 @@ def make_source(data: Mapping[str, Any], split: str) -> Any:
   Raises:
     ConfigError: no such source, or an option that it does not have.
   """
-  known = config.names("data")
-  config.check_name(data["name"], known, "config.data.name")
+  known = rooms.names("data")
+  rooms.check_name(data["name"], known, "config.data.name")
   module = importlib.import_module(f"vidgan_jax.data.{data['name']}")
   options = dict(data["options"])
-  config.check_kwargs(
+  rooms.check_kwargs(
     module.make, options, "config.data.options", given=("split",)
   )
   return module.make(data[split], **options)

@@ -11,6 +11,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import rooms
 from vidgan_jax.devices import sharding
 
 P = jax.sharding.PartitionSpec
@@ -55,7 +56,7 @@ def compile_step(
   if mode != "pmap":
     raise config_lib.ConfigError(
       f"config.parallel is {mode!r}. "
-      + config_lib.nearest(mode, ("jit", "pmap"))
+      + rooms.nearest(mode, ("jit", "pmap"))
     )
   if not all(s.is_fully_replicated for s in jax.tree.leaves(state_shardings)):
     raise config_lib.ConfigError(

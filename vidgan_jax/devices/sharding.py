@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import rooms
 from vidgan_jax.devices import tactics
 
 P = jax.sharding.PartitionSpec
@@ -250,7 +251,7 @@ def _tactic(
   if name not in known:
     raise config_lib.ConfigError(
       f"{where}: there is no tactic {name!r}. "
-      + config_lib.nearest(name, known)
+      + rooms.nearest(name, known)
     )
   tactic = getattr(tactics, name)
   defaults = tactic.__kwdefaults__ or {}
@@ -265,7 +266,7 @@ def _tactic(
   if axis is not None and axis not in mesh.shape:
     raise config_lib.ConfigError(
       f"{where}: {name!r} cuts over the axis {axis!r}, which config.mesh does "
-      "not have. " + config_lib.nearest(axis, mesh.shape)
+      "not have. " + rooms.nearest(axis, mesh.shape)
     )
   return functools.partial(tactic, **options)
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from vidgan_jax import config as config_lib
 from vidgan_jax import errors
 from vidgan_jax import evals
+from vidgan_jax import rooms
 from vidgan_jax.evals import files
 from vidgan_jax.evals import perceptual
 from vidgan_jax.evals import restoration
@@ -134,7 +134,7 @@ def run(
       a frame does not decode.
   """
   for name in metrics:
-    config_lib.check_name(name, METRICS, "--metrics")
+    rooms.check_name(name, METRICS, "--metrics")
   metrics = list(metrics) or list(METRICS)
   pairs = matched(out, reference)
   rows: dict[str, dict[str, float]] = {}

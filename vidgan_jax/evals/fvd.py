@@ -11,8 +11,8 @@ import dataclasses
 import functools
 import math
 
-from vidgan_jax import config as config_lib
 from vidgan_jax import evals
+from vidgan_jax import rooms
 from vidgan_jax.evals import distribution
 from vidgan_jax.measures import frechet
 from vidgan_jax.nets import i3d
@@ -43,7 +43,7 @@ class Evaluator:
   batch: int = 16
 
   def __post_init__(self):
-    config_lib.check_name(self.protocol, i3d.PROTOCOLS, "fvd: protocol")
+    rooms.check_name(self.protocol, i3d.PROTOCOLS, "fvd: protocol")
 
   def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
     """Yields the distances, precision, recall, density and coverage."""

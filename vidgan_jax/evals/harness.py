@@ -14,6 +14,7 @@ from typing import Any
 from vidgan_jax import config as config_lib
 from vidgan_jax import errors
 from vidgan_jax import evals
+from vidgan_jax import rooms
 from vidgan_jax.store import files as files_lib
 from vidgan_jax.store import workdir as workdir_lib
 
@@ -24,11 +25,11 @@ def make_evaluators(fields: Mapping[str, Any]) -> dict[str, Any]:
   """Builds the evaluators that `config.evals` names: name -> Evaluator."""
   evaluators = {}
   for name, options in fields.items():
-    config_lib.check_name(name, config_lib.names("evals"), "config.evals")
+    rooms.check_name(name, rooms.names("evals"), "config.evals")
     module = importlib.import_module(f"vidgan_jax.evals.{name}")
     # When it runs in training is no matter of its own.
     options = {k: v for k, v in options.items() if k != "cadence"}
-    config_lib.check_kwargs(module.Evaluator, options, f"config.evals.{name}")
+    rooms.check_kwargs(module.Evaluator, options, f"config.evals.{name}")
     evaluators[name] = module.Evaluator(**options)
   return evaluators
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import dataclasses
 import functools
 
-from vidgan_jax import config as config_lib
 from vidgan_jax import errors
 from vidgan_jax import evals
+from vidgan_jax import rooms
 from vidgan_jax.evals import distribution
 from vidgan_jax.measures import classes
 from vidgan_jax.measures import intervals
@@ -46,7 +46,7 @@ class Evaluator:
 
   def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
     """Yields `isNUM_ucf`."""
-    config_lib.check_name(
+    rooms.check_name(
       self.protocol, c3d.PROTOCOLS, "inception_score: protocol"
     )
     try:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import dataclasses
 import functools
 
-from vidgan_jax import config as config_lib
 from vidgan_jax import evals
+from vidgan_jax import rooms
 from vidgan_jax.evals import distribution
 from vidgan_jax.measures import kernels
 from vidgan_jax.nets import store as weights
@@ -35,7 +35,7 @@ class Evaluator:
   batch: int = 4
 
   def __post_init__(self):
-    config_lib.check_name(self.protocol, vjepa.PROTOCOLS, "jedi: protocol")
+    rooms.check_name(self.protocol, vjepa.PROTOCOLS, "jedi: protocol")
 
   def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
     """Yields `jedi`; if not of 16 frames, with the length behind."""

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 import importlib
 from typing import Any
 
+from vidgan_jax import rooms
+
+_LINEN = ("parent", "name")  # Arguments of every Linen module.
+
 
 def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
   """Builds the pair that `config.model` describes.
@@ -17,12 +21,10 @@ def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
     (generator, discriminator), two unbound Linen modules.
 
   Raises:
-    ConfigError: for a variant or a field that the model does not have.
+    UserError: for a variant or a field that the model does not have.
   """
-  from vidgan_jax import config
-
   module = importlib.import_module(f"vidgan_jax.models.{fields['name']}")
-  config.check_name(fields["variant"], module.VARIANTS, "config.model.variant")
+  rooms.check_name(fields["variant"], module.VARIANTS, "config.model.variant")
   variant = module.VARIANTS[fields["variant"]]
   shared = {
     name: fields[name]
@@ -32,8 +34,8 @@ def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
   for role in ("generator", "discriminator"):
     make = getattr(module, role.capitalize())
     given = dict(variant[role]) | dict(fields[role])
-    config.check_kwargs(
-      make, given, f"config.model.{role}", given=(*shared, "dtype")
+    rooms.check_kwargs(
+      make, given, f"config.model.{role}", given=(*shared, "dtype", *_LINEN)
     )
     pair.append(make(**shared, dtype=dtype, **given))
   return tuple(pair)

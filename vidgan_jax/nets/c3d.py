@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidgan_jax import config as config_lib
 from vidgan_jax import errors
+from vidgan_jax import rooms
 from vidgan_jax.nets import conv
 from vidgan_jax.nets import naming
 
@@ -132,7 +132,7 @@ def preprocess(video: jax.Array, protocol: str = "tgan2") -> jax.Array:
   Returns:
     (B, 16, 112, 112, 3) float32, BGR in 0 ... 255.
   """
-  config_lib.check_name(protocol, PROTOCOLS, "the protocol of C3D")
+  rooms.check_name(protocol, PROTOCOLS, "the protocol of C3D")
   conv.check_clips(video, "C3D")
   x = video[..., ::-1]
   if protocol == "tgan2":

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidgan_jax import config as config_lib
 from vidgan_jax import errors
+from vidgan_jax import rooms
 from vidgan_jax.nets import conv
 from vidgan_jax.nets import naming
 
@@ -188,7 +188,7 @@ def preprocess(video: jax.Array, protocol: str = "styleganv") -> jax.Array:
   Returns:
     (B, T, 224, 224, 3) float32 in [-1, 1].
   """
-  config_lib.check_name(protocol, PROTOCOLS, "the protocol of I3D")
+  rooms.check_name(protocol, PROTOCOLS, "the protocol of I3D")
   conv.check_clips(video, "I3D")
   h, w = video.shape[2:4]
   if protocol == "short_side_crop":

@@ -16,8 +16,8 @@ from typing import Any
 from flax import traverse_util
 import numpy as np
 
-from vidgan_jax import config as config_lib
 from vidgan_jax import errors
+from vidgan_jax import rooms
 from vidgan_jax.nets import public
 from vidgan_jax.store import files
 from vidgan_jax.store import tensors as tensors_lib
@@ -51,7 +51,7 @@ def net(name: str) -> Any:
   Raises:
     ConfigError: there is none of this name.
   """
-  config_lib.check_name(name, names(), "the network")
+  rooms.check_name(name, names(), "the network")
   return importlib.import_module(f"vidgan_jax.nets.{name}")
 
 

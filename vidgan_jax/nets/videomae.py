@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidgan_jax import config as config_lib
 from vidgan_jax import errors
+from vidgan_jax import rooms
 from vidgan_jax.nets import conv
 from vidgan_jax.nets import vit
 
@@ -143,7 +143,7 @@ def preprocess(video: jax.Array, protocol: str = "cdfvd") -> jax.Array:
   Returns:
     (B, T, 224, 224, 3) float32 in [0, 1], without any mean or deviation.
   """
-  config_lib.check_name(protocol, PROTOCOLS, "the protocol of VideoMAE")
+  rooms.check_name(protocol, PROTOCOLS, "the protocol of VideoMAE")
   conv.check_clips(video, "VideoMAE")
   return conv.resize(video, (SIZE, SIZE), "half_pixel") / 255
 

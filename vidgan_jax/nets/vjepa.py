@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidgan_jax import config as config_lib
 from vidgan_jax import errors
+from vidgan_jax import rooms
 from vidgan_jax.nets import conv
 from vidgan_jax.nets import vit
 
@@ -198,7 +198,7 @@ def preprocess(video: jax.Array, protocol: str = "squash") -> jax.Array:
   Returns:
     (B, T, 224, 224, 3) float32, or (B, T, H, W, 3) for `videojedi`.
   """
-  config_lib.check_name(protocol, PROTOCOLS, "the protocol of V-JEPA")
+  rooms.check_name(protocol, PROTOCOLS, "the protocol of V-JEPA")
   conv.check_clips(video, "V-JEPA")
   x = video.astype(jnp.float32)
   if protocol == "squash":

@@ -41,7 +41,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from vidgan_jax import config as config_lib
+from vidgan_jax import rooms
 from vidgan_jax.store import files
 from vidgan_jax.store import workdir
 
@@ -417,7 +417,7 @@ def restore_params(
       parts = {name.split("/")[0] for name in meta["leaves"]}
       raise CheckpointError(
         f"The checkpoint {path} has no part {which!r}. "
-        + config_lib.nearest(which, sorted(parts))
+        + rooms.nearest(which, sorted(parts))
       )
     return _load(path, tree, partial=True)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from vidgan_jax import config
 from vidgan_jax import pixels
+from vidgan_jax import rooms
 
 STATISTICS = 48  # Numbers a frame of `statistics`.
 
@@ -85,7 +86,7 @@ def create(fields: Mapping[str, Any]) -> Task:
   """
   module = importlib.import_module(f"vidgan_jax.tasks.{fields['name']}")
   options = dict(fields["options"])
-  config.check_kwargs(module.make, options, "config.task.options")
+  rooms.check_kwargs(module.make, options, "config.task.options")
   return module.make(**options)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from vidgan_jax import baselines as classical
 from vidgan_jax import config
+from vidgan_jax import rooms
 from vidgan_jax import tasks
 
 
@@ -54,7 +55,7 @@ def make(
     if real:
       own = ("video", "seed", "height", "width")
       where = "config.task.options.damage"
-      config.check_kwargs(degrade.real, damage, where, own)
+      rooms.check_kwargs(degrade.real, damage, where, own)
       low = degrade.real(video, seed, *size, **damage)
     else:
       low = degrade.eight_bit(degrade.resize(video, *size))

@@ -16,6 +16,7 @@ import numpy as np
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import errors
+from vidgan_jax import rooms
 from vidgan_jax.store import workdir as workdir_lib
 
 
@@ -323,10 +324,10 @@ def _looked(workdir: pathlib.Path, step: int) -> frozenset[str]:
   row = harness.read(workdir_lib.evaluation(workdir, step))
   # One that failed has a record of its own name, and is not tried again.
   ran = row.get("evaluators", {}).keys() | row.get("records", {}).keys()
-  names = ["samples", *(f"evals/{name}" for name in config_lib.names("evals"))]
+  names = ["samples", *(f"evals/{name}" for name in rooms.names("evals"))]
   there = [
     any(workdir_lib.sample(workdir, step).parent.glob(f"*{step:07d}.png")),
-    *(name in ran for name in config_lib.names("evals")),
+    *(name in ran for name in rooms.names("evals")),
   ]
   # Process 0 wrote them, on a disk that the others may not see.
   there = multihost_utils.broadcast_one_to_all(np.asarray(there))
@@ -403,7 +404,7 @@ def _reconstruction(config):
     options = dict(fields)
     weight = options.pop("weight", 1.0)
     fn = getattr(reconstruction_lib, name)
-    config_lib.check_kwargs(
+    rooms.check_kwargs(
       fn,
       options,
       f"config.reconstruction.{name}",

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import rooms
 
 _NAMES = ("adam", "adamw", "rmsprop", "sgd")
 
@@ -81,7 +82,7 @@ def make(
   else:
     raise config_lib.ConfigError(
       f"config.optim has name={fields.name!r}. "
-      + config_lib.nearest(fields.name, _NAMES)
+      + rooms.nearest(fields.name, _NAMES)
     )
   chain = [
     _prepare(
@@ -150,7 +151,7 @@ def schedule(
   }
   if kind not in shapes:
     raise config_lib.ConfigError(
-      f"There is no schedule {kind!r}. " + config_lib.nearest(kind, shapes)
+      f"There is no schedule {kind!r}. " + rooms.nearest(kind, shapes)
     )
 
   def value(step):

@@ -28,6 +28,7 @@ from typing import Any
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import errors
+from vidgan_jax import rooms
 from vidgan_jax.evals import harness
 from vidgan_jax.store import files as files_lib
 from vidgan_jax.store import workdir as workdir_lib
@@ -183,7 +184,7 @@ def _specs(text: str) -> dict[str, dict[str, Any]]:
       f"--metrics {text!r} cannot be read at character {e.offset}: give names "
       f"of evaluators with commas between, {example}."
     ) from None
-  specs, known = {}, config_lib.names("evals")
+  specs, known = {}, rooms.names("evals")
   for one in getattr(node, "elts", [node]):
     name = ast.unparse(getattr(one, "func", one)).replace(" ", "")
     if name not in known:
@@ -192,7 +193,7 @@ def _specs(text: str) -> dict[str, dict[str, Any]]:
       near = [k for k in known if k.startswith(stem)][:1] or known
       raise config_lib.ConfigError(
         f"--metrics: {name!r} is no evaluator. "
-        f"{config_lib.nearest(near[0] if len(near) == 1 else stem, near)} "
+        f"{rooms.nearest(near[0] if len(near) == 1 else stem, near)} "
         "Which values each of them gives stands in docs/metrics.md."
       )
     if name in specs:
@@ -206,7 +207,7 @@ def _specs(text: str) -> dict[str, dict[str, Any]]:
         f"--metrics: {ast.unparse(one)!r}: options have names, {example}."
       )
     module = importlib.import_module(f"vidgan_jax.evals.{name}")
-    config_lib.check_kwargs(module.Evaluator, options, f"--metrics: {name}")
+    rooms.check_kwargs(module.Evaluator, options, f"--metrics: {name}")
     specs[name] = options
   return specs
 
@@ -215,7 +216,7 @@ def _options(fields: Mapping[str, Any], num: int | None) -> dict[str, dict]:
   """Options of evaluators, with --num where they know it."""
   found = {}
   for name, options in fields.items():
-    config_lib.check_name(name, config_lib.names("evals"), "--metrics")
+    rooms.check_name(name, rooms.names("evals"), "--metrics")
     module = importlib.import_module(f"vidgan_jax.evals.{name}")
     knows = "num" in inspect.signature(module.Evaluator).parameters
     more = {"num": num} if num is not None and knows else {}
@@ -262,7 +263,7 @@ def _workdir(args) -> None:
   if not chosen:
     raise config_lib.ConfigError(
       f"The config of {args.workdir!r} names no evaluators; name some: "
-      f"--metrics {','.join(config_lib.names('evals'))}."
+      f"--metrics {','.join(rooms.names('evals'))}."
     )
   options = _options(chosen, args.num)
   evaluators = harness.make_evaluators(options)

@@ -187,13 +187,13 @@ def load(spec: str, options: dict[str, Any] | None = None) -> Any:
 def _model_stage(name: str, options: dict[str, Any]) -> Any:
   """A stage from a workdir or a task's shipped weights."""
   # JAX: not for those who only cut and crop.
-  from vidgan_jax import config
   from vidgan_jax import footage
+  from vidgan_jax import rooms
 
   known = sorted({re.sub(r"_x\d$", "", n) for n in footage.shipped()})
   if not os.path.exists(name) and name not in known:
     known = sorted({*known, *BUILT_IN})
-    if name in config.names("tasks") and name != "generate":  # of noise alone
+    if name in rooms.names("tasks") and name != "generate":  # of noise alone
       raise read.VideoError(
         f"{name}: no weights are shipped for it: train it"
         f" (configs/video_to_video.py:task={name}) and give its workdir"

@@ -9,6 +9,7 @@ whatever reason, goes on with the same command.
 import argparse
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import rooms
 
 
 def main(argv: list[str]) -> int:
@@ -27,7 +28,7 @@ def main(argv: list[str]) -> int:
     if not flag.startswith("--config."):
       parser.error(
         f"unknown option {flag}. "
-        + config_lib.nearest(flag, ("--config", "--workdir", "--config.FIELD"))
+        + rooms.nearest(flag, ("--config", "--workdir", "--config.FIELD"))
       )
   from vidgan_jax.train import loop
 

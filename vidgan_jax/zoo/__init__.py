@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import rooms
 from vidgan_jax import sampler
 from vidgan_jax.store import provenance
 from vidgan_jax.store import tensors
@@ -40,7 +41,7 @@ def load(name: str) -> sampler.Model:
   """
   path = pathlib.Path(name)
   if path.suffix != ".safetensors":
-    config_lib.check_name(name, names(), "the name of the weights")
+    rooms.check_name(name, names(), "the name of the weights")
     path = FOLDER / f"{name}.safetensors"
   try:
     flat, facts = tensors.load(path)
