@@ -16,6 +16,8 @@ from PIL import Image
 import pytest
 
 from vidgan_jax import cli
+from vidgan_jax.data import convert
+from vidgan_jax.data import prepare as prepare_lib
 from vidgan_jax.verbs import prepare
 from vidgan_jax.video import clips
 from vidgan_jax.video import folder
@@ -429,10 +431,10 @@ def test_a_run_that_is_interrupted_goes_on(videos, tmp_path):
 def test_an_interruption_while_joining_costs_nothing(
   videos, tmp_path, monkeypatch, capsys
 ):
-  monkeypatch.setattr(prepare, "SHARD_BYTES", 10_000)
+  monkeypatch.setattr(prepare_lib, "SHARD_BYTES", 10_000)
   assert run(videos, tmp_path / "straight", "--max-frames", "4") == 0
   out = tmp_path / "d"
-  read_staged, calls = prepare._read_staged, []
+  read_staged, calls = convert.records, []
 
   def interrupted(path):
     calls.append(path)
@@ -440,7 +442,7 @@ def test_an_interruption_while_joining_costs_nothing(
       raise KeyboardInterrupt
     return read_staged(path)
 
-  monkeypatch.setattr(prepare, "_read_staged", interrupted)
+  monkeypatch.setattr(convert, "records", interrupted)
   for _ in range(2):
     assert run(videos, out, "--max-frames", "4") == 130
     assert not out.exists()
@@ -448,12 +450,12 @@ def test_an_interruption_while_joining_costs_nothing(
   assert content(out) == content(tmp_path / "straight")
   assert sum("train" in name for name in content(out)) > 1
   # Other options do not mix with what is there.
-  monkeypatch.setattr(prepare, "_read_staged", lambda path: 1 / 0)
+  monkeypatch.setattr(convert, "records", lambda path: 1 / 0)
   with pytest.raises(ZeroDivisionError):
     run(videos, tmp_path / "e")
   text = error(capsys, 1, videos, tmp_path / "e", "--size", 8)
   assert "unfinished run with other options" in text
-  monkeypatch.setattr(prepare, "_read_staged", read_staged)
+  monkeypatch.setattr(convert, "records", read_staged)
   assert run(videos, tmp_path / "e", "--size", "8", "--overwrite") == 0
 
 
@@ -475,12 +477,12 @@ def dies_on_v2(pipe, *job):
   WORK(Pipe(), *job)
 
 
-WORK = prepare._work
+WORK = convert._work
 
 
 def test_a_crash_or_a_hang_costs_one_video(videos, tmp_path, monkeypatch):
-  monkeypatch.setattr(prepare, "_work", dies_on_v2)
-  monkeypatch.setattr(prepare, "STALL", 3)
+  monkeypatch.setattr(convert, "_work", dies_on_v2)
+  monkeypatch.setattr(convert, "STALL", 3)
   assert run(videos, tmp_path / "d") == 0
   bad = {f: r["reason"] for f, r in report(tmp_path / "d").items()
          if r["reason"]}  # fmt: skip
@@ -510,7 +512,7 @@ def test_a_full_disk_is_said_and_mended(videos, tmp_path):
 
 
 def test_two_runs_do_not_mix(videos, tmp_path, capsys):
-  with prepare._claimed(tmp_path / "d.partial", {}, False):
+  with prepare_lib._claimed(tmp_path / "d.partial", {}, False):
     text = error(capsys, 1, videos, tmp_path / "d")
   assert "another process" in text
 

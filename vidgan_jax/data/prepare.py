@@ -1,0 +1,371 @@
+"""A folder of videos becomes a TFDS data set in ArrayRecord.
+
+A record is a shot, or a piece of a long one; each frame is an image encoded by
+itself. Worker processes (`data.convert`) turn one source video at a time into a
+file of records in DIR.partial/. At the end the files are joined into shards,
+the metadata written, and the result renamed to DIR. So a run that is stopped or
+killed at any point goes on when it is started again with the same job, and DIR
+exists only when it is whole.
+
+Besides the data set DIR holds prepare.json, the options and the number of
+frames of every clip, and prepare_report.jsonl, what became of every source.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+from vidgan_jax import errors
+from vidgan_jax.data import convert
+from vidgan_jax.store import files
+from vidgan_jax.video import clips
+from vidgan_jax.video import folder
+
+NAME = "video_folder"  # of the data set, in the names of its files
+SHARD_BYTES = 256 * 2**20
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+  """What to make of which folder."""
+
+  src: pathlib.Path  # folder of videos, frame folders or strips
+  out: pathlib.Path  # the data set
+  options: clips.Options  # how videos become records; layout may be 'auto'
+  exclude: tuple[str, ...] = ()  # globs of paths or names to leave out
+  labels: bool = True  # first-level sub-folders are labels
+  classes: tuple[str, ...] = ()  # in this order; (): those found, sorted
+  metadata: str | None = None  # .csv or .jsonl: file, label, caption, split
+  test: float = 0.1  # share of the sources that are held out
+  test_match: str | None = None  # or those whose path matches
+  workers: int = 1  # processes
+  overwrite: bool = False  # what is in the way
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+  """What was made."""
+
+  rows: list[convert.Row]  # one a source, as in prepare_report.jsonl
+  lengths: dict[str, list[int]]  # split -> frames of each clip
+  classes: tuple[str, ...]  # names of the labels
+
+
+def prepare(
+  job: Job, say: Callable[[str], None], progress: convert.Progress
+) -> Result | None:
+  """Makes a data set, or goes on with it.
+
+  Args:
+    job: what to make.
+    say: gets a line about what is there, and notes.
+    progress: see `convert.convert`.
+
+  Returns:
+    What was made; None if it was finished already.
+
+  Raises:
+    UserError: what the user has to mend.
+    OSError: the disk cannot be read or written.
+  """
+  layout, sources, looked_for = _scan(job)
+  options = dataclasses.replace(job.options, layout=layout)
+  notes = folder.annotate(
+    sources, labels=job.labels, classes=job.classes, metadata=job.metadata
+  )
+  stamp = repr([(s.file, s.bytes, s.modified) for s in sources])
+  stamp = hashlib.sha256(stamp.encode()).hexdigest()[:16]
+  run = {
+    "format": 1,
+    "source": str(job.src.resolve()),
+    "options": dataclasses.asdict(options),
+    "classes": list(notes.classes),
+    "exclude": sorted(job.exclude),
+    "test": job.test,
+    "test_match": job.test_match,
+    "metadata": job.metadata and files.digest(job.metadata)[:16],
+  }
+  if _finished(job.out, run | {"sources": stamp}, job.overwrite):
+    return None
+  out = job.out.resolve()
+  staging = out.with_name(out.name + ".partial")
+  with _claimed(staging, run, job.overwrite):
+    say(
+      f"{job.src}: {len(sources)} {layout}, "
+      + (f"{len(notes.classes)} labels" if notes.classes else "no labels")
+    )
+    for line in notes.remarks:
+      say(f"note: {line}")
+    plan_file = staging / "plan.json"
+    if not plan_file.exists():
+      rows = convert.convert(
+        job.src, sources, options, notes, staging, job.workers, say, progress
+      )
+      plan = _plan(rows, notes, job) | {"sources": stamp}
+      if not any(plan["splits"].values()):
+        shutil.rmtree(staging, ignore_errors=True)
+        raise errors.UserError(_nothing(job.src, looked_for, rows))
+      files.write_json(plan_file, plan, indent=None)
+    plan = json.loads(plan_file.read_text())
+    data = staging / "data"
+    _join(plan, staging, data)
+    lengths = _describe(plan, run | {"sources": plan["sources"]}, data)
+    _replace(data, job.out, staging)
+  shutil.rmtree(staging, ignore_errors=True)
+  return Result(rows=plan["rows"], lengths=lengths, classes=notes.classes)
+
+
+def _scan(job: Job) -> tuple[str, list[folder.Source], str]:
+  """Looks at the source folder.
+
+  Returns:
+    Its layout, its sources, and in words what was looked for.
+
+  Raises:
+    UserError: the job cannot be done.
+  """
+  if job.options.min_frames > job.options.max_frames:
+    raise errors.UserError(
+      f"--min-frames {job.options.min_frames} is more than --max-frames"
+      f" {job.options.max_frames}: no record could be long enough"
+    )
+  layout, sources = folder.scan(job.src, job.options.layout, job.exclude)
+  src, out = job.src.resolve(), job.out.resolve()
+  if out == src or src in out.parents or out in src.parents:
+    raise errors.UserError(
+      f"{job.out} and {job.src} lie in each other: choose another DIR"
+    )
+  looked_for = {
+    "videos": "video files",
+    "frames": f"folders of images ({' '.join(folder.IMAGES)})",
+    "strips": f"images ({' '.join(folder.IMAGES)})",
+  }[layout]
+  if not sources:
+    but = f", but not {', '.join(job.exclude)}" if job.exclude else ""
+    raise errors.UserError(
+      f"{job.src} holds no clip: looked for {looked_for} in it and its"
+      f" sub-folders{but}. Check SRC, or choose another --layout"
+    )
+  return layout, sources, looked_for
+
+
+def _nothing(src, looked_for, rows) -> str:
+  """Why there is no clip at all."""
+  reasons = [f"  {r['file']}: {r['reason']}" for r in rows[:10]]
+  return (
+    f"no clip was written: looked for {looked_for} in {src}, found"
+    f" {len(rows)}, and none gave a clip:\n" + "\n".join(reasons)
+  )
+
+
+# ------------------------------------------------------------------- folders
+
+
+def _finished(out: pathlib.Path, run: dict[str, Any], overwrite: bool) -> bool:
+  """Whether `out` is this very run; raises when it is in the way."""
+  if not out.exists():
+    return False
+  if out.is_dir() and not any(out.iterdir()):
+    return False
+  try:
+    made = json.loads((out / "prepare.json").read_text())
+  except (OSError, ValueError):
+    raise errors.UserError(
+      f"{out} exists and was not made by this command: choose another DIR, or"
+      " move it away (--overwrite replaces prepared data sets only)"
+    ) from None
+  if overwrite:
+    return False
+  if all(made.get(key) == value for key, value in run.items()):
+    return True
+  raise errors.UserError(
+    f"{out} holds a data set that was prepared otherwise"
+    f" ({_difference(made, run)}): choose another DIR, or --overwrite it"
+  )
+
+
+def _difference(made: dict[str, Any], run: dict[str, Any]) -> str:
+  flat = lambda d: {**d, **d.get("options", {})}
+  made, run = flat(made), flat(run)
+  keys = [k for k in run if k != "options" and made.get(k) != run[k]]
+  return ", ".join(f"{k}: {made.get(k)!r}, now {run[k]!r}" for k in keys)
+
+
+@contextlib.contextmanager
+def _claimed(
+  staging: pathlib.Path, run: dict[str, Any], overwrite: bool
+) -> Iterator[None]:
+  """Makes or takes over the folder of unfinished work, alone."""
+  state = staging / "run.json"
+  try:
+    staging.mkdir(parents=True, exist_ok=True)
+    lock = open(staging / "lock", "w")
+  except OSError as error:
+    if error.errno in FULL:
+      raise
+    raise errors.UserError(
+      f"{staging} cannot be made ({error.strerror}): choose a DIR in a folder"
+      " that can be written"
+    ) from None
+  with lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise errors.UserError(
+        f"another process is preparing {staging}: wait for it"
+      ) from None
+    if state.exists():
+      made = json.loads(state.read_text())
+      if made != run:
+        if not overwrite:
+          raise errors.UserError(
+            f"{staging} holds an unfinished run with other options"
+            f" ({_difference(made, run)}): give those to go on, or --overwrite"
+            " to begin anew"
+          )
+        for path in staging.iterdir():
+          if path.name != "lock":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not state.exists():
+      files.write_json(state, run, indent=None)
+    yield
+
+
+def _replace(
+  data: pathlib.Path, out: pathlib.Path, staging: pathlib.Path
+) -> None:
+  """Puts the finished folder in its place; what was there goes last."""
+  if out.exists():
+    old = staging / "replaced"
+    shutil.rmtree(old, ignore_errors=True)
+    files.move(out, old)
+  files.move(data, out)
+
+
+# ------------------------------------------------------------------ joining
+
+
+def _plan(
+  rows: list[dict[str, Any]], notes: folder.Notes, job: Job
+) -> dict[str, Any]:
+  """Which source goes to which split and shard.
+
+  The order within a split and, unless it is given, the choice of the test
+  videos follow a hash of the file's path: the same for everyone, and spread
+  over classes and folders.
+  """
+  rows = [dict(row) for row in rows]
+  good = {r["file"]: r for r in rows if r["status"] == "ok"}
+  test = folder.held_out(good, job.test, job.test_match, notes.splits)
+  splits = {"train": [], "test": []}
+  for file in folder.order(good):
+    row = good[file]
+    row["split"] = "test" if file in test else "train"
+    shards = splits[row["split"]]
+    if not shards or shards[-1]["bytes"] > SHARD_BYTES:
+      shards.append({"files": [], "lengths": [], "bytes": 0})
+    shards[-1]["files"].append(row["file"])
+    shards[-1]["lengths"] += row["lengths"]
+    shards[-1]["bytes"] += row["bytes"]
+  for row in rows:
+    if notes.classes and row["file"] in notes.labels:
+      row["label"] = notes.classes[notes.labels[row["file"]]]
+  return {"splits": splits, "rows": rows}
+
+
+def _shard_name(split: str, index: int, count: int) -> str:
+  return f"{NAME}-{split}.array_record-{index:05d}-of-{count:05d}"
+
+
+def _join(
+  plan: dict[str, Any], staging: pathlib.Path, data: pathlib.Path
+) -> None:
+  """Staged records -> shards; a staged file goes when its shard is whole."""
+  from array_record.python import array_record_module
+
+  data.mkdir(exist_ok=True)
+  files.clear(data)
+  for split, shards in plan["splits"].items():
+    for i, shard in enumerate(shards):
+      path = data / _shard_name(split, i, len(shards))
+      staged = [convert.staged(staging, file) for file in shard["files"]]
+      if not path.exists():
+        try:
+          with files.write(path) as temporary:
+            # A compressed image gains nothing from being compressed again.
+            writer = array_record_module.ArrayRecordWriter(
+              str(temporary), "group_size:1,uncompressed"
+            )
+            for file in staged:
+              for record in convert.records(file):
+                writer.write(record)
+            writer.close()
+            _check_shard(temporary, len(shard["lengths"]), shard["bytes"])
+        except RuntimeError as error:  # the C++ library's only kind
+          codes = [c for c in FULL if os.strerror(c) in str(error)]
+          code = codes[0] if codes else errno.EIO
+          raise OSError(code, os.strerror(code), str(path)) from error
+      for file in staged:
+        file.unlink(missing_ok=True)
+
+
+def _check_shard(path: pathlib.Path, records: int, size: int) -> None:
+  """Whether the shard is whole, before what it was made of is deleted."""
+  from array_record.python import array_record_module
+
+  reader = array_record_module.ArrayRecordReader(str(path))
+  count = reader.num_records()
+  reader.close()
+  if count != records or path.stat().st_size < size:
+    raise OSError(errno.EIO, f"holds {count} of {records} records", str(path))
+
+
+def _describe(
+  plan: dict[str, Any], run: dict[str, Any], data: pathlib.Path
+) -> dict[str, list[int]]:
+  """Writes TFDS's metadata, the report and `prepare.json`; returns lengths."""
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  import tensorflow_datasets as tfds
+
+  from vidgan_jax.data import video_folder
+
+  splits = {k: v for k, v in plan["splits"].items() if v}
+  template = tfds.core.ShardedFileTemplate(
+    data_dir=data, dataset_name=NAME, filetype_suffix="array_record"
+  )
+  tfds.folder_dataset.write_metadata(
+    data_dir=str(data),
+    features=video_folder.features(
+      tuple(run["classes"]), run["options"]["encoding"]
+    ),
+    split_infos=[
+      tfds.core.SplitInfo(
+        name=name,
+        shard_lengths=[len(s["lengths"]) for s in shards],
+        num_bytes=sum(s["bytes"] for s in shards),
+        filename_template=template.replace(split=name),
+      )
+      for name, shards in splits.items()
+    ],
+    description="Clips made by `vidgan prepare`; see prepare.json.",
+    check_data=False,
+  )
+  report = "".join(json.dumps(row) + "\n" for row in plan["rows"])
+  files.write_text(data / "prepare_report.jsonl", report)
+  lengths = {
+    name: [n for s in shards for n in s["lengths"]]
+    for name, shards in splits.items()
+  }
+  made = {**run, "lengths": lengths}
+  files.write_json(data / "prepare.json", made, indent=None)
+  return lengths
