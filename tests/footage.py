@@ -95,3 +95,12 @@ def frozen(clips):
 def rises(values):
   """Whether each is above the one before."""
   return bool((np.diff(values) > 0).all())
+
+
+def waves(shape=(3, 24, 31, 3), sigma=12, seed=0):
+  """A clip of soft waves, uint8, and it with noise."""
+  rng = np.random.default_rng(seed)
+  t, y, x, c = np.meshgrid(*map(np.arange, shape), indexing="ij")
+  wave = np.sin(0.5 * x + 0.3 * t + c) + np.cos(0.4 * y - 0.2 * x)
+  target = (127.5 + 60 * wave).round().astype(np.uint8)
+  return noise(target, sigma, rng), target

@@ -335,7 +335,7 @@ ALLOWED = {
   "measures/": {"numpy", "scipy"},
   "measures/flow.py": {"cv2", "numpy"},
   "nets/": _PLAIN,
-  "measures/paired.py": {"imageio_ffmpeg", "numpy", "scipy"},
+  "measures/ffmpeg.py": {"imageio_ffmpeg", "numpy"},
   "reports/": {"numpy", "PIL"},
   "nets/public.py": {"numpy", "tensorflow"},
   "video/": {"av", "numpy", "PIL"},

@@ -12,7 +12,8 @@ import pytest
 from vidgan_jax import cli
 from vidgan_jax.evals import aligned
 from vidgan_jax.evals import perceptual
-from vidgan_jax.measures import paired
+from vidgan_jax.measures import ffmpeg
+from vidgan_jax.measures import fidelity
 from vidgan_jax.video import read
 from vidgan_jax.video import write
 
@@ -37,7 +38,7 @@ def folders(tmp_path):
 def test_means_over_pairs(folders):
   root, fake, real = folders
   values, rows = aligned.run(
-    root / "fake", root / "real", ["psnr_rgb", "ssim", "vmaf"]
+    root / "fake", root / "real", ["psnr_rgb", "ssim", "ms_ssim", "vmaf"]
   )
   want = [20 * np.log10(255 / error) for error in (2, 4, 8)]
   assert [rows[str(i)]["psnr_rgb"] for i in range(3)] == pytest.approx(want)
@@ -46,10 +47,12 @@ def test_means_over_pairs(folders):
   assert want[2] - 1e-9 <= psnr.low < float(psnr)
   assert float(psnr) < psnr.high <= want[0] + 1e-9
   assert psnr.num == 3
-  ssim = [paired.ssim(a, b) for a, b in zip(fake, real)]
+  ssim = [fidelity.ssim(a, b) for a, b in zip(fake, real)]
   assert float(values["ssim"]) == pytest.approx(np.mean(ssim))
   assert np.isnan(float(values["vmaf"]))
   assert "192 pixels" in values["vmaf"].note
+  assert np.isnan(float(values["ms_ssim"]))
+  assert "ms_ssim needs at least 161 pixels" in values["ms_ssim"].note
 
 
 def test_every_metric_has_a_value_or_a_reason(folders, monkeypatch, tmp_path):
@@ -80,8 +83,8 @@ def test_each_metric_has_a_protocol_of_its_own(folders, monkeypatch):
     ("psnr_y_bt709", ["BT.709"]),
     ("tof", ["Farneback"]),
     ("warping_error", ["Farneback", "of the reference"]),
-    ("vmaf", [paired.VMAF, paired.ffmpeg(), "BT.709"]),
-    ("xpsnr_u", ["U", paired.ffmpeg(), "BT.709"]),
+    ("vmaf", [ffmpeg.VMAF, ffmpeg.version(), "BT.709"]),
+    ("xpsnr_u", ["U", ffmpeg.version(), "BT.709"]),
     ("lpips_vgg", ["over vgg", "sum of vgg"]),
     ("tlp", ["over alex", "sum of alex"]),
   ):
@@ -200,7 +203,7 @@ def test_xpsnr_is_of_the_rate_of_the_video(tmp_path):
     for folder in folders
   ]
   values, _ = aligned.run(*folders, ["xpsnr_y"])
-  slow, fast = (paired.xpsnr(*clips, fps=fps)["y"] for fps in (25.0, 50.0))
+  slow, fast = (ffmpeg.xpsnr(*clips, fps=fps)["y"] for fps in (25.0, 50.0))
   assert abs(slow - fast) > 0.01
   assert float(values["xpsnr_y"]) == pytest.approx(fast)
   assert values["xpsnr_y"].protocol["fps"] == [50, 50]

@@ -1,15 +1,25 @@
-"""Against references of a few lines, and against what must hold."""
+"""Beside scikit-image, TensorFlow, formulas of a few lines, what must hold."""
 
+import pathlib
+import tracemalloc
+
+import footage
 import numpy as np
 import pytest
+from skimage import color
+from skimage import metrics
 
+from vidgan_jax.measures import ffmpeg
 from vidgan_jax.measures import fidelity
+from vidgan_jax.measures import flow
+from vidgan_jax.video import read
 
 
 def _clips(seed=0, shape=(3, 14, 17, 3), noise=0.1):
   rng = np.random.default_rng(seed)
-  target = rng.uniform(-1, 1, shape).astype(np.float32)
+  target = rng.uniform(-0.7, 0.7, shape).astype(np.float32)
   fake = target + noise * rng.standard_normal(shape).astype(np.float32)
+  fake = fake.clip(-1, 1)
   weight = (rng.random((*shape[:3], 1)) < 0.4).astype(np.float32)
   return fake, target, weight
 
@@ -138,3 +148,145 @@ def test_temporal_error():
     0, abs=1e-4
   )
   assert np.isnan(fidelity.temporal_error(fake[:1], target[:1]))
+
+
+# ---------------------------------------------------------- clips of bytes
+
+
+def test_psnr_of_rgb():
+  fake, target = footage.waves()
+  want = metrics.peak_signal_noise_ratio(target, fake)
+  assert fidelity.psnr(fake, target) == pytest.approx(want)
+  floats = [v / np.float32(127.5) - 1 for v in (fake, target)]
+  assert fidelity.psnr(*floats) == pytest.approx(want, rel=1e-5)
+
+
+def test_psnr_of_luma():
+  fake, target = footage.waves()
+  y = [color.rgb2ycbcr(v)[..., 0] for v in (target, fake)]  # 16 to 235
+  want = metrics.peak_signal_noise_ratio(*y, data_range=255)
+  assert fidelity.psnr_y(fake, target) == pytest.approx(want, rel=1e-4)
+  luma = fake @ [0.2126, 0.7152, 0.0722] - target @ [0.2126, 0.7152, 0.0722]
+  want = 10 * np.log10(255**2 / np.mean((luma * 219 / 255) ** 2))
+  assert fidelity.psnr_y(fake, target, matrix="bt709") == pytest.approx(want)
+  assert fidelity.psnr_y(target, target, matrix="bt709") == pytest.approx(100)
+  with pytest.raises(ValueError, match="bt601"):
+    fidelity.psnr_y(fake, target, matrix="rgb")
+
+
+def test_ssim_is_scikit_images():
+  fake, target = footage.waves()
+  want = np.mean(
+    [
+      metrics.structural_similarity(
+        *(v / 255 for v in frames),
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=1,
+        channel_axis=-1,
+      )
+      for frames in zip(fake, target)
+    ]
+  )
+  assert fidelity.ssim(fake, target) == pytest.approx(want, rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [(176, 192), (161, 183)])
+def test_ms_ssim_is_tensorflows(size):
+  tf = pytest.importorskip("tensorflow")
+  fake, target = footage.waves((2, *size, 3), 40)
+  want = tf.image.ssim_multiscale(
+    *(tf.constant(v / 255, tf.float32) for v in (fake, target)), max_val=1.0
+  )
+  got = fidelity.ms_ssim(fake, target)
+  assert got == pytest.approx(float(np.mean(want)), rel=2e-5)
+  assert got < fidelity.ms_ssim(*footage.waves((2, *size, 3), 10))
+
+
+def test_ms_ssim_of_unlike_and_small_clips():
+  fake, target = footage.waves((1, 161, 161, 3), 0)
+  assert fidelity.ms_ssim(target, target) == pytest.approx(1)
+  assert fidelity.ms_ssim(255 - target, target) == 0  # Contrast is below 0.
+  assert np.isnan(fidelity.ms_ssim(fake[:, :160], target[:, :160]))
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    (lambda v: v[1:], "same frames and size"),
+    (lambda v: v.astype(np.float32), "from .* to"),
+    (lambda v: v.astype(np.int64), "int64"),
+    (lambda v: np.where(v > 0, np.float32(0), np.nan), "nan"),
+  ],
+)
+def test_what_is_no_pair(change, message):
+  fake, target = footage.waves()
+  for metric in (fidelity.psnr, fidelity.ssim, fidelity.chroma_error):
+    with pytest.raises(ValueError, match=message):
+      metric(change(fake), target)
+  with pytest.raises(ValueError, match="T, H, W, 3"):
+    fidelity.psnr(fake[..., :1], target[..., :1])
+
+
+def test_frame_by_frame_is_the_whole_clip_at_once():
+  """The same numbers, without the clip in float64."""
+  fake, target = footage.waves((64, 40, 40, 3))
+  floats = [v / 127.5 - 1 for v in (fake, target)]
+  psnr, ssim = fidelity.psnr(*floats), fidelity.ssim(*floats)
+  luma = (floats[0] - floats[1]) @ [0.299, 0.587, 0.114] * (219 / 2)
+  for clips in ((fake, target), floats):
+    assert fidelity.psnr(*clips) == pytest.approx(psnr, rel=1e-12)
+    assert fidelity.ssim(*clips) == pytest.approx(ssim, rel=1e-12)
+    assert fidelity.psnr_y(*clips) == pytest.approx(
+      10 * np.log10(255**2 / np.mean(luma**2)), rel=1e-12
+    )
+  still = lambda a, b: np.zeros((*a.shape[:2], 2))
+  for metric in (
+    fidelity.psnr,
+    fidelity.ssim,
+    fidelity.psnr_y,
+    lambda f, x: flow.tof(f, x, still),
+    lambda f, x: flow.warping_error(f, x, still),
+  ):
+    tracemalloc.start()
+    metric(fake, target)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < floats[0].nbytes / 2  # Of 64 frames; one takes 1/64 of it.
+
+
+# ------------------------------------------------------------ real footage
+
+
+@footage.needed
+def test_order_on_real_clips(tmp_path):
+  """Every figure gets worse with every rung, of noise, blur and H.264."""
+  path = pathlib.Path(footage.REAL, "grid_faces_av/bbaf2n.mpg")
+  frames = [f.image for _, f in zip(range(6), read.frames(path))]
+  clip = np.stack(frames)[:, 40:240, 80:280]
+  ladders = {
+    "noise": [footage.noise(clip, s) for s in (3, 9, 27)],
+    "blur": [footage.blur(clip, s) for s in (0.7, 1.4, 2.8)],
+    "h264": [
+      footage.h264(clip[None], crf, tmp_path)[0] for crf in (20, 32, 44)
+    ],
+  }
+  figures = {
+    "psnr_rgb": fidelity.psnr,
+    "psnr_y_bt601": fidelity.psnr_y,
+    "ssim": fidelity.ssim,
+    "ms_ssim": fidelity.ms_ssim,
+    "vmaf": ffmpeg.vmaf,
+    "xpsnr": lambda f, x: ffmpeg.xpsnr(f, x)["y"],
+    "tof": lambda f, x: -flow.tof(f, x),
+  }
+  for ladder, rungs in ladders.items():
+    for name, figure in figures.items():
+      values = [figure(rung, clip) for rung in rungs]
+      assert footage.rises(values[::-1]), (ladder, name, values)
+  # Flicker, and not blur, is what the warping error is about.
+  values = [flow.warping_error(v, clip) for v in (clip, *ladders["noise"])]
+  assert footage.rises(values)
+  values = [flow.warping_error(v, clip) for v in (clip, *ladders["blur"])]
+  assert footage.rises(values[::-1])

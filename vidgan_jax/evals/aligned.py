@@ -26,7 +26,9 @@ from vidgan_jax import rooms
 from vidgan_jax.evals import files
 from vidgan_jax.evals import perceptual
 from vidgan_jax.evals import restoration
-from vidgan_jax.measures import paired
+from vidgan_jax.measures import ffmpeg
+from vidgan_jax.measures import fidelity
+from vidgan_jax.measures import flow
 from vidgan_jax.reports import evaluation
 from vidgan_jax.video import clips as clips_lib
 from vidgan_jax.video import folder as folder_lib
@@ -63,9 +65,24 @@ def _metric(measure: Callable[..., float], how: dict, **options) -> Metric:
   )
 
 
+def _ssim(measure: Callable[..., float], least: int, **how) -> Metric:
+  """A measure of pictures of `least` pixels a side or more."""
+
+  def checked(fake, target):
+    h, w = fake.shape[1:3]
+    if min(h, w) < least:
+      raise errors.UserError(
+        f"not computed: {measure.__name__} needs at least {least} pixels on "
+        f"the shorter side; the clip has {w} x {h}."
+      )
+    return measure(fake, target)
+
+  return _metric(checked, _SSIM | how)
+
+
 def _psnr_y(matrix: str) -> Metric:
   how = {"of": f"Y of {_LUMA[matrix]}, 16 to 235, peak 255"}
-  return _metric(paired.psnr_y, how, matrix=matrix)
+  return _metric(fidelity.psnr_y, how, matrix=matrix)
 
 
 def _lpips(measure: Callable[..., float], trunk: str) -> Metric:
@@ -82,30 +99,30 @@ def _xpsnr(part: str) -> Metric:
   # Equal clips have an infinite one, which has no mean.
   return Metric(
     lambda fake, target, fps: min(
-      paired.xpsnr(fake, target, fps=fps)[part], 100.0
+      ffmpeg.xpsnr(fake, target, fps=fps)[part], 100.0
     ),
-    lambda: {"of": part.upper(), "yuv": _YUV, "ffmpeg": paired.ffmpeg()},
+    lambda: {"of": part.upper(), "yuv": _YUV, "ffmpeg": ffmpeg.version()},
   )
 
 
 METRICS: Mapping[str, Metric] = {
   "psnr_rgb": _metric(
-    paired.psnr_rgb, {"of": "R, G, B of all frames together, peak 255"}
+    fidelity.psnr, {"of": "R, G, B of all frames together, peak 255"}
   ),
   "psnr_y_bt601": _psnr_y("bt601"),
   "psnr_y_bt709": _psnr_y("bt709"),
-  "ssim": _metric(paired.ssim, _SSIM),
-  "ms_ssim": _metric(paired.ms_ssim, _SSIM | {"scales": 5}),
+  "ssim": _ssim(fidelity.ssim, fidelity.WINDOW),
+  "ms_ssim": _ssim(fidelity.ms_ssim, fidelity.SMALLEST, scales=5),
   "lpips_alex": _lpips(perceptual.lpips, "alex"),
   "lpips_vgg": _lpips(perceptual.lpips, "vgg"),
   "tlp": _lpips(perceptual.tlp, "alex"),
-  "tof": _metric(paired.tof, {"flow": f"{_FLOW}, of both"}),
+  "tof": _metric(flow.tof, {"flow": f"{_FLOW}, of both"}),
   "warping_error": _metric(
-    paired.warping_error, {"flow": f"{_FLOW}, of the reference"}
+    flow.warping_error, {"flow": f"{_FLOW}, of the reference"}
   ),
   "vmaf": Metric(
-    lambda fake, target, fps: paired.vmaf(fake, target),
-    lambda: {"model": paired.VMAF, "yuv": _YUV, "ffmpeg": paired.ffmpeg()},
+    lambda fake, target, fps: ffmpeg.vmaf(fake, target),
+    lambda: {"model": ffmpeg.VMAF, "yuv": _YUV, "ffmpeg": ffmpeg.version()},
   ),
   "xpsnr_y": _xpsnr("y"),
   "xpsnr_u": _xpsnr("u"),

@@ -23,6 +23,7 @@ from vidgan_jax import evals
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import perceptual
 from vidgan_jax.measures import fidelity
+from vidgan_jax.measures import texture
 from vidgan_jax.models import bases
 
 # Name -> heading, decimals, (fake, target, weight) -> figure of one clip.
@@ -198,7 +199,7 @@ class Evaluator:
       label = f"best of {self.num_samples}"
       psnrs = {n: f for n, f in measures.items() if n.startswith("psnr")}
       more = [
-        self._measure("the model", draw(i), psnrs, texture=False)
+        self._measure("the model", draw(i), psnrs, with_texture=False)
         for i in range(1, self.num_samples)
       ]
       best = _best([mine, *more], psnrs)
@@ -231,7 +232,7 @@ class Evaluator:
     name: str,
     answer: Callable,
     measures: dict[str, Callable],
-    texture: bool = True,
+    with_texture: bool = True,
   ) -> Figures:
     """Figures of `answer`: (given, times) -> video, on all pairs."""
     clips, fakes, targets = {n: [] for n in measures}, [], []
@@ -246,14 +247,14 @@ class Evaluator:
           )
         for key, measure in measures.items():
           clips[key].append(measure(video, target, weight))
-        if texture:
+        if with_texture:
           patches = functools.partial(
             texture.descriptors, weight=weight, seed=self.seed + start + i
           )
           fakes.append(patches(video))
           targets.append(patches(target))
     clips = {n: np.array(x) for n, x in clips.items()}
-    if not texture:
+    if not with_texture:
       return Figures(clips=clips)
     join = lambda clips: [np.concatenate(level) for level in zip(*clips)]
     swd = texture.sliced_wasserstein(join(fakes), join(targets), self.seed)

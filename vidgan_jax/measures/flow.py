@@ -94,21 +94,49 @@ def warping_error(
 
   Args:
     video: (T, H, W, 3) uint8.
-    guide: the clip whose flow is taken, of the same shape: for a processed
+    guide: the clip along whose flow it is, of the same shape: for a processed
       clip its input, or its target; None: the clip itself.
     flow: of two frames.
   """
   guide = video if guide is None else guide
-  if guide.shape != video.shape:
-    raise ValueError(
-      f"warping_error: the clip is {video.shape}, the one that gives the flow "
-      f"{guide.shape}; they must be aligned."
-    )
+  _check(video, guide)
   gaps = []
   for t in range(len(video) - 1):
-    there = flow(guide[t], guide[t + 1])
-    seen = visible(there, flow(guide[t + 1], guide[t]))
-    gap = warp(video[t + 1], there) - video[t]
+    forward = flow(guide[t], guide[t + 1])
+    seen = visible(forward, flow(guide[t + 1], guide[t]))
+    gap = warp(video[t + 1], forward) - video[t]
     if seen.any():
       gaps.append(np.square(gap[seen] / 255).sum(-1).mean())
   return float(np.mean(gaps)) if gaps else float("nan")
+
+
+def tof(fake: np.ndarray, target: np.ndarray, flow: Flow = farneback) -> float:
+  """Motion, tOF (Chu et al. 2020, eq. 5): how much it differs, pixels.
+
+  Mean length of the difference of both clips' flows from frame to frame. Papers
+  print it times 10, and may cut the borders off. NaN for a single frame.
+
+  Args:
+    fake: (T, H, W, 3) uint8.
+    target: the same.
+    flow: of two frames.
+  """
+  _check(fake, target)
+  gaps = []
+  for t in range(len(fake) - 1):
+    gap = flow(*fake[t : t + 2]) - flow(*target[t : t + 2])
+    gaps.append(np.linalg.norm(gap, axis=-1).mean())
+  return float(np.mean(gaps)) if gaps else float("nan")
+
+
+def _check(*videos: np.ndarray) -> None:
+  """Refuses clips that are not of one shape, or not of bytes."""
+  shapes = [video.shape for video in videos]
+  if len(set(shapes)) > 1:
+    raise errors.UserError(
+      f"Clips of {' and '.join(map(str, shapes))} are not aligned: flow needs "
+      "the same frames and size of both."
+    )
+  for video in videos:
+    if video.dtype != np.uint8:
+      raise ValueError(f"Flow is of clips of uint8, not {video.dtype}.")

@@ -136,10 +136,10 @@ def load(name: str) -> tuple[dict[str, Any], str]:
   """
   path, source = where(name), net(name).SOURCE
   if not path.is_file():
-    public = " ".join(source.split("\n\n")[0].split())
+    wanted = " ".join(source.split("\n\n")[0].split())
     raise Missing(
       f"not computed: put {path.name} at {path.parent} (see docs/metrics.md): "
-      f"`vidgan weights convert {name} FILE` makes it of {public}"
+      f"`vidgan weights convert {name} FILE` makes it of {wanted}"
     )
   again = f"Make it again: vidgan weights convert {name} FILE."
   try:
