@@ -337,6 +337,7 @@ ALLOWED = {
   "nets/": _PLAIN,
   "measures/ffmpeg.py": {"imageio_ffmpeg", "numpy"},
   "reports/": {"numpy", "PIL"},
+  "reports/preferences.py": set(),
   "nets/public.py": {"numpy", "tensorflow"},
   "video/": {"av", "numpy", "PIL"},
   "data/": _PLAIN | _TF,

@@ -6,7 +6,6 @@ import dataclasses
 import http.client
 import itertools
 import json
-import math
 import os
 import pathlib
 import re
@@ -26,10 +25,12 @@ import pytest
 
 from vidgan_jax import cli
 from vidgan_jax.measures import intervals
+from vidgan_jax.measures import votes
 from vidgan_jax.reports import preferences
 from vidgan_jax.study import make
 from vidgan_jax.study import serve
 from vidgan_jax.study import store
+from vidgan_jax.study import summary as summary_lib
 from vidgan_jax.video import read
 from vidgan_jax.video import write
 
@@ -114,123 +115,6 @@ def paper_study(path, systems=3, items=10, **fields):
   )
   path.mkdir(exist_ok=True)
   return store.Study(**fields)
-
-
-# ------------------------------------------------------------- statistics
-
-
-def likelihood(strengths, wins):
-  odds = strengths[:, None] - strengths
-  return -(wins * np.log1p(np.exp(-odds))).sum()
-
-
-def minorize(wins, steps=20_000):
-  """Hunter 2004, equation 3: the fixed point that goes uphill."""
-  p = np.ones(len(wins))
-  votes = wins + wins.T
-  for _ in range(steps):
-    p = wins.sum(1) / (votes / (p[:, None] + p)).sum(1)
-    p /= np.exp(np.log(p).mean())
-  return np.log(p)
-
-
-def curvature(strengths, wins, h=1e-3):
-  """Minus the second derivatives of the likelihood, by differences."""
-  size, eye = len(strengths), np.eye(len(strengths)) * h
-  f = lambda d: likelihood(strengths + d, wins)
-  return -np.array(
-    [
-      [
-        (
-          f(eye[i] + eye[j])
-          - f(eye[i] - eye[j])
-          - f(eye[j] - eye[i])
-          + f(-eye[i] - eye[j])
-        )
-        / (4 * h * h)
-        for j in range(size)
-      ]
-      for i in range(size)
-    ]
-  )
-
-
-@pytest.mark.parametrize("case", range(4))
-def test_bradley_terry_against_another_algorithm(case):
-  rng = np.random.default_rng(case)
-  size = (2, 3, 5, 8)[case]
-  wins = (
-    rng.integers(0, 30, (size, size)) + rng.integers(0, 2, (size, size)) / 2
-  )
-  wins[rng.random((size, size)) < 0.2] = 0  # Some never met, or never won.
-  wins[np.arange(size), (np.arange(size) + 1) % size] += 1  # Connected.
-  np.fill_diagonal(wins, 0)
-  strengths, errors = preferences.bradley_terry(wins)
-  np.testing.assert_allclose(strengths, minorize(wins), atol=1e-7)
-  assert abs(strengths.sum()) < 1e-12
-  for _ in range(20):  # Nothing near is likelier.
-    other = strengths + 0.1 * rng.standard_normal(size)
-    assert likelihood(other, wins) < likelihood(strengths, wins)
-  covariance = np.linalg.pinv(curvature(strengths, wins), rcond=1e-6)
-  np.testing.assert_allclose(errors**2, np.diag(covariance), rtol=1e-4)
-
-
-def test_bradley_terry_of_two_is_the_log_odds():
-  strengths, errors = preferences.bradley_terry(np.array([[0, 30.0], [10, 0]]))
-  assert strengths[0] - strengths[1] == pytest.approx(math.log(3))
-  # The variance of log odds is 1/30 + 1/10; each strength is half of them.
-  assert errors[0] == pytest.approx(math.sqrt(1 / 30 + 1 / 10) / 2)
-
-
-def test_bradley_terry_intervals_hold_the_truth_as_often_as_they_say():
-  rng = np.random.default_rng(0)
-  truth = np.array([0.9, 0.2, -0.3, -0.8])
-  p = 1 / (1 + np.exp(truth - truth[:, None]))
-  inside = []
-  for _ in range(300):
-    wins = np.triu(rng.binomial(60, p), 1).astype(float)
-    wins += np.tril(60 - wins.T, -1)
-    strengths, errors = preferences.bradley_terry(wins)
-    inside.append(np.abs(strengths - truth) < 1.959964 * errors)
-  assert 0.93 < np.mean(inside) < 0.97
-
-
-@pytest.mark.parametrize(
-  "wins, words",
-  [
-    (np.zeros((2, 2)), r"\[1\] have no vote that connects"),
-    ([[0, 5, 0], [5, 0, 0], [0, 0, 0]], r"\[2\] have no vote"),
-    ([[0, 5], [0, 0]], r"\[0\] have never lost"),
-    ([[0, 3, 4], [0, 0, 2], [0, 3, 0]], r"\[0\] have never lost"),
-  ],
-)
-def test_votes_that_rank_nothing(wins, words):
-  with pytest.raises(preferences.NoRankingError, match=words):
-    preferences.bradley_terry(np.array(wins, float))
-
-
-def test_krippendorff_against_its_definition():
-  rng = np.random.default_rng(0)
-  units = [
-    (rng.integers(0, 3, rng.integers(1, 6)) / 2).tolist() for _ in range(40)
-  ]
-  pairable = [u for u in units if len(u) > 1]
-  observed = [
-    (a - b) ** 2 / (len(u) - 1)
-    for u in pairable
-    for a, b in itertools.permutations(u, 2)
-  ]
-  values = [x for u in pairable for x in u]
-  expected = [(a - b) ** 2 for a, b in itertools.permutations(values, 2)]
-  n = len(values)
-  alpha = 1 - (sum(observed) / n) / (sum(expected) / (n * (n - 1)))
-  assert preferences.krippendorff(units) == pytest.approx(alpha, abs=1e-12)
-  assert preferences.krippendorff([[1, 1], [0, 0, 0], [0.5, 0.5]]) == 1
-  assert preferences.krippendorff([[1, 0], [0, 1]]) < 0
-  assert preferences.krippendorff([[1, 1], [1, 1]]) is None
-  assert preferences.krippendorff([[1], [0]]) is None
-  noise = rng.integers(0, 2, (4000, 3)).astype(float)
-  assert abs(preferences.krippendorff(noise.tolist())) < 0.03
 
 
 # -------------------------------------------------------------------- make
@@ -429,7 +313,7 @@ def test_refusals_of_make(flags, words, clips, tmp_path, capsys):
   argv += [flag.replace("{tmp}", str(tmp_path)) for flag in flags]
   assert cli.main(argv) == 1
   error = capsys.readouterr().err
-  assert error.startswith("vidgan study make: ")
+  assert error.startswith("vidgan study: ")
   assert re.search(words, error.replace("\n", " ")), error
   assert not (tmp_path / "s").exists()
   assert not list(tmp_path.glob(".*"))
@@ -620,9 +504,9 @@ def test_a_study_that_cannot_be_written_to(study, tmp_path, capsys):
     out, error = capsys.readouterr()
     assert "ours" in out and "report.html cannot be written" in error
     assert "--html FILE" in error
-    assert preferences.summarize(store.load(folder))["raters"]["begun"] == 1
+    assert summary_lib.summarize(store.load(folder))["raters"]["begun"] == 1
     assert sorted(os.listdir(folder)) == before
-  preferences.summarize(study)
+  summary_lib.summarize(study)
   assert sorted(os.listdir(study.folder)) == before
 
 
@@ -630,13 +514,13 @@ def test_answers_that_are_still_in_the_log(study):
   """Where SQLite cannot read them they are not passed over."""
   with store.Answers(study) as answers:
     answers.answer(answers.join(), 0, "left", 1.0)
-    assert preferences.summarize(study)["raters"]["begun"] == 1
+    assert summary_lib.summarize(study)["raters"]["begun"] == 1
     with locked(study.folder) as folder:
-      assert preferences.summarize(store.load(folder))["raters"]["begun"] == 1
+      assert summary_lib.summarize(store.load(folder))["raters"]["begun"] == 1
     (study.folder / "answers.sqlite-shm").rename(study.folder / "shm")
     with locked(study.folder) as folder:
       with pytest.raises(store.StudyError, match="cannot be used"):
-        preferences.summarize(store.load(folder))
+        summary_lib.summarize(store.load(folder))
 
 
 # ------------------------------------------------------------------ server
@@ -889,7 +773,7 @@ def test_raters_of_known_taste_are_recovered(tmp_path):
   truth = np.array([0.3, 1.1, -0.9, -0.5])
   study = paper_study(tmp_path, systems=4, items=15, pairs_per_rater=30)
   simulate(study, 28, truth, blind={4, 17})
-  summary = preferences.summarize(study)
+  summary = summary_lib.summarize(study)
   assert summary["raters"] == {
     "begun": 28, "counted": 26, "finished": 28, "failed_checks": 2,
     "without_a_check": 0,
@@ -915,7 +799,7 @@ def test_raters_of_known_taste_are_recovered(tmp_path):
   low, high = summary["left"]["interval"]
   assert low < 0.5 < high
   # Counting the blind moves everything towards chance.
-  careless = preferences.summarize(dataclasses.replace(study, failures=3))
+  careless = summary_lib.summarize(dataclasses.replace(study, failures=3))
   assert careless["raters"]["counted"] == 28
   assert careless["ranking"][0]["strength"] < summary["ranking"][0]["strength"]
 
@@ -923,7 +807,7 @@ def test_raters_of_known_taste_are_recovered(tmp_path):
 def test_ties_count_half_and_are_shown(tmp_path):
   study = paper_study(tmp_path, systems=2, items=10, pairs_per_rater=10)
   simulate(study, 12, [0.8, -0.8], tie=0.4)
-  summary = preferences.summarize(study)
+  summary = summary_lib.summarize(study)
   (row,) = summary["matchups"]
   assert row["votes"] == 120 and row["ties"] == summary["ties"] > 30
   score = row["a_wins"] + row["ties"] / 2
@@ -942,7 +826,7 @@ def test_ties_count_half_and_are_shown(tmp_path):
   ]
   assert summary["agreement"]["same_answer"] == pytest.approx(np.mean(alike))
   assert summary["agreement"]["krippendorff_alpha"] == pytest.approx(
-    preferences.krippendorff(list(units.values()))
+    votes.krippendorff(list(units.values()))
   )
 
 
@@ -953,12 +837,12 @@ def test_what_must_be_known_before_quoting(tmp_path):
     plan = answers.progress(token)[0]
     first = next(i for i, t in enumerate(plan) if t[0] == "pair")
     answers.answer(token, first, "left", 1.0)
-  summary = preferences.summarize(study)
+  summary = summary_lib.summarize(study)
   assert summary["raters"]["without_a_check"] == 1
   assert summary["votes"] == 0 and summary["ranking"] is None
   assert summary["matchups"][0]["rate"] is None
   simulate(study, 2, [50, 0, -50])
-  summary = preferences.summarize(study)
+  summary = summary_lib.summarize(study)
   assert "never lost" in summary["no_ranking"]
   text = " ".join(summary["warnings"])
   assert (
@@ -980,7 +864,7 @@ def test_same_clip_checks_want_a_tie(tmp_path):
       token = answers.join()
       for trial, (kind, *_) in enumerate(answers.progress(token)[0]):
         answers.answer(token, trial, choice if kind == "check" else "left", 1.0)
-  raters = preferences.summarize(study)["raters"]
+  raters = summary_lib.summarize(study)["raters"]
   assert (raters["counted"], raters["failed_checks"]) == (2, 1)
 
 
@@ -1019,7 +903,7 @@ def test_the_report_page_is_whole_and_safe(tmp_path):
   )
   study = dataclasses.replace(study, systems=("<b>x", "a&b", "z"))
   simulate(study, 8, [0.5, 0, -0.5])
-  page = preferences.html(preferences.summarize(study))
+  page = preferences.html(summary_lib.summarize(study))
   assert "<script" not in page and "<b>" not in page
   assert "&lt;b&gt;x over a&amp;b" in page
   assert not re.search(r"https?://|src=|@import", page)

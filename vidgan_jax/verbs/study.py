@@ -201,16 +201,17 @@ def _serve(args) -> None:
 def _report(args) -> None:
   from vidgan_jax.reports import preferences
   from vidgan_jax.study import store
+  from vidgan_jax.study import summary
 
   study = store.load(args.dir)
-  summary = preferences.summarize(study, min_votes=args.min_votes)
+  found = summary.summarize(study, min_votes=args.min_votes)
   if args.json:
-    print(json.dumps(summary, indent=2, allow_nan=False))
+    print(json.dumps(found, indent=2, allow_nan=False))
   else:
-    print(preferences.text(summary))
+    print(preferences.text(found))
   page = pathlib.Path(args.html or study.folder / "report.html")
   try:
-    page.write_text(preferences.html(summary), "utf-8")
+    page.write_text(preferences.html(found), "utf-8")
   except OSError as error:
     raise store.StudyError(
       f"{page} cannot be written ({error.strerror}): name another place, "
