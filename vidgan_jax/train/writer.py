@@ -1,19 +1,19 @@
-"""What a run tells: terminal, log.txt, metrics.jsonl, TensorBoard, samples/.
+"""What a run writes: log.txt, metrics.jsonl, samples/ and TensorBoard files.
 
 `metrics.jsonl` has one JSON object a line and a step, in the order of the
-steps. What `vidgan evaluate` finds later, perhaps beside a run that writes, are
-lines of their own (`add`); `read` joins those of a step. A run that goes on at
-step k drops the lines of later steps first. JSON knows no NaN: numbers that are
-not finite are the texts "NaN", "Infinity" and "-Infinity".
+steps. `vidgan evaluate` adds lines of its own (`add`), perhaps while a run
+writes; `read` joins the lines of a step. A run that goes on at step k first
+drops the lines of later steps. Numbers that are not finite, which JSON does not
+know, are the texts "NaN", "Infinity" and "-Infinity".
 
-TensorBoard files are written through CLU. TensorFlow, which it needs, takes
-seconds to import, so a thread does that, from the first thing there is to
-write on; all other slow writing is done by the same thread. Where the two are
-not installed everything else is written and one line says what is not.
+TensorBoard files are written through CLU, which needs TensorFlow, whose import
+takes seconds. A thread imports it when there is first something to write, and
+does all other slow writing too. Without the two libraries everything else is
+written, and one line of the log says so.
 
-TensorBoard has no video summaries: a GIF inside of an image summary plays.
+TensorBoard has no summaries of videos, but plays a GIF in an image summary.
 
-Only process 0 writes; in others all calls are cheap and do nothing.
+Only process 0 writes; in others all calls return at once.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class MetricsError(errors.UserError):
 
 
 class Writer:
-  """Writes all that a run tells; use as a context manager or call `close`."""
+  """Writes what a run reports; use as a context manager or call `close`."""
 
   def __init__(
     self,
@@ -57,49 +57,28 @@ class Writer:
     every: float = 10.0,
     tensorboard: bool = True,
   ):
-    """Opens the log.
+    """Opens the files.
 
     Args:
       workdir: folder of the run; must exist.
-      every: seconds between two progress lines where the output is no
+      every: seconds between two progress lines where the output is not a
         terminal; on a terminal one line is rewritten.
       tensorboard: whether to write TensorBoard files.
+
+    Raises:
+      MetricsError: the folder cannot be written.
     """
     self._workdir = pathlib.Path(workdir)
     self._main = jax.process_index() == 0
-    self._every, self._tensorboard = every, tensorboard
-    self._board: Any = None  # CLU's writer, made by the thread
-    self._sums: dict[str, list[float]] = {}  # since the last line
-    self._row: dict[str, Any] = {}  # the last line of metrics.jsonl,
-    self._row_at = self._row_end = 0  # and where in the file it lies
+    self._batch = 0
+    self._sums: dict[str, tuple[float, int]] = {}  # since the last line
     self._progress = _Progress(every)
-    self._jobs: list[concurrent.futures.Future] = []
-    self._handlers: list[tuple[logging.Logger, logging.Handler]] = []
     if not self._main:
       return
-    self._thread = concurrent.futures.ThreadPoolExecutor(1, "metrics")
-    self._file = _open(workdir_lib.metrics(workdir), "a")
-    self._open_log()
-
-  def _open_log(self) -> None:
-    screen = _Screen(self._progress)
-    file = logging.StreamHandler(_open(self._workdir / "log.txt", "a"))
-    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    self._old = _LOGGER.level, _LOGGER.propagate
-    _LOGGER.setLevel(logging.INFO)
-    _LOGGER.propagate = False
-    self._handle(_LOGGER, screen, file)
-    # Other libraries: only what they warn of.
-    root = logging.getLogger()
-    for handler in (_Screen(self._progress), _Other(file)):
-      if isinstance(handler, _Other) or not root.handlers:
-        handler.setLevel(logging.WARNING)
-        self._handle(root, handler)
-
-  def _handle(self, logger: logging.Logger, *handlers: Any) -> None:
-    for handler in handlers:
-      logger.addHandler(handler)
-      self._handlers.append((logger, handler))
+    self._thread = _Thread()
+    self._rows = _Rows(workdir_lib.metrics(workdir))
+    self._log = _Log(self._workdir / "log.txt", self._progress)
+    self._board = _Board(self._workdir, self.log) if tensorboard else None
 
   def __enter__(self) -> "Writer":
     return self
@@ -108,33 +87,18 @@ class Writer:
     if kind is None:
       self.close()
       return
-    with contextlib.suppress(Exception):  # the error that is there says more
+    with contextlib.suppress(Exception):  # The first error says more.
       self.close()
 
-  # ---------------------------------------------------------------- text
-
   def log(self, text: str) -> None:
-    """A line, or several, for the terminal and log.txt; also when closed."""
-    if self._handlers:
-      _LOGGER.info("%s", text)
-    elif self._main:
-      print(text, flush=True)
-      with _open(self._workdir / "log.txt", "a") as file:
-        file.write(f"{text}\n")
-
-  def text(self, step: int, name: str, text: str) -> None:
-    """A text for TensorBoard (Markdown)."""
-    self._to_board(lambda board: board.write_texts(step, {name: text}))
-
-  def hparams(self, values: Mapping[str, Any]) -> None:
-    """What TensorBoard lists as hyperparameters: numbers, texts, truths."""
-    values = dict(values)
-    self._to_board(lambda board: board.write_hparams(values))
+    """Writes a line, or several, to terminal and log.txt; also when closed."""
+    if self._main:
+      self._log.write(text)
 
   # ------------------------------------------------------------- numbers
 
   def start(self, step: int, total: int, batch: int) -> None:
-    """Says that the loop begins; steps after `step` are forgotten.
+    """Begins the loop; lines of steps after `step` are dropped.
 
     Args:
       step: steps done before.
@@ -143,9 +107,8 @@ class Writer:
     """
     self._batch = batch
     self._progress.start(step, total, batch)
-    if not self._main:
-      return
-    self._forget(step)
+    if self._main:
+      self._rows.drop_after(step)
 
   def step(
     self, step: int, metrics: Mapping[str, Any], *, write: bool = True
@@ -154,9 +117,9 @@ class Writer:
 
     Call it for step n after step n+1 was dispatched: the device is never idle.
 
-    What a line says of 'g/...' and 'd/...' is the mean over the steps since
-    the line before (of those that have it: a penalty may be rare), of all
-    others the last value.
+    A line holds for 'g/...' and 'd/...' the mean over the steps since the line
+    before (over those that have it: a penalty may be rare), and for all others
+    the last value.
 
     Args:
       step: steps done, this one included.
@@ -171,11 +134,11 @@ class Writer:
       return values
     for name, value in values.items():
       mean = name.startswith(("g/", "d/"))
-      old = self._sums.get(name, [0.0, 0]) if mean else [0.0, 0]
-      self._sums[name] = [old[0] + value, old[1] + 1]
+      total, num = self._sums.get(name, (0.0, 0)) if mean else (0.0, 0)
+      self._sums[name] = total + value, num + 1
     self._progress.step(step, values)
     if write:
-      row = {name: s / n for name, (s, n) in self._sums.items()}
+      row = {name: total / num for name, (total, num) in self._sums.items()}
       self._sums = {}
       if self._progress.rate:
         row["steps_per_second"] = self._progress.rate
@@ -191,45 +154,17 @@ class Writer:
     """
     if not self._main:
       return
-    self._check()
+    self._thread.check()
     values = {name: float(value) for name, value in values.items()}
-    with _told(self._file.name):
-      end = self._file.seek(0, os.SEEK_END)
-      # Behind the line may be another one by now, of `add`.
-      if step == self._row.get("step") and end == self._row_end:
-        self._file.truncate(self._row_at)
-        self._file.seek(self._row_at)
-      else:
-        self._row = {"step": step}
-        if getattr(self, "_batch", None):
-          self._row["kimg"] = step * self._batch / 1000
-        self._row_at = end
-      self._row |= {name: files.plain(value) for name, value in values.items()}
-      self._file.write(json.dumps(self._row, allow_nan=False) + "\n")
-      self._file.flush()
-      self._row_end = self._file.tell()
+    first = {"step": step}
+    if self._batch:
+      first["kimg"] = step * self._batch / 1000
+    self._rows.write(first, values)
     self._to_board(lambda board: board.write_scalars(step, values))
 
   def pause_ended(self) -> None:
     """Leaves the time since the last step out of the rate."""
     self._progress.pause_ended()
-
-  def _forget(self, step: int) -> None:
-    """Drops the lines of later steps, and a line cut short by a crash."""
-    path = workdir_lib.metrics(self._workdir)
-    lines = []
-    for line in path.read_text().splitlines():
-      with contextlib.suppress(ValueError, TypeError, KeyError):
-        if json.loads(line)["step"] <= step:
-          lines.append(line + "\n")
-    with _told(path):
-      files.write_text(path, "".join(lines))
-      self._file.close()
-      self._file = path.open("a")
-    if lines:
-      self._row = json.loads(lines[-1])
-      self._row_end = self._file.tell()
-      self._row_at = self._row_end - len(lines[-1].encode())
 
   # ------------------------------------------------------------ pictures
 
@@ -258,14 +193,14 @@ class Writer:
         )
       if video.shape[-1] != 3:
         video = np.repeat(video[..., :1], 3, -1)
-      self._submit(
+      self._thread.submit(
         lambda name=name, video=video: self._pictures(step, name, video, fps)
       )
 
   def _pictures(
     self, step: int, name: str, video: np.ndarray, fps: float
   ) -> None:
-    """In the thread."""
+    """Runs in the thread."""
     from vidgan_jax.video import write
 
     path = workdir_lib.sample(self._workdir, step, name)
@@ -273,7 +208,7 @@ class Writer:
     scale = max(1, 96 // max(video.shape[2:4]))
     moving = write.grid(video)
     strips = np.concatenate([write.strip(clip) for clip in video[:8]])
-    with _told(path.parent):
+    with _reported(path.parent):
       path.parent.mkdir(exist_ok=True)
       write.write(f"{path}.gif", moving, fps, scale=scale)
       write.write(f"{path}.png", strips[None], scale=scale)
@@ -288,47 +223,8 @@ class Writer:
 
   def _to_board(self, job: Callable[[Any], None]) -> None:
     """Runs `job(board)` in the thread."""
-    if not (self._main and self._tensorboard):
-      return
-
-    def run():
-      if self._board is None and self._tensorboard:
-        self._board = self._open_board()
-      if self._board is not None:
-        with _told(self._workdir):
-          job(self._board)
-          self._board.flush()
-
-    if threading.current_thread().name.startswith("metrics"):
-      run()  # it is the thread
-    else:
-      self._submit(run)
-
-  def _open_board(self) -> Any:
-    try:
-      return _board(str(self._workdir))
-    except ImportError as e:
-      self._tensorboard = False
-      self.log(
-        f"TensorBoard files are not written: {e}. Install them with `pip "
-        "install 'vidgan_jax[tf]'`; metrics.jsonl and samples/ have the same."
-      )
-      return None
-
-  def _submit(self, job: Callable[[], None]) -> None:
-    self._check()
-    # A slow disk may not fill the memory with clips.
-    while len(self._jobs) > 16:
-      self._jobs[0].exception()
-      self._check()
-    self._jobs.append(self._thread.submit(job))
-
-  def _check(self) -> None:
-    """Raises what went wrong in the thread."""
-    done = [job for job in self._jobs if job.done()]
-    self._jobs = [job for job in self._jobs if not job.done()]
-    for job in done:
-      job.result()
+    if self._board is not None:
+      self._thread.submit(lambda: self._board(job))
 
   def close(self) -> None:
     """Writes what is left; raises what could not be written."""
@@ -336,21 +232,93 @@ class Writer:
     if not self._main:
       return
     try:
-      self._thread.shutdown(wait=True)
-      self._check()
+      self._thread.close()
     finally:
       if self._board is not None:
-        with contextlib.suppress(Exception):
-          self._board.close()
+        self._board.close()
+      self._rows.close()
+      self._log.close()
+
+
+class _Thread:
+  """One thread that does what is slow, in order."""
+
+  def __init__(self):
+    self._pool = concurrent.futures.ThreadPoolExecutor(1, "metrics")
+    self._jobs: list[concurrent.futures.Future] = []
+
+  def submit(self, job: Callable[[], None]) -> None:
+    """Runs a job later; at once if the caller is the thread."""
+    if threading.current_thread().name.startswith("metrics"):
+      job()
+      return
+    self.check()
+    # On a slow disk, waiting clips would fill the memory.
+    while len(self._jobs) > 16:
+      self._jobs[0].exception()
+      self.check()
+    self._jobs.append(self._pool.submit(job))
+
+  def check(self) -> None:
+    """Raises what went wrong in a job that has ended."""
+    done = [job for job in self._jobs if job.done()]
+    self._jobs = [job for job in self._jobs if not job.done()]
+    for job in done:
+      job.result()
+
+  def close(self) -> None:
+    """Waits for all jobs; raises as `check`."""
+    self._pool.shutdown(wait=True)
+    self.check()
+
+
+class _Rows:
+  """The file metrics.jsonl."""
+
+  def __init__(self, path: pathlib.Path):
+    self._path = path
+    self._file = _open(path, "a")
+    self._row: dict[str, Any] = {}  # The last line that was written,
+    self._begin = self._end = 0  # and where in the file it is.
+
+  def write(self, first: Mapping[str, Any], values: Mapping[str, float]):
+    """Adds numbers to the line of a step, or begins it.
+
+    Args:
+      first: what the line begins with; its step.
+      values: name -> number.
+    """
+    with _reported(self._file.name):
+      end = self._file.seek(0, os.SEEK_END)
+      # Meanwhile `add` may have written another line behind it.
+      if first["step"] == self._row.get("step") and end == self._end:
+        self._file.truncate(self._begin)
+        self._file.seek(self._begin)
+      else:
+        self._row, self._begin = dict(first), end
+      self._row |= files.plain(values)
+      self._file.write(json.dumps(self._row, allow_nan=False) + "\n")
+      self._file.flush()
+      self._end = self._file.tell()
+
+  def drop_after(self, step: int) -> None:
+    """Drops the lines of later steps, and one that a crash cut short."""
+    lines = []
+    for line in self._path.read_text().splitlines():
+      with contextlib.suppress(ValueError, TypeError, KeyError):
+        if json.loads(line)["step"] <= step:
+          lines.append(line + "\n")
+    with _reported(self._path):
+      files.write_text(self._path, "".join(lines))
       self._file.close()
-      for logger, handler in self._handlers:
-        logger.removeHandler(handler)
-        if logger is _LOGGER and not isinstance(handler, _Screen):
-          handler.stream.close()
-      if self._handlers:
-        level, _LOGGER.propagate = self._old
-        _LOGGER.setLevel(level)
-      self._handlers = []
+      self._file = self._path.open("a")
+    if lines:
+      self._row = json.loads(lines[-1])
+      self._end = self._file.tell()
+      self._begin = self._end - len(lines[-1].encode())
+
+  def close(self) -> None:
+    self._file.close()
 
 
 # ---------------------------------------------------------------- progress
@@ -428,6 +396,51 @@ class _Progress:
       self._width = 0
 
 
+# --------------------------------------------------------------------- log
+
+
+class _Log:
+  """log.txt and the terminal, as handlers of this package's logger.
+
+  Warnings of other libraries go there too.
+  """
+
+  def __init__(self, path: pathlib.Path, progress: _Progress):
+    self._path = path
+    self._file = logging.StreamHandler(_open(path, "a"))
+    self._file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    self._undo = contextlib.ExitStack()
+    self._undo.callback(self._file.stream.close)
+    self._undo.callback(_LOGGER.setLevel, _LOGGER.level)
+    self._undo.callback(setattr, _LOGGER, "propagate", _LOGGER.propagate)
+    _LOGGER.setLevel(logging.INFO)
+    _LOGGER.propagate = False
+    self._handle(_LOGGER, _Screen(progress))
+    self._handle(_LOGGER, self._file)
+    root = logging.getLogger()
+    if not root.handlers:
+      self._handle(root, _Screen(progress), logging.WARNING)
+    self._handle(root, _Other(self._file), logging.WARNING)
+    self._open = True
+
+  def _handle(self, logger, handler, level=logging.NOTSET) -> None:
+    handler.setLevel(level)
+    logger.addHandler(handler)
+    self._undo.callback(logger.removeHandler, handler)
+
+  def write(self, text: str) -> None:
+    if self._open:
+      _LOGGER.info("%s", text)
+      return
+    print(text, flush=True)
+    with _open(self._path, "a") as file:
+      file.write(f"{text}\n")
+
+  def close(self) -> None:
+    self._open = False
+    self._undo.close()
+
+
 class _Screen(logging.Handler):
   """Prints messages above the progress line."""
 
@@ -454,7 +467,37 @@ class _Other(logging.Handler):
     self._log_file.handle(record)
 
 
-# ------------------------------------------------------------- tensorboard
+# ------------------------------------------------------------- TensorBoard
+
+
+class _Board:
+  """TensorBoard files; all but the constructor runs in the thread."""
+
+  def __init__(self, workdir: pathlib.Path, log: Callable[[str], None]):
+    self._workdir, self._log = workdir, log
+    self._board: Any = None
+    self._missing = False  # the libraries
+
+  def __call__(self, job: Callable[[Any], None]) -> None:
+    """Runs `job(board)` with CLU's writer, if there is one."""
+    if self._board is None and not self._missing:
+      try:
+        self._board = _board(str(self._workdir))
+      except ImportError as e:
+        self._missing = True
+        self._log(
+          f"TensorBoard files are not written: {e}. Install them with `pip "
+          "install 'vidgan_jax[tf]'`; metrics.jsonl and samples/ have the same."
+        )
+    if self._board is not None:
+      with _reported(self._workdir):
+        job(self._board)
+        self._board.flush()
+
+  def close(self) -> None:
+    if self._board is not None:
+      with contextlib.suppress(Exception):
+        self._board.close()
 
 
 def _board(workdir: str) -> Any:
@@ -584,18 +627,18 @@ def stack(clips: list[Any]) -> np.ndarray:
 
 
 def _open(path: pathlib.Path, mode: str) -> Any:
-  with _told(path):
+  with _reported(path):
     return path.open(mode)
 
 
 @contextlib.contextmanager
-def _told(path: Any):
+def _reported(path: Any):
   """Turns an error of the disk into a sentence."""
   try:
     yield
   except OSError as e:
     raise MetricsError(
-      f"{path} cannot be written: {e.strerror or e}. Make room or mend its "
-      "rights, and start the same command again: the run goes on from its "
+      f"{path} cannot be written: {e.strerror or e}. Make room or change "
+      "its rights, and start the same command again: the run goes on from its "
       "last checkpoint."
     ) from e
