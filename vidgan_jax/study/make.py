@@ -101,18 +101,18 @@ def make(
   folder = pathlib.Path(folder)
   _check(folder, systems, options)
   rng = np.random.default_rng(options.seed)
-  found = [_scan(name, where, log) for name, where in systems.items()]
-  match = _matching(list(systems), found, options.match)
-  pairs = _pairs(found, match, options.clips, rng)
+  scans = [_scan(name, where, log) for name, where in systems.items()]
+  match = _matching(list(systems), scans, options.match)
+  pairs = _pairs(scans, match, options.clips, rng)
   if len(pairs) < options.pairs:
-    counts = ", ".join(f"{n}: {len(f)}" for n, f in zip(systems, found))
+    counts = ", ".join(f"{n}: {len(s)}" for n, s in zip(systems, scans))
     raise store.StudyError(
       f"--pairs {options.pairs}: the clips ({counts}) make {len(pairs)} "
       f"different pairs; ask for fewer (--pairs {len(pairs)}) or give more "
       "clips."
     )
   used = sorted({clip for pair in pairs for clip in pair})
-  clips = {(i, key): _measure(found[i][key], options) for i, key in used}
+  clips = {(i, key): _measure(scans[i][key], options) for i, key in used}
   video = _common(list(systems), clips, options)
   for line in _changes(list(systems), clips, video):
     log(line)
@@ -127,30 +127,8 @@ def make(
 
   # Files are called at random, and so say nothing of their system.
   names = {clip: f"{rng.bytes(8).hex()}.mp4" for clip in used}
-  kinds = [used[i] for i in rng.permutation(len(used))]
-  kinds = [kinds[i % len(kinds)] for i in range(options.checks)]
   with files.write(folder) as part:
-    (part / "clips").mkdir(parents=True)
-    entries = {}
-
-    def add(name, clip, ruin=False):
-      target = part / "clips" / name
-      _encode(target, clips[clip], video, ruin)
-      entries[name] = {
-        "system": clip[0],
-        "name": clip[1],
-        "bytes": target.stat().st_size,
-      }
-
-    for clip, name in names.items():
-      add(name, clip)
-    checks = []
-    for clip in kinds:
-      other = names[clip]
-      if options.check == "degraded":
-        other = f"{rng.bytes(8).hex()}.mp4"
-        add(other, clip, ruin=True)
-      checks.append([names[clip], other])
+    entries, checks = _write(part / "clips", names, clips, video, options, rng)
     fields = {
       "format": store.FORMAT,
       "made_by": vidgan_jax.__version__,
@@ -168,7 +146,7 @@ def make(
       "facts": {
         "match": match,
         "folders": {name: os.fspath(f) for name, f in systems.items()},
-        "found": {name: len(f) for name, f in zip(systems, found)},
+        "found": {name: len(scan) for name, scan in zip(systems, scans)},
         "uneven": uneven,
       },
     }
@@ -263,13 +241,13 @@ def _scan(
 
 
 def _matching(
-  names: Sequence[str], found: Sequence[Mapping], match: str
+  names: Sequence[str], scans: Sequence[Mapping], match: str
 ) -> str:
   """'names' or 'random'; refuses names that agree only in part."""
   if match == "random":
     return match
-  common = set.intersection(*map(set, found))
-  for name, clips in zip(names, found):
+  common = set.intersection(*map(set, scans))
+  for name, clips in zip(names, scans):
     alone = sorted(set(clips) - common)
     if alone and (common or match == "names"):
       others = "the other systems" if len(names) > 2 else "the other system"
@@ -282,17 +260,17 @@ def _matching(
   return "names" if common else "random"
 
 
-def _pairs(found, match, most, rng) -> list[tuple[tuple[int, str], ...]]:
+def _pairs(scans, match, most, rng) -> list[tuple[tuple[int, str], ...]]:
   """All pairs ((system, name), (system, name)) that may be asked about."""
-  keys = [sorted(clips) for clips in found]
+  keys = [sorted(clips) for clips in scans]
   if match == "names":
     drawn = [keys[0][i] for i in rng.permutation(len(keys[0]))[:most]]
     keys = [drawn] * len(keys)
   else:
     keys = [[k[i] for i in rng.permutation(len(k))[:most]] for k in keys]
   pairs = []
-  for i in range(len(found)):
-    for j in range(i + 1, len(found)):
+  for i in range(len(scans)):
+    for j in range(i + 1, len(scans)):
       second = keys[j]
       if match == "random":
         second = [second[n] for n in rng.permutation(len(second))]
@@ -386,16 +364,16 @@ def _common(names, clips, options) -> dict[str, float]:
 def _changes(names, clips, video) -> Iterator[str]:
   """What happens to the clips of each system, a line each."""
   for i, name in enumerate(names):
-    mine = [clip for (system, _), clip in clips.items() if system == i]
+    own = [clip for (system, _), clip in clips.items() if system == i]
     span = lambda values: " to ".join(
       f"{v:g}" for v in sorted({round(min(values), 2), round(max(values), 2)})
     )
-    sizes = sorted({(c.width, c.height) for c in mine})
+    sizes = sorted({(c.width, c.height) for c in own})
     shown = ", ".join(f"{w}x{h}" for w, h in sizes[:3])
     yield (
-      f"{name}: {len(mine)} clips, {shown}{' ...' if len(sizes) > 3 else ''}, "
-      f"{span([c.fps for c in mine])} frames/s, "
-      f"{span([c.seconds for c in mine])} s -> {video['width']}x"
+      f"{name}: {len(own)} clips, {shown}{' ...' if len(sizes) > 3 else ''}, "
+      f"{span([c.fps for c in own])} frames/s, "
+      f"{span([c.seconds for c in own])} s -> {video['width']}x"
       f"{video['height']}, {video['fps']:g} frames/s, {video['seconds']:g} s"
     )
 
@@ -405,16 +383,61 @@ def _uneven(names, clips, video) -> list[str]:
 
   29.97 for 30 in a short clip adds up to less than half a frame, and is none.
   """
-  found = []
+  uneven = []
   for (system, _), clip in clips.items():
     slow, fast = sorted((clip.fps, video["fps"]))
+    # Frames that the ratio of rates is off a whole number by, over the clip.
     off = abs(fast / slow - round(fast / slow))
     if off * slow * video["seconds"] > 0.5:
-      found.append(f"{names[system]} ({clip.fps:g})")
-  return list(dict.fromkeys(found))
+      uneven.append(f"{names[system]} ({clip.fps:g})")
+  return list(dict.fromkeys(uneven))
 
 
 # ------------------------------------------------------------- new files
+
+
+def _write(
+  folder: pathlib.Path,
+  names: Mapping[tuple[int, str], str],
+  clips: Mapping[tuple[int, str], _Clip],
+  video: Mapping[str, float],
+  options: Options,
+  rng: np.random.Generator,
+) -> tuple[dict[str, dict], list[list[str]]]:
+  """Writes all clips anew, and those of the checks.
+
+  Args:
+    folder: gets the files; does not exist yet.
+    names: (system, name of the clip) -> file.
+    clips: what is known of each.
+    video: what they will have in common, from `_common`.
+    options: of the study.
+    rng: draws the clips of the checks.
+
+  Returns:
+    File -> its system, the clip's name, its bytes; and the two files of each
+    check, the better one first.
+  """
+  folder.mkdir(parents=True)
+  entries = {}
+
+  def add(name, clip, ruin=False):
+    _encode(folder / name, clips[clip], video, ruin)
+    size = (folder / name).stat().st_size
+    entries[name] = {"system": clip[0], "name": clip[1], "bytes": size}
+
+  order = [list(names)[i] for i in rng.permutation(len(names))]
+  for clip, name in names.items():
+    add(name, clip)
+  checks = []
+  for i in range(options.checks):
+    clip = order[i % len(order)]
+    other = names[clip]
+    if options.check == "degraded":
+      other = f"{rng.bytes(8).hex()}.mp4"
+      add(other, clip, ruin=True)
+    checks.append([names[clip], other])
+  return entries, checks
 
 
 def _encode(

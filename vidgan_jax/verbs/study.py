@@ -34,52 +34,49 @@ def _parser() -> argparse.ArgumentParser:
   actions = parser.add_subparsers(
     dest="action", required=True, metavar="make | serve | report"
   )
-
-  def action(name, run, text):
-    sub = actions.add_parser(
+  for name, run, options, text in (
+    ("make", _make, _make_options, "folders of clips -> a study"),
+    ("serve", _serve, _serve_options, "a study -> a web page for its raters"),
+    ("report", _report, _report_options, "the answers -> numbers and a page"),
+  ):
+    action = actions.add_parser(
       name, help=text, description=text, allow_abbrev=False
     )
-    sub.set_defaults(run=run)
-    sub.add_argument("dir", metavar="STUDY_DIR")
-    return sub.add_argument
+    action.set_defaults(run=run)
+    action.add_argument("dir", metavar="STUDY_DIR")
+    options(action.add_argument)
+  return parser
 
-  add = action("make", _make, "folders of clips -> a study")
-  for letter in _LETTERS:
-    text = {
-      "a": "a system: what to call it, and the folder of its clips",
-      "b": "another",
-      "c": "and more, up to --h",
-    }
-    add(
-      f"--{letter}",
-      required=letter in "ab",
-      metavar="NAME=FOLDER",
-      help=text.get(letter, argparse.SUPPRESS),
-    )
+
+def _make_options(add) -> None:
+  """Options of `make`; but for the systems those of `study.make.Options`."""
+  texts = dict.fromkeys(_LETTERS, argparse.SUPPRESS) | {
+    "a": "a system: what to call it, and the folder of its clips",
+    "b": "another",
+    "c": "and more, up to --h",
+  }
+  for letter, text in texts.items():
+    required = letter in "ab"
+    add(f"--{letter}", required=required, metavar="NAME=FOLDER", help=text)
   add(
     "--question",
     default="Which clip looks more real?",
     help="what raters are asked (default: %(default)s)",
   )
-  add(
-    "--pairs",
-    type=int,
-    default=20,
-    metavar="N",
-    help="pairs that a rater sees (default: %(default)s)",
-  )
+  for name, default, text in (
+    ("pairs", 20, "pairs that a rater sees"),
+    ("checks", 3, "attention checks among the pairs"),
+    ("failures", 0, "leave out raters who fail more checks than this"),
+    ("clips", 50, "clips of each system at most, drawn at random"),
+    ("seed", 0, "of every draw"),
+  ):
+    text += " (default: %(default)s)"
+    add(f"--{name}", type=int, default=default, metavar="N", help=text)
   add(
     "--ties",
     action=argparse.BooleanOptionalAction,
     default=True,
     help="may a rater see no difference? (default: yes)",
-  )
-  add(
-    "--checks",
-    type=int,
-    default=3,
-    metavar="N",
-    help="attention checks among the pairs (default: %(default)s)",
   )
   add(
     "--check",
@@ -89,25 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     "itself, where only a tie is right",
   )
   add(
-    "--failures",
-    type=int,
-    default=0,
-    metavar="N",
-    help="leave out raters who fail more checks than this (default: 0)",
-  )
-  add(
     "--match",
     choices=("auto", "names", "random"),
     default="auto",
     help="pair clips of one name, or at random; auto (default): by name if "
     "all names agree, at random if none does",
-  )
-  add(
-    "--clips",
-    type=int,
-    default=50,
-    metavar="N",
-    help="clips of each system at most, drawn at random (default: 50)",
   )
   add(
     "--size",
@@ -122,9 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     type=float,
     help="length of all clips (default: that of the shortest)",
   )
-  add("--seed", type=int, default=0, help="of every draw (default: 0)")
 
-  add = action("serve", _serve, "a study -> a web page for its raters")
+
+def _serve_options(add) -> None:
   add(
     "--host",
     default="127.0.0.1",
@@ -138,12 +121,11 @@ def _parser() -> argparse.ArgumentParser:
     help="0 takes any that is free (default: %(default)s)",
   )
 
-  add = action("report", _report, "the answers -> numbers, and a page of them")
+
+def _report_options(add) -> None:
   add("--json", action="store_true", help="print JSON instead of the tables")
   add(
-    "--html",
-    metavar="FILE",
-    help="the page (default: STUDY_DIR/report.html)",
+    "--html", metavar="FILE", help="the page (default: STUDY_DIR/report.html)"
   )
   add(
     "--min-votes",
@@ -152,7 +134,6 @@ def _parser() -> argparse.ArgumentParser:
     metavar="N",
     help="warn where two systems met less often (default: %(default)s)",
   )
-  return parser
 
 
 def _make(args) -> None:
