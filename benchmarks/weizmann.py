@@ -14,6 +14,7 @@ import numpy as np
 
 from vidgan_jax import sampler
 from vidgan_jax.data import pipeline
+from vidgan_jax.data import reference
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import frd_random
 from vidgan_jax.measures import frechet
@@ -28,7 +29,7 @@ def windows(source, num):
   """Random windows, the same number from every clip: (num, 16, H, W, 3)."""
   video, label, seed = [], [], 0
   while len(video) < num:
-    for example in pipeline.EvalClips(source, OPS, seed=seed).read(
+    for example in reference.Clips(source, OPS, seed=seed).read(
       range(len(source))
     ):
       video.append(example["video"])
@@ -54,14 +55,14 @@ def main():
   moments = lambda video: distribution.sample([video], network, NUM).moments
   real, seen = moments(held_out), moments(train)
   print(f"frd_random, {NUM} windows of 16 frames, step {model.step}")
-  for name, video, reference in (
+  for name, video, other in (
     ("generated, to held-out people", made, real),
     ("training set (a copy), to held-out people", train, real),
     ("mean training frame + noise, to held-out", grey, real),
     ("white noise, to held-out people", noise, real),
     ("generated, to the training set", made, seen),
   ):
-    print(f"  {name:45}{frechet.distance(moments(video), reference):12.4f}")
+    print(f"  {name:45}{frechet.distance(moments(video), other):12.4f}")
 
   if len(sys.argv) > 2:
     rows = []

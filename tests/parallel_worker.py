@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from vidgan_jax import config as config_lib  # noqa: E402
-from vidgan_jax.data import arrays  # noqa: E402
+from vidgan_jax.data import memory  # noqa: E402
 from vidgan_jax.data import pipeline  # noqa: E402
 from vidgan_jax.store import checkpoint  # noqa: E402
 from vidgan_jax.train import loop  # noqa: E402
@@ -51,7 +51,7 @@ def record(kind, seen):
 
 def work(job):
   seen, cut = [], {}
-  undo = [record(k, seen) for k in (arrays.Memory, pipeline.Pipeline)]
+  undo = [record(k, seen) for k in (memory.InMemory, pipeline.Pipeline)]
   save = checkpoint.Checkpoints.save
 
   def told(self, step, state, *args, **kwargs):

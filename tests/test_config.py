@@ -301,59 +301,6 @@ def test_epochs_need_a_size():
     config.steps("3epochs", 32)
 
 
-# ---------------------------------------------------------------------- ops
-
-
-def test_parse_ops():
-  text = "clip(16, stride=2) | crop(64) | flip_lr | value_range(-1, 1.5)"
-  assert config.parse_ops(text) == [
-    ("clip", (16,), {"stride": 2}),
-    ("crop", (64,), {}),
-    ("flip_lr", (), {}),
-    ("value_range", (-1, 1.5), {}),
-  ]
-  assert config.parse_ops(" ") == []
-
-
-@pytest.mark.parametrize(
-  "text",
-  [
-    "clip(16",
-    "clip(16) | | flip_lr",
-    "clip(n)",
-    "clip(*[16])",
-    "clip(**{})",
-    "__import__('os').system('true')",
-    "clip(16)(3)",
-    "clip(2 + f())",
-    "3",
-    "clip(16) or flip_lr",
-  ],
-)
-def test_ops_that_cannot_be_read(text):
-  with pytest.raises(config.ConfigError):
-    config.parse_ops(text)
-
-
-def test_bind_ops():
-  assert config.bind_ops("clip(16) | crop(3, width=4) | flip_lr()") == [
-    ("clip", {"frames": 16, "stride": 1}),
-    ("crop", {"height": 3, "width": 4}),
-    ("flip_lr", {}),
-  ]
-  for text, wanted in [
-    ("flp_lr", "'flip_lr'"),
-    ("clip(3, strid=2)", "'stride'"),
-    ("clip()", r"clip\(frames, stride=1\)"),
-    ("clip(1, 2, 3)", r"clip\(frames, stride=1\)"),
-    ("clip(1, frames=3)", r"clip\(frames, stride=1\)"),
-    ("_take(3)", "unknown op"),
-    ("build(3)", "unknown op"),
-  ]:
-    with pytest.raises(errors.UserError, match=wanted):
-      config.bind_ops(text)
-
-
 # ----------------------------------------------------------------- validate
 
 
@@ -373,7 +320,7 @@ def test_bind_ops():
     ("model.name=layers", "config.model.name"),
     ("model.variant=XXL", "config.model.variant"),
     ("data.name=sprite", "mean 'sprites'"),
-    ("data.name=arrays", "config.data.name"),
+    ("data.name=order", "config.data.name"),
     ("task.name=generat", "mean 'generate'"),
     ("total=3apples", "config.total"),
     ("ema.halflife=soon", "config.ema.halflife"),

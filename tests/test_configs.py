@@ -16,7 +16,7 @@ from vidgan_jax import errors
 from vidgan_jax import models
 from vidgan_jax import rooms
 from vidgan_jax import tasks
-from vidgan_jax.data import arrays
+from vidgan_jax.data import oplang
 from vidgan_jax.data import sprites
 from vidgan_jax.evals import harness
 from vidgan_jax.train import loop
@@ -107,10 +107,10 @@ def test_configs_are_sound(name, arg):
   again = config_lib.from_json(config_lib.to_json(config))
   assert config_lib.to_json(again) == config_lib.to_json(config)
   harness.make_evaluators(config.evals)
-  plan = arrays.plan(config.data.ops)
-  chosen = arrays.selection(plan)
+  plan = oplang.plan(config.data.ops)
+  chosen = oplang.selection(plan)
   assert chosen is not None
-  count = config_lib.bind_ops(config.data.ops)
+  count = oplang.bind(config.data.ops)
   frames = [o["frames"] for _, o in count if "frames" in o]
   assert frames == [config.model.frames]
   if config.data.name == "sprites":
@@ -118,7 +118,7 @@ def test_configs_are_sound(name, arg):
     assert source.spec["video"][0][1] == config.model.resolution
     assert config.model.num_classes in (0, source.num_classes)
   for ops in (config.data.ops, config.data.eval_ops):
-    for op, options in config_lib.bind_ops(ops):
+    for op, options in oplang.bind(ops):
       if op in ("crop", "center_crop", "resize"):
         sizes = {v for v in options.values() if v is not None}
         assert sizes == {config.model.resolution}, op

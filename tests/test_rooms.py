@@ -341,7 +341,13 @@ ALLOWED = {
   "nets/public.py": {"numpy", "tensorflow"},
   "video/": {"av", "numpy", "PIL"},
   "data/": _PLAIN | _TF,
-  "data/arrays.py": {"jax", "numpy", "PIL"},
+  **dict.fromkeys(
+    ("data/memory.py", "data/reference.py"), {"jax", "numpy"}
+  ),
+  "data/ops_np.py": {"jax", "numpy", "PIL"},
+  **dict.fromkeys(
+    ("data/signals.py", "data/oplang.py", "data/order.py"), {"numpy"}
+  ),
   "tasks/degrade.py": {"av", "numpy", "PIL", "tensorflow"},
   "data/convert.py": set(),
   "data/prepare.py": {"array_record", *_TF},

@@ -27,6 +27,7 @@ import ml_collections
 
 from vidgan_jax import errors
 from vidgan_jax import rooms
+from vidgan_jax.data import oplang
 
 _PACKAGE = pathlib.Path(__file__).parent
 
@@ -391,7 +392,7 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
   for path in ("data.ops", "data.eval_ops"):
     try:
-      bind_ops(_get(config, path))
+      oplang.bind(_get(config, path))
     except errors.UserError as e:
       raise ConfigError(f"config.{path}: {e}") from None
 
@@ -520,109 +521,6 @@ def _duration(duration: str | int) -> tuple[float, str]:
       "3epochs."
     )
   return number, {"step": "steps", "epoch": "epochs"}.get(unit, unit)
-
-
-# ----------------------------------------------------------------- clip ops
-
-
-def parse_ops(text: str) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-  """Parses 'clip(16, stride=2) | flip_lr' to [(name, args, kwargs), ...].
-
-  Arguments are Python literals; nothing is evaluated. The empty text is no op.
-
-  Raises:
-    ConfigError: what cannot be read, with the place.
-  """
-  if not text.strip():
-    return []
-  try:
-    node = ast.parse(text.strip(), mode="eval").body
-  except SyntaxError as e:
-    raise ConfigError(
-      f"the ops {text!r} cannot be read at character "
-      f"{e.offset}: {e.msg}. They are calls separated by |, "
-      "as 'clip(16, stride=2) | flip_lr'."
-    ) from None
-  calls = []
-  while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-    calls.append(node.right)
-    node = node.left
-  calls.append(node)
-  ops = []
-  for call in reversed(calls):
-    name = call.func if isinstance(call, ast.Call) else call
-    if not isinstance(name, ast.Name):
-      raise ConfigError(
-        f"{ast.unparse(call)!r} in the ops {text!r} is not an "
-        "op; these look like 'crop(64)' or 'flip_lr'."
-      )
-    if not isinstance(call, ast.Call):
-      ops.append((name.id, (), {}))
-      continue
-    try:
-      args = tuple(ast.literal_eval(a) for a in call.args)
-      kwargs = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
-    except ValueError:
-      args, kwargs = (), {None: None}
-    if None in kwargs:
-      raise ConfigError(
-        f"the arguments of {ast.unparse(call)!r} in the ops "
-        f"{text!r} must be plain numbers or texts."
-      )
-    ops.append((name.id, args, kwargs))
-  return ops
-
-
-def bind_ops(text: str) -> list[tuple[str, dict[str, Any]]]:
-  """Parses clip ops and checks them against data/ops.py.
-
-  An op is a public function `name(example, seed, ...)` of that file; its
-  defaults are literals.
-
-  Returns:
-    [(name, all its arguments by name), ...].
-
-  Raises:
-    ConfigError: an unknown op or argument, or one that is missing.
-  """
-  known = {
-    name: spec
-    for name, spec in rooms.functions("data/ops.py").items()
-    if [a.arg for a in spec.args[:2]] == ["example", "seed"]
-  }
-  ops = []
-  for name, args, kwargs in parse_ops(text):
-    if name not in known:
-      raise ConfigError(
-        f"unknown op {name!r} in {text!r}. " + rooms.nearest(name, known)
-      )
-    spec = known[name]
-    names = [a.arg for a in spec.args[2:]]
-    defaults = {
-      n: ast.literal_eval(d)
-      for n, d in zip(reversed(names), reversed(spec.defaults))
-    }
-    usage = ", ".join(
-      f"{n}={defaults[n]}" if n in defaults else n for n in names
-    )
-    usage = f"{name}({usage})" if names else name
-    for key in kwargs:
-      if key not in names:
-        raise ConfigError(
-          f"the op {usage} in {text!r} has no argument {key!r}. "
-          + rooms.nearest(key, names)
-        )
-    bound = dict(zip(names, args))
-    if (
-      len(args) > len(names)
-      or set(bound) & set(kwargs)
-      or set(names) - set(defaults) - set(bound) - set(kwargs)
-    ):
-      raise ConfigError(
-        f"wrong arguments of {name!r} in {text!r}: it is {usage}."
-      )
-    ops.append((name, defaults | bound | kwargs))
-  return ops
 
 
 # Where they were before rooms.py, for a while.

@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from vidgan_jax.data import arrays
+from vidgan_jax.data import oplang
+from vidgan_jax.data import ops_np
 from vidgan_jax.data import pipeline
 
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
@@ -96,7 +97,7 @@ ALL = [
 
 def test_the_list_above_is_complete():
   with pytest.raises(Exception, match="unknown op") as e:
-    arrays.plan("zzz")
+    oplang.plan("zzz")
   known = {name for name in str(e.value).split("'") if name.isidentifier()}
   assert {text.split("(")[0] for text in ALL} == known - {"zzz"}
 
@@ -132,7 +133,7 @@ def test_eager_equals_graph_and_is_stateless(text):
   ],
 )
 def test_agrees_with_numpy_where_nothing_is_random(text):
-  wanted = arrays.build(text)(example(), 0)
+  wanted = ops_np.build(text)(example(), 0)
   got = run(text)
   assert set(got) == set(wanted)
   for key, value in wanted.items():
@@ -142,7 +143,7 @@ def test_agrees_with_numpy_where_nothing_is_random(text):
 
 @pytest.mark.parametrize("size", [8, 13, 17, 40])
 def test_resize_agrees_with_pillow(size):
-  wanted = arrays.build(f"resize({size})")(noise(), 0)["video"]
+  wanted = ops_np.build(f"resize({size})")(noise(), 0)["video"]
   got = run(f"resize({size})", noise())["video"]
   assert got.shape == wanted.shape and got.dtype == np.uint8
   # Pillow rounds between its two passes.
@@ -152,7 +153,7 @@ def test_resize_agrees_with_pillow(size):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_decodes_as_pillow_does(kind):
-  wanted = arrays.build("first(2, stride=2)")(encoded(noise(), kind), 0)
+  wanted = ops_np.build("first(2, stride=2)")(encoded(noise(), kind), 0)
   got = run("first(2, stride=2)", encoded(noise(), kind))
   assert set(got) == {"video", "times", "label"}
   np.testing.assert_array_equal(got["video"], wanted["video"])

@@ -15,10 +15,10 @@ import pytest
 
 from vidgan_jax import config
 from vidgan_jax import errors
-from vidgan_jax.data import arrays
+from vidgan_jax.data import memory
+from vidgan_jax.data import order
 from vidgan_jax.data import pipeline
-from vidgan_jax.data import sprites
-from vidgan_jax.losses import reconstruction
+from vidgan_jax.data import signals
 from vidgan_jax.tasks import generate
 
 needs_tf = pytest.mark.skipif(
@@ -106,7 +106,7 @@ def indices(batches):
 @pytest.mark.parametrize("encoded", [False, True])
 def test_batches_follow_the_order_and_tell_the_truth(encoded):
   got = take(make(source=Source(encoded=encoded)), 7)
-  assert indices(got) == arrays.order(1, 7, np.arange(28)).tolist()
+  assert indices(got) == order.shown(1, 7, np.arange(28)).tolist()
   for batch in got:
     assert set(batch) == {"video", "times", "label"}
     assert batch["video"].dtype == np.uint8
@@ -193,7 +193,7 @@ def test_the_two_ways_agree_where_nothing_is_random():
   ops = "middle(3, stride=2) | center_crop(6) | value_range(-1, 1)"
   prepare = generate.make().prepare
   one = take(make(ops, prepare=prepare), 4)
-  two = arrays.Memory(Source(), ops, batch=4, seed=1, prepare=prepare)
+  two = memory.InMemory(Source(), ops, batch=4, seed=1, prepare=prepare)
   for step, batch in enumerate(one):
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
@@ -234,7 +234,7 @@ def test_a_bad_record_is_replaced_by_the_next(bad, words):
   lines = []
   data = make(source=Source(bad={2: bad}), log=lines.append, name="clips")
   got = take(data, 7)
-  wanted = [3 if i == 2 else i for i in arrays.order(1, 7, np.arange(28))]
+  wanted = [3 if i == 2 else i for i in order.shown(1, 7, np.arange(28))]
   assert indices(got) == wanted
   assert list(data.refused) == [2]
   assert len(lines) == 1 and lines[0].startswith("clips: clip 2")
@@ -283,7 +283,7 @@ def test_a_picture_that_does_not_decode_is_replaced():
 )
 def test_errors_are_sentences(source, ops, words):
   data = make(ops, source, name="clips")
-  with pytest.raises(arrays.DataError, match=words) as e:
+  with pytest.raises(signals.DataError, match=words) as e:
     take(data, 3)
   assert "clips" in str(e.value) and "\n" not in str(e.value)
   assert len(str(e.value)) < 500
@@ -300,7 +300,7 @@ def test_sizes_that_differ():
       example = super().example(i)
       return example | {"video": example["video"][:, : 8 - i % 2]}
 
-  with pytest.raises(arrays.DataError, match=r"7, 10.*8, 10.*resize"):
+  with pytest.raises(signals.DataError, match=r"7, 10.*8, 10.*resize"):
     take(make("clip(3)", Mixed()), 2)
   assert take(make("clip(3) | resize(6) | center_crop(6)", Mixed()), 2)
 
@@ -331,7 +331,7 @@ def test_make_source_and_create():
   data.ops, data.memory = "clip(3) | value_range(-1, 1)", True
   assert len(pipeline.make_source(data, "test")) == 5
   made = pipeline.create(data, batch=2)
-  assert isinstance(made, arrays.Memory)
+  assert isinstance(made, memory.InMemory)
   assert next(made.batches())["video"].shape == (2, 3, 16, 16, 3)
   data.options.nonsense = 3
   with pytest.raises(ValueError, match="nonsense"):
@@ -363,12 +363,12 @@ def test_without_tensorflow():
     'import sys; sys.modules["tensorflow"] = None\n'
     "import test_pipeline as t\n"
     "from vidgan_jax import config\n"
-    "from vidgan_jax.data import arrays, pipeline\n"
-    'm = arrays.Memory(t.Source(), "clip(3)", batch=2).batch(0)\n'
-    'pipeline.EvalClips(t.Source(), "first(3)").read([0])\n'
+    "from vidgan_jax.data import memory, pipeline, reference\n"
+    'm = memory.InMemory(t.Source(), "clip(3)", batch=2).batch(0)\n'
+    'reference.Clips(t.Source(), "first(3)").read([0])\n'
     "from vidgan_jax.tasks import interpolate\n"
-    'p = pipeline.EvalClips(t.Source(), "first(3)", task=interpolate.make())\n'
-    'print(p.pairs([0])[0]["given"]["mask"][:, 0, 0, 0])\n'
+    'p = reference.Clips(t.Source(), "first(3)", task=interpolate.make())\n'
+    'print(p.prepared([0])[0]["given"]["mask"][:, 0, 0, 0])\n'
     "try: t.make()\n"
     "except config.ConfigError as e: print(e)\n"
   )
@@ -389,142 +389,3 @@ def test_leaves_quietly_while_reading_ahead():
   )
   assert out.stdout.strip() == "(4, 9, 8, 10, 3)" and out.returncode == 0
   assert out.stderr == ""
-
-
-# --------------------------------------------------------------- evaluation
-
-
-def test_eval_clips():
-  source = Source()
-  source.world = {"resolution": 8}
-  clips = pipeline.EvalClips(source, "first(3, stride=2) | value_range(-1, 1)")
-  assert len(clips) == 7 and clips.num_classes == 3
-  assert clips.world == {"resolution": 8}
-  got = clips.read([6, 1])
-  assert [c["video"][0, 0, 0, 0] for c in got] == [6, 1]
-  assert got[0]["video"].dtype == np.uint8
-  assert got[0]["video"][:, 0, 0, 1].tolist() == [0, 2, 4]
-  assert set(got[0]) == {"video", "times", "label"}
-  assert got[0]["label"] == 0
-  with pytest.raises(IndexError, match="Clip 7 does not exist.* 7 clips"):
-    clips.read([7])
-  assert pipeline.EvalClips(Source(), "").read([0])[0]["video"].shape[0] == 9
-  assert pipeline.EvalClips(Source(), "").world is None
-
-
-def test_eval_clips_are_the_same_each_time():
-  make_clips = lambda seed: pipeline.EvalClips(Source(), "clip(3)", seed=seed)
-  a, b = make_clips(0).read(range(7)), make_clips(0).read(range(6, -1, -1))
-  equal(a, b[::-1])
-  assert any(
-    not np.array_equal(x["video"], y["video"])
-    for x, y in zip(a, make_clips(1).read(range(7)))
-  )
-
-
-def test_eval_clips_errors():
-  with pytest.raises(arrays.DataError, match="clip 2: .*4 frames.*needs 5"):
-    pipeline.EvalClips(Source(bad={2: 4}), "first(5)").read([2])
-  with pytest.raises(arrays.DataError, match="clip 2 .* is 2, out of range"):
-    pipeline.EvalClips(Source(num_classes=2), "first(5)").read([2])
-  source = Source(bad={0: 4})
-  source.lengths = [4] + [9] * 6
-  clips = pipeline.EvalClips(source, "first(5)")
-  assert (len(clips), clips.dropped) == (6, 1)
-  assert clips.read([0])[0]["video"][0, 0, 0, 0] == 1
-  with pytest.raises(arrays.DataError, match="longest has 9 frames"):
-    pipeline.EvalClips(source, "first(50)")
-
-
-# -------------------------------------------------------------------- maps
-
-MAPS_OPS = "clip(4) | crop(24) | flip_lr | value_range(-1, 1)"
-
-
-def moving(**options):
-  """Sprites that say how they move and where they are."""
-  options = {"supervision": ("flow", "layout"), "shake": 3.0} | options
-  return sprites.make("train", resolution=32, frames=6, size=16, **options)
-
-
-def evaluated(source, ops, **kwargs):
-  del kwargs
-  clips = pipeline.EvalClips(source, ops).read(range(16))
-  batch = {k: np.stack([c[k] for c in clips]) for k in clips[0]}
-  return batch | {"video": batch["video"] / np.float32(127.5) - 1}
-
-
-def first_batch(kind):
-  return lambda *args, **kwargs: next(kind(*args, **kwargs).batches(0))
-
-
-ROADS = {
-  "memory": first_batch(arrays.Memory),
-  "numpy": evaluated,
-  "tf": first_batch(pipeline.Pipeline),
-}
-needs_road = pytest.mark.parametrize(
-  "road", ["memory", "numpy", pytest.param("tf", marks=needs_tf)]
-)
-
-
-@needs_road
-def test_flow_and_layout_move_with_the_pixels(road):
-  """Warped along its flow each clip fits itself, turned around it does not."""
-  data = dict(batch=16, seed=1)
-  batch = ROADS[road](moving(background="checker"), MAPS_OPS, **data)
-  assert batch["flow"].shape == (16, 3, 24, 24, 2)
-  error = lambda way: np.asarray(
-    reconstruction.flow_warp(
-      batch["video"],
-      {"target": batch["video"], "flow": batch["flow"] * np.float32(way)},
-      reconstruction.Extras(),
-      sharpness=0.0,
-    )
-  )
-  assert error(1).mean() < 0.1
-  # Each clip by itself: about half of them are mirrored.
-  assert (error(1) < 0.6 * error(0)).all()
-  assert (error(1) < 0.6 * error((-1, 1))).any()
-  assert (error(1) < 0.6 * error(-1)).all()
-  # On black, what is brighter than its soft border is an object.
-  batch = ROADS[road](moving(background="black"), MAPS_OPS, **data)
-  bright = np.asarray(batch["video"]).max(-1) > 0
-  assert batch["layout"].shape == bright.shape and bright.mean() > 0.02
-  assert ((batch["layout"] > 0) == bright).mean() > 0.98
-
-
-@needs_road
-def test_maps_go_past_the_task_into_the_batch(road):
-  if road == "numpy":
-    pytest.skip("evaluation prepares in `pairs`")
-  prepare = generate.make().prepare
-  batch = ROADS[road](moving(), MAPS_OPS, batch=4, prepare=prepare)
-  assert set(batch) == {"given", "target", "times", "flow", "layout"}
-  batch = ROADS[road](moving(supervision=()), MAPS_OPS, batch=4)
-  assert set(batch) == {"video", "times", "label"}
-
-
-@needs_road
-@pytest.mark.parametrize(
-  "ops, field",
-  [
-    ("clip(3, stride=2)", "flow"),
-    ("sparse(3, 6)", "flow"),
-    ("clip(3) | reverse", "flow"),
-    ("fps(4) | clip(2)", "flow"),
-    ("resize(16) | clip(3)", "layout"),
-  ],
-)
-def test_ops_that_would_make_a_map_untrue(road, ops, field):
-  source = moving(supervision=field)
-  with pytest.raises(config.ConfigError, match=f"'{field}'.*supervision"):
-    ROADS[road](source, ops, batch=4)
-  assert ROADS[road](moving(supervision=()), ops, batch=4)
-
-
-def test_flow_of_another_length():
-  example = moving().read([0])[0]
-  short = example | {"flow": example["flow"][1:]}
-  with pytest.raises(arrays.DataError, match="6 frames and 4 fields of flow"):
-    arrays.check_usable(short, arrays.plan("clip(3)"))

@@ -1,11 +1,13 @@
 import dataclasses
 import math
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from vidgan_jax import errors
 from vidgan_jax.data import sprites
 
 RICH = dict(supervision="all", rotation=True, shake=1.5, shapes=sprites.SHAPES)
@@ -446,7 +448,7 @@ def test_bounces_are_audible():
     (dict(rotation="yes"), "data.options.rotation"),
     (dict(size=0), "data.options.size"),
     (dict(label="shape_motion", motion="gravity"), "motion='mixed'"),
-    (dict(supervision=("layout", "sound")), "data.options.supervision"),
+    (dict(supervision=("layout", "sonud")), "data.options.supervision"),
   ],
 )
 def test_bad_options_are_named(options, part):
@@ -472,3 +474,42 @@ def _grow(mask):
 
 def _shrink(mask):
   return ~_grow(_grow(~mask))
+
+
+def test_sound_tells_when_and_which_bounces():
+  options = dict(supervision=("sound", "truth"), radius=(0.1, 0.3), fps=16)
+  source = sprites.make("train", objects=1, resolution=32, **options)
+  high = []
+  for index in range(20):
+    example = source.read([index])[0]
+    loud = example["sound"].sum(-1)
+    frames = np.floor(example["bounces"][:, 0] * 16 - 1e-6).astype(int)
+    quiet = np.setdiff1d(np.arange(16), [*frames, *frames + 1])
+    for frame in frames[frames < 15]:
+      # A bounce late in a frame is heard in the next.
+      assert loud[frame : frame + 2].max() > 2 * loud[quiet].max(initial=0)
+    size = source.scene(index).radius[0]
+    if loud.max() > 0.1:
+      high.append((size, example["sound"].sum(0).argmax()))
+  sizes, bands = zip(*sorted(high))
+  assert (
+    len(high) > 9
+    and bands[0] > bands[-1] + 5
+    and np.corrcoef(sizes, bands)[0, 1] < -0.9
+  )
+
+
+def test_every_caption_has_tokens():
+  for options in (
+    dict(shapes=sprites.SHAPES, objects=(1, 8), radius=(0.05, 0.06), shake=1),
+    dict(background="black", palette="random"),
+  ):
+    source = sprites.make("train", supervision="text", size=200, **options)
+    for example in source.read(range(200)):
+      words = [sprites.WORDS[i] for i in example["text"] if i]
+      assert words == re.findall(r"\w+", example["caption"])
+  assert len(set(sprites.WORDS)) == len(sprites.WORDS)
+  with pytest.raises(errors.UserError, match="'purpel'.*nearest"):
+    source.tokens("one purpel disc")
+  with pytest.raises(errors.UserError, match="40 words"):
+    source.tokens("red " * 40)

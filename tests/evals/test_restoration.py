@@ -44,7 +44,7 @@ class _Source:
   def __len__(self):
     return len(self._pairs)
 
-  def pairs(self, indices):
+  def prepared(self, indices):
     return [self._pairs[i] for i in indices]
 
 
@@ -73,7 +73,7 @@ def _run(source, error=0.05, **more):
 def test_figures_are_those_of_each_clip():
   source = _Source()
   evaluator, values = _run(source, num=10)
-  pairs = source.pairs(range(10))
+  pairs = source.prepared(range(10))
   given = [p["given"] for p in pairs]
   copies = [g["video"].clip(-1, 1) for g in given]
   for kind in ("psnr", "ssim", "temporal"):
@@ -128,7 +128,7 @@ def test_only_what_counts_and_clips_where_nothing_does():
   want = np.mean(
     [
       fidelity.psnr(p["given"]["video"].clip(-1, 1), p["target"], p["weight"])
-      for p in source.pairs(range(1, 11))
+      for p in source.prepared(range(1, 11))
     ]
   )
   assert values["restoration/psnr/base"] == pytest.approx(want, rel=1e-5)
@@ -208,7 +208,7 @@ def test_luma_and_colours_for_tasks_that_ask():
   for name in asked:
     want = [
       getattr(fidelity, name)(p["given"]["clean"] + 0.1, p["target"])
-      for p in source.pairs(range(len(source)))
+      for p in source.prepared(range(len(source)))
     ]
     got = values[f"restoration/{name}/half"]
     assert got == pytest.approx(np.mean(want), rel=1e-3, abs=1e-3)

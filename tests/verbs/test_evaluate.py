@@ -20,6 +20,7 @@ from vidgan_jax import config as config_lib
 from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.data import pipeline
+from vidgan_jax.data import reference
 from vidgan_jax.data import sprites
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import fd_self
@@ -455,7 +456,7 @@ def test_features_are_learnt_from_the_training_clips(workdir, monkeypatch):
   assert path.parent == workdir / "eval" / "cache"
   config = config_lib.from_json((workdir / "config.json").read_text())
   assert ops == config.data.eval_ops
-  train = pipeline.EvalClips(pipeline.make_source(config.data, "train"), ops)
+  train = reference.Clips(pipeline.make_source(config.data, "train"), ops)
   np.testing.assert_array_equal(clip, train.read([0])[0]["video"])
   note = read(workdir / "eval" / "4.json")["records"]["fd_self"]["note"]
   assert note.startswith("not computed") and "--fit-features" in note

@@ -2,34 +2,36 @@
 
 An op is a public function `name(example, seed, ...)`; a config writes it
 without the first two: 'clip(16, stride=2) | resize(64) | flip_lr'. Adding an
-op is adding a function here and its NumPy form in data/arrays.py.
+op is adding a function here and its NumPy form in data/ops_np.py.
 
 An example is {'video': (T, H, W, C) uint8 or 'frames': (T,) encoded pictures,
-'times': (T,) float32 seconds, 'label'?: int32 ()} and perhaps `arrays.MAPS`,
-which move with the pixels. Encoded pictures are decoded
-by the first op that looks at pixels, so a choice of frames (clip, first,
-middle, sparse) belongs in front of resize and crop: only the chosen frames are
-decoded.
+'times': (T,) float32 seconds} and what else data/signals.py names, which moves
+with them. Encoded pictures are decoded by the first op that looks at pixels, so
+a choice of frames (clip, first, middle, sparse) belongs in front of resize and
+crop: only the chosen frames are decoded.
 
 All randomness is stateless: `seed`, (2,) integers, decides everything.
 """
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
-from vidgan_jax.data import arrays
+from vidgan_jax.data import oplang
+from vidgan_jax.data import ops_np
+from vidgan_jax.data import signals
 
 Example = dict[str, tf.Tensor]
 
 
 def build(text: str) -> Callable[[Example, tf.Tensor], Example]:
   """Ops of a config -> fn(example, seed) -> example, for eager or graph."""
-  plan = arrays.plan(text)
+  plan = oplang.plan(text)
 
   def apply(example, seed):
     for i, (name, kwargs) in enumerate(plan):
-      arrays.check_maps((name, kwargs), example)
+      ops_np.check_signals((name, kwargs), example)
       fold = tf.random.experimental.stateless_fold_in(seed, i)
       example = globals()[name](example, fold, **kwargs)
     return _decoded(example)
@@ -84,7 +86,7 @@ def sparse(
 def reverse(example: Example, seed: tf.Tensor) -> Example:
   """Backwards in half of the cases; times still increase."""
   example = _decoded(example)
-  return _perhaps(example, seed, arrays.backwards(example))
+  return _perhaps(example, seed, signals.backwards(example))
 
 
 def fps(example: Example, seed: tf.Tensor, rate: float) -> Example:
@@ -110,11 +112,23 @@ def resize(example: Example, seed: tf.Tensor, size: int) -> Example:
   """Shorter side to `size`, keeping the shape; bilinear, antialiased."""
   del seed
   example = _decoded(example)
-  video = example["video"]
-  target = arrays.resized(*_size(video), size, minimum=tf.minimum)
-  video = tf.image.resize(video, tf.stack(target), antialias=True)
-  video = tf.clip_by_value(tf.round(video), 0, 255)
-  return example | {"video": tf.cast(video, tf.uint8)}
+  old = _size(example["video"])
+  new = ops_np.resized(*old, size, minimum=tf.minimum)
+  out = {}
+  for k in signals.along("h", example):
+    signal, x = signals.SIGNALS[k], example[k]
+    if signal.resize == "nearest":
+      for axis in (0, 1):
+        index = ops_np.nearest(old[axis], new[axis], tf.range(new[axis]))
+        x = tf.gather(x, index, axis=axis + 1)
+    else:
+      pictures = x if "c" in signal.axes else x[..., None]
+      x = tf.image.resize(pictures, tf.stack(new), antialias=True)
+      x = x if "c" in signal.axes else x[..., 0]
+      if signal.dtype == np.uint8:
+        x = tf.cast(tf.clip_by_value(tf.round(x), 0, 255), tf.uint8)
+    out[k] = x
+  return example | out
 
 
 def crop(
@@ -147,7 +161,7 @@ def center_crop(
 def flip_lr(example: Example, seed: tf.Tensor) -> Example:
   """Mirrors the whole clip in half of the cases."""
   example = _decoded(example)
-  return _perhaps(example, seed, arrays.mirrored(example))
+  return _perhaps(example, seed, signals.mirrored(example))
 
 
 def value_range(
@@ -176,32 +190,23 @@ def _size(video):
 
 
 def _start(example, seed, span):
-  # `arrays.check_usable` has kept away clips that are shorter.
+  # `ops_np.check_usable` has kept away clips that are shorter.
   n = tf.maximum(_length(example) - span + 1, 1)
   return tf.random.stateless_uniform([], seed, 0, n, tf.int32)
 
 
 def _take(example, start, index):
-  times = example["times"]
-  pick = {"flow": index[:-1]} | dict.fromkeys(
-    ("video", "frames", "layout"), index
-  )
-  out = {k: tf.gather(example[k], i) for k, i in pick.items() if k in example}
-  return example | out | {"times": tf.gather(times, index) - times[start]}
+  shown = signals.at_frames(example, index, tf.gather)
+  return example | shown | {"times": shown["times"] - example["times"][start]}
 
 
 def _window(example, top, left, height, width):
-  # That the frame is large enough, `arrays.check_usable` has seen to.
-  out = {}
-  for k in ("video", *arrays.MAPS):
-    if k in example:
-      v, rest = example[k], example[k].shape.rank - 3
-      out[k] = tf.slice(
-        v,
-        [0, top, left] + [0] * rest,
-        [v.shape[0] or -1, height, width] + [-1] * rest,
-      )
-  return example | out
+  # That the frame is large enough, `ops_np.check_usable` has seen to.
+  def cut(x, begin, size):
+    # The number of frames stays known where it was.
+    return tf.slice(x, begin, [x.shape[0] or -1, *size[1:]])
+
+  return example | signals.window(example, (top, left), (height, width), cut)
 
 
 def _perhaps(example, seed, turned):

@@ -1,7 +1,7 @@
 """From a source to batches: pure in (seed, step), for any number of processes.
 
 The batch of step s holds positions s*B .. s*B+B-1 of an endless stream of
-clips; `arrays.order` says which clip is at a position, and the random numbers
+clips; `order.shown` says which clip is at a position, and the random numbers
 of a clip follow from (seed, position). So there is no iterator state: a run
 that resumes at step s asks for `batches(s)`, and each process makes the rows
 of the global batch that its devices hold.
@@ -12,8 +12,8 @@ is counted in `refused` and told of once. Whether a clip is refused at a
 position depends on data and position alone, so batches stay pure. After
 `_TRIES` bad clips in a row the run stops with the reason.
 
-TensorFlow is imported by `Pipeline` only: `config.data.memory=True` and the
-evaluation (`EvalClips`) do without.
+TensorFlow is imported by `Pipeline` only: data in memory (data/memory.py) and
+clips of an evaluation (data/reference.py) do without.
 """
 
 import atexit
@@ -32,15 +32,13 @@ import numpy as np
 
 from vidgan_jax import config
 from vidgan_jax import rooms
-from vidgan_jax.data import arrays
+from vidgan_jax.data import memory
+from vidgan_jax.data import oplang
+from vidgan_jax.data import ops_np
+from vidgan_jax.data import order
+from vidgan_jax.data import signals
 
 _TRIES = 8
-_DTYPES = {
-  "frames": object,
-  "times": np.float32,
-  "label": np.int32,
-  "flow": np.float32,
-}
 _LOG = logging.getLogger(__name__)
 # Iterators that are still reading ahead. Python must not exit before they are
 # closed: their threads would wait for it, and it for them.
@@ -82,7 +80,7 @@ def create(
   sharding: jax.sharding.NamedSharding | None = None,
   source: Any = None,
   log: Callable[[str], None] = _LOG.info,
-) -> "arrays.Memory | Pipeline":
+) -> "memory.InMemory | Pipeline":
   """Training data as `config.data` describes them.
 
   Args:
@@ -96,12 +94,12 @@ def create(
       that are left out.
 
   Returns:
-    `Pipeline` or, with `data.memory`, `arrays.Memory`: both have
+    `Pipeline` or, with `data.memory`, `memory.InMemory`: both have
     `batches(start)`, `size`, `dropped`, `seconds`, `num_classes` and
     `class_names`.
   """
   source = make_source(data, "train") if source is None else source
-  kind = arrays.Memory if data["memory"] else Pipeline
+  kind = memory.InMemory if data["memory"] else Pipeline
   return kind(
     source,
     data["ops"],
@@ -169,21 +167,22 @@ class Pipeline:
     self._source, self._name, self._log = source, name, log
     self._batch, self._seed, self._sharding = batch, seed, sharding
     self._ops, self._prepare = tf_ops.build(ops), prepare
-    self._plan = arrays.plan(ops)
+    self._plan = oplang.plan(ops)
     self._threads = threads or min(os.cpu_count(), 16)
-    chosen = arrays.selection(self._plan)
+    chosen = oplang.selection(self._plan)
     if chosen is None:
-      raise config.ConfigError(arrays.no_selection(ops))
+      raise config.ConfigError(oplang.no_selection(ops))
     self._rows = _local_rows(sharding, batch)
-    self._usable, self.dropped = arrays.usable(source, self._plan, name)
+    self._usable, self.dropped = order.usable(source, self._plan, name)
     self.size = len(self._usable)
     self.refused: dict[int, str] = {}
     self.num_classes = getattr(source, "num_classes", 0)
     self.class_names = tuple(getattr(source, "class_names", ()))
-    self._fields = [k for k in arrays.FIELDS if k in source.spec]
-    self.seconds = arrays.seconds(self._plan, self._some_times())
+    self._fields = signals.known(source.spec, batched=True)
+    self._dtypes = [signals.SIGNALS[k].dtype for k in self._fields]
+    self.seconds = ops_np.seconds(self._plan, self._some_times())
     if self.dropped:
-      log(arrays.say_dropped(name, self.dropped, len(source), chosen))
+      log(order.say_dropped(name, self.dropped, len(source), chosen))
 
   def batches(self, start: int = 0) -> Iterator[Any]:
     """Batches of steps start, start + 1, ... without end.
@@ -223,18 +222,18 @@ class Pipeline:
     def fields(position):
       try:
         return self._read(int(position))[0]
-      except arrays.DataError:
+      except signals.DataError:
         # From here it would arrive as pages of TensorFlow's. Nothing can be
         # chosen from an empty clip, so `batches` sees that something is wrong
         # and `_one_by_one` raises this again.
         spec = self._source.spec
         return [
-          np.zeros([0] * len(spec[k][0]), _DTYPES.get(k, np.uint8))
-          for k in self._fields
+          np.zeros([0] * len(spec[k][0]), dtype)
+          for k, dtype in zip(self._fields, self._dtypes)
         ]
 
     def read(position):
-      kinds = [tf.as_dtype(_DTYPES.get(k, np.uint8)) for k in self._fields]
+      kinds = list(map(tf.as_dtype, self._dtypes))
       values = tf.numpy_function(fields, [position], kinds)
       for field, value in zip(self._fields, values):
         value.set_shape(self._source.spec[field][0])
@@ -259,7 +258,7 @@ class Pipeline:
     seed = tf.stack([tf.cast(self._seed, tf.int64), position])
     example = self._ops(example, seed)
     fold = tf.random.experimental.stateless_fold_in(seed, len(self._plan))
-    return arrays.prepared(self._prepare, example, fold)
+    return signals.prepared(self._prepare, example, fold)
 
   def _read(self, position: int, offset: int = 0) -> tuple[list, int, int]:
     """Reads the first good clip from `offset` places after the position's.
@@ -267,26 +266,27 @@ class Pipeline:
     Returns:
       Its fields in the order of `self._fields`, its index, and its offset.
     """
-    slot = int(arrays.order(self._seed, self.size, np.array(position)))
+    slot = int(order.shown(self._seed, self.size, np.array(position)))
     while True:
       index = int(self._usable[(slot + offset) % self.size])
       if offset >= min(_TRIES, self.size):
         last, reason = list(self.refused.items())[-1]
-        raise arrays.DataError(
+        raise signals.DataError(
           f"{self._name}: {offset} clips in a row cannot be used. Clip {last}: "
           f"{reason}. Mend config.data.ops or prepare the data set again."
         )
       try:
         example = self._source.read([index])[0]
-        arrays.check_usable(example, self._plan)
+        ops_np.check_usable(example, self._plan)
         values = [
-          np.asarray(example[k], _DTYPES.get(k, np.uint8)) for k in self._fields
+          np.asarray(example[k], dtype)
+          for k, dtype in zip(self._fields, self._dtypes)
         ]
         break
       except Exception as e:  # whatever a source may raise
         self._refuse(index, e)
         offset += 1
-    arrays.check_label(example, self.num_classes, f"clip {index}", self._name)
+    order.check_label(example, self.num_classes, f"clip {index}", self._name)
     return values, index, offset
 
   def _one_by_one(self, step: int) -> Any:
@@ -303,14 +303,14 @@ class Pipeline:
         except tf.errors.OpError as e:
           # The reason is the last line that is not about the graph.
           lines = [s for s in e.message.splitlines() if s and "[[" not in s]
-          self._refuse(index, arrays.DataError(lines[-1]))
+          self._refuse(index, signals.DataError(lines[-1]))
           offset += 1
       clips.append(jax.tree.map(lambda x: x.numpy(), clip))
     return _stack(clips, self._name)
 
   def _refuse(self, index: int, error: Exception) -> None:
     if index not in self.refused:
-      self.refused[index] = arrays.reason(error)
+      self.refused[index] = order.reason(error)
       self._log(
         f"{self._name}: clip {index} is passed over: {self.refused[index]}"
       )
@@ -362,7 +362,7 @@ def _local_rows(
   """Rows of the global batch that this process's devices hold, in order."""
   if sharding is None:
     return np.arange(batch)
-  arrays.check_batch(sharding, batch)
+  memory.check_batch(sharding, batch)
   parts = sharding.addressable_devices_indices_map((batch,)).values()
   return np.unique(np.concatenate([np.arange(batch)[p] for p in parts]))
 
@@ -373,7 +373,7 @@ def _stack(clips: Sequence[Any], name: str) -> Any:
   def stack(*leaves):
     shapes = sorted({np.shape(x) for x in leaves})
     if len(shapes) > 1:
-      raise arrays.DataError(
+      raise signals.DataError(
         f"{name}: clips of one batch have the shapes {shapes[0]} and "
         f"{shapes[1]}, and must be alike: add resize(64) | center_crop(64), "
         "say, to the ops in the config."
@@ -381,114 +381,3 @@ def _stack(clips: Sequence[Any], name: str) -> Any:
     return np.stack(leaves)
 
   return jax.tree.map(stack, *clips)
-
-
-# ---------------------------------------------------------------- evaluation
-
-
-class EvalClips:
-  """Clips of a source as evaluators read them: cut by ops, uint8.
-
-  The same clip each time: a random op takes its numbers from (seed, index).
-  No TensorFlow.
-
-  Attributes:
-    num_classes: classes of the source.
-    class_names: their names.
-    dropped: clips known to be shorter than the ops ask for, left out.
-    task: the task of the run, or None.
-    world: the options of a procedural source; None for others.
-  """
-
-  def __init__(
-    self,
-    source: Any,
-    ops: str,
-    *,
-    seed: int = 0,
-    task: Any = None,
-    name: str = "the data set",
-  ):
-    """Checks the ops.
-
-    Args:
-      source: what `make` of a module of `data` returns.
-      ops: clip ops; `value_range` is left out, as evaluators compare uint8.
-      seed: seed of random ops.
-      task: `tasks.Task` of the run, for `pairs`.
-      name: what errors call the source.
-    """
-    self.task, self._graph = task, None
-    self._plan = [op for op in arrays.plan(ops) if op[0] != "value_range"]
-    self._apply = arrays.build(self._plan)
-    self._source, self._seed, self._name = source, seed, name
-    self._usable, self.dropped = arrays.usable(source, self._plan, name)
-    self.num_classes = getattr(source, "num_classes", 0)
-    self.class_names = tuple(getattr(source, "class_names", ()))
-    self.world = getattr(source, "world", None)
-
-  def __len__(self) -> int:
-    return len(self._usable)
-
-  def read(self, indices: Sequence[int]) -> list[arrays.Example]:
-    """Reads clips.
-
-    Args:
-      indices: integers in [0, len(self)).
-
-    Returns:
-      Dicts of `video` (T, H, W, C) uint8, `times` (T,) float32 seconds and, if
-      the source has them, `label` int32 () and `arrays.MAPS`.
-
-    Raises:
-      IndexError: there is no such clip.
-      DataError: a clip cannot be used.
-    """
-    indices = [int(i) for i in indices]
-    for i in indices:
-      if not 0 <= i < len(self):
-        raise IndexError(
-          f"Clip {i} does not exist: {self._name} has {len(self)} clips, "
-          "numbered from 0."
-        )
-    chosen = [int(self._usable[i]) for i in indices]
-    out = []
-    for index, example in zip(chosen, self._source.read(chosen)):
-      arrays.check_label(example, self.num_classes, f"clip {index}", self._name)
-      try:
-        arrays.check_usable(example, self._plan)
-        out.append(self._apply(example, (self._seed, index)))
-      except arrays.DataError as e:
-        raise arrays.DataError(f"{self._name}: clip {index}: {e}.") from e
-    return out
-
-  def pairs(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-    """Clips as the task prepares them, as the step would get them.
-
-    Degradations take their random numbers from (seed, index): each clip is
-    degraded the same way every time.
-
-    Args:
-      indices: integers in [0, len(self)).
-
-    Returns:
-      {'given': {...}, 'target', 'times', 'weight'?} of each, NumPy arrays.
-    """
-    clips = []
-    for index, clip in zip(indices, self.read(indices)):
-      video = clip["video"].astype(np.float32) / np.float32(127.5) - 1
-      seed = np.array([self._seed, int(index)], np.int64)
-      clips.append(self._prepare(clip | {"video": video}, seed))
-    return clips
-
-  def _prepare(self, example: arrays.Example, seed: np.ndarray) -> Any:
-    """The task on one example, NumPy in and out."""
-    if not self.task.tf:
-      return jax.tree.map(np.asarray, self.task.prepare(example, seed))
-    tf = import_tensorflow()
-    if self._graph is None:
-      self._graph = tf.function(
-        self.task.prepare, autograph=False, reduce_retracing=True
-      )
-    out = self._graph(jax.tree.map(tf.constant, example), tf.constant(seed))
-    return jax.tree.map(np.asarray, out)

@@ -23,6 +23,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -51,9 +52,12 @@ SHAPES = ("disc", "square", "triangle", "diamond", "cross", "ring", *_GLYPHS)
 MOTIONS = ("straight", "gravity")
 TEXTURES = ("flat", "stripes")
 BACKGROUNDS = ("plain", "gradient", "checker")
-SUPERVISION = ("layout", "flow", "audio", "truth")
+SUPERVISION = ("layout", "flow", "sound", "text", "audio", "truth")
 SPLITS = ("train", "test")
 AUDIO_RATE = 8000  # samples a second
+SOUND_BANDS = 32
+_SOUND_RANGE = (100.0, 3600.0)  # Hz, a little more than the pitches' range
+TEXT_LENGTH = 32  # words of the longest caption, and some
 
 # Light falls from the upper left; brightness stays within 1 - 2 * _SHADE .. 1.
 _LIGHT = (-0.6, -0.8)
@@ -89,6 +93,17 @@ _NUMBERS = (
   "six",
   "seven",
   "eight",
+)
+# All that a caption may be made of; the token of a word is its place.
+WORDS = (
+  "",
+  *_NUMBERS[1:],
+  *_HUES,
+  *SHAPES,
+  *(s + ("es" if s.endswith("s") else "s") for s in SHAPES if len(s) > 1),
+  *"striped letter letters bouncing under gravity moving in a straight".split(),
+  *"line lines on an plain grey black background gradient".split(),
+  *"checkerboard seen by shaking camera".split(),
 )
 
 
@@ -352,6 +367,8 @@ class Source:
     }
     groups = {
       "layout": {"layout": ((t, r, r), np.uint8)},
+      "sound": {"sound": ((t, SOUND_BANDS), np.float32)},
+      "text": {"text": ((TEXT_LENGTH,), np.int32)},
       "flow": {"flow": ((t - 1, r, r, 2), np.float32)},
       "audio": {"audio": ((round(AUDIO_RATE * world.duration),), np.float32)},
       "truth": {
@@ -382,6 +399,8 @@ class Source:
         layout (T, H, W): 0 background, 1 + i object i (its class is `label`);
         flow (T-1, H, W, 2): where the point seen at a pixel goes by the next
           frame, pixels, (x, y), the camera's shake included;
+        sound (T, SOUND_BANDS): how loud each band is while a frame is shown;
+        text (TEXT_LENGTH,): the caption's `tokens`;
         audio (samples,) at `AUDIO_RATE`, in [-1, 1]: a tone a bounce;
         count () ; positions (T, N, 2) of the centres in the picture, pixels,
           NaN beyond `count`; velocities (T, N, 2) pixels a frame, the camera's
@@ -405,6 +424,10 @@ class Source:
     )
     return sample(self.options, rng)
 
+  def tokens(self, text: str) -> np.ndarray:
+    """See `tokens`: what the signal `text` would be for a caption."""
+    return tokens(text)
+
   def draw(self, index: int, times: Sequence[float]) -> np.ndarray:
     """Draws clip `index` at any times, (T,) seconds -> (T, H, W, 3) uint8."""
     return render(self.options, self.scene(index), times)[0]
@@ -426,6 +449,10 @@ class Source:
       example["layout"] = layout
     if "flow" in wanted:
       example["flow"] = flow(world, scene, times, layout)
+    if "sound" in wanted:
+      example["sound"] = sound(world, scene)
+    if "text" in wanted:
+      example["text"] = tokens(example["caption"])
     if "audio" in wanted:
       example["audio"] = audio(world, scene)
     if "truth" in wanted:
@@ -767,6 +794,30 @@ def _decay() -> tuple[np.ndarray, int]:
   return np.stack([t, 0.4 * np.exp(-t / 0.06)]).astype(np.float32), len(t)
 
 
+def sound(world: World, scene: Scene) -> np.ndarray:
+  """The loudness of each band of pitch while each frame is shown.
+
+  Frame k is shown in [k, k + 1) / fps. Of the n samples x heard then, with
+  P(f) = |sum_s x_s exp(-2 pi i f s)|^2 / n averaged over a band, the loudness
+  is log(1 + 10 P). The bands have equal widths on a scale of octaves.
+
+  Returns:
+    (T, SOUND_BANDS) float32, at least 0, low pitches first.
+  """
+  wave = audio(world, scene)
+  edges = np.linspace(0, len(wave), world.frames + 1).round().astype(int)
+  size = max(1024, *np.diff(edges))  # At least: no band is without a bin.
+  bins = np.fft.rfftfreq(size, 1 / AUDIO_RATE)
+  bands = np.geomspace(*_SOUND_RANGE, SOUND_BANDS + 1)
+  starts = np.searchsorted(bins, bands)
+  rows = [
+    np.abs(np.fft.rfft(wave[a:b], size)) ** 2 / max(b - a, 1)
+    for a, b in zip(edges, edges[1:])
+  ]
+  power = np.add.reduceat(rows, starts, 1)[:, :-1] / np.diff(starts)
+  return np.log1p(10 * power).astype(np.float32)
+
+
 def pitch(world: World, scene: Scene, i: int) -> float:
   """Frequency of the tone of object `i`, Hz."""
   size = scene.radius[i] / world.resolution
@@ -810,6 +861,34 @@ def caption(world: World, scene: Scene) -> str:
   article = "an" if where[0] in "aeiou" else "a"
   text = f"{what} {how} on {article} {where}"
   return text + ", seen by a shaking camera" if world.shake else text
+
+
+def tokens(text: str) -> np.ndarray:
+  """A caption as numbers of words.
+
+  Returns:
+    (TEXT_LENGTH,) int32, places in `WORDS`; 0 behind the last word.
+
+  Raises:
+    UserError: a word that no caption has, or too many of them.
+  """
+  words = re.findall(r"\w+", text)
+  if len(words) > TEXT_LENGTH:
+    raise errors.UserError(
+      f"{text!r} has {len(words)} words; captions of sprites have at most "
+      f"{TEXT_LENGTH}: say it shorter."
+    )
+  out = np.zeros(TEXT_LENGTH, np.int32)
+  for i, word in enumerate(words):
+    if word not in WORDS:
+      near = difflib.get_close_matches(word, WORDS[1:], 1, 0.0)[0]
+      raise errors.UserError(
+        f"{text!r}: no caption of sprites has the word {word!r}; the nearest "
+        f"is {near!r}. A caption is, for example, 'two red discs bouncing "
+        "under gravity on a plain blue background'."
+      )
+    out[i] = WORDS.index(word)
+  return out
 
 
 # ------------------------------------------------------------------ details

@@ -174,7 +174,7 @@ def open_clips(
       protocol real clips are the former and generated ones the latter.
 
   Returns:
-    `Clips`, or for a data set `data.pipeline.EvalClips` with the same fields.
+    `Clips`, or for a data set `data.reference.Clips` with the same fields.
 
   Raises:
     ValueError: nothing there, or clips that cannot be compared.
@@ -442,6 +442,7 @@ def _loaded(path) -> np.ndarray:
 
 def _data_set(path, split, frames, stride, size):
   from vidgan_jax.data import pipeline
+  from vidgan_jax.data import reference
 
   data = {"name": "tfds", "options": {"directory": str(path)}, split: split}
   ops = f"clip({frames}, {stride})"
@@ -451,7 +452,7 @@ def _data_set(path, split, frames, stride, size):
     clips = pipeline.make_source(data, split)
   except ValueError as error:
     raise errors.UserError(f"{error}: for --reference say --split.") from None
-  found = pipeline.EvalClips(clips, ops, name=f"{path} ({split})")
+  found = reference.Clips(clips, ops, name=f"{path} ({split})")
   some = found.read(np.unique(np.linspace(0, len(found) - 1, 8).astype(int)))
   shape = some[0]["video"].shape[:3]
   steps = [np.median(np.diff(clip["times"])) for clip in some if frames > 1]

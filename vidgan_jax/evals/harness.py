@@ -44,13 +44,14 @@ def real_clips(config: Any, workdir: str | os.PathLike, evaluators: Any) -> Any:
       the training clips as `train`.
 
   Returns:
-    A `data.pipeline.EvalClips` that says what it is: `card`, `fingerprint` and
+    A `data.reference.Clips` that says what it is: `card`, `fingerprint` and
     `cache`, see `evals.distribution`.
   """
   from vidgan_jax import tasks
   from vidgan_jax.data import pipeline
+  from vidgan_jax.data import reference
 
-  clips = lambda split: pipeline.EvalClips(
+  clips = lambda split: reference.Clips(
     pipeline.make_source(config.data, split),
     config.data.eval_ops,
     task=tasks.create(config.task),
@@ -103,7 +104,7 @@ def run(
   Args:
     evaluators: from `make_evaluators`.
     model: a `generate.Model`, or clips of files.
-    source: a `data.pipeline.EvalClips`, or clips of files.
+    source: a `data.reference.Clips`, or clips of files.
     log: gets the table of an evaluator that has one (`text`), and a line for
       each reason why values are missing.
     failed: gets name -> what went wrong in an evaluator, which is a value of

@@ -128,15 +128,15 @@ class Evaluator:
     self._classical: dict[str, Figures] = {}
 
   def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
-    """Yields the figures; `source` has `pairs` and `task` (`EvalClips`)."""
-    if not hasattr(source, "pairs"):
+    """Yields the figures; `source` is a `reference.Clips`, for its task."""
+    if not hasattr(source, "prepared"):
       raise errors.UserError(
         "restoration measures a run of a task: give a WORKDIR. Videos that are "
         "aligned are compared by --paired."
       )
     if source is not self._source:
       self._source, self._classical = source, {}
-      self._pairs = source.pairs(range(min(self.num, len(source))))
+      self._pairs = source.prepared(range(min(self.num, len(source))))
       if not self._pairs:
         raise errors.UserError("There are no held-out clips to measure on.")
     generator = model.generator

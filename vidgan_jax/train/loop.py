@@ -386,7 +386,7 @@ def _samples(model, task, real):
 
   if task.preview is None:
     return {"samples": model.clips(0, 16)[0]}
-  pairs = real.pairs(range(min(8, len(real))))
+  pairs = real.prepared(range(min(8, len(real))))
   batch = jax.tree.map(lambda *x: np.stack(x), *pairs)
   fake = model.apply(batch["given"], batch["times"])
   return {

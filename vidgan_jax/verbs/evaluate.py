@@ -29,6 +29,7 @@ from typing import Any
 from vidgan_jax import config as config_lib
 from vidgan_jax import errors
 from vidgan_jax import rooms
+from vidgan_jax.data import oplang
 from vidgan_jax.evals import harness
 from vidgan_jax.store import files as files_lib
 from vidgan_jax.store import workdir as workdir_lib
@@ -201,7 +202,7 @@ def _specs(text: str) -> dict[str, dict[str, Any]]:
         f"--metrics names {name!r} twice, and its values would have the same "
         "names: run the verb twice, with an --out each."
       )
-    [(_, args, options)] = config_lib.parse_ops(ast.unparse(one))
+    [(_, args, options)] = oplang.parse(ast.unparse(one))
     if args:
       raise config_lib.ConfigError(
         f"--metrics: {ast.unparse(one)!r}: options have names, {example}."
@@ -241,6 +242,7 @@ def _main() -> bool:
 
 def _workdir(args) -> None:
   from vidgan_jax.data import pipeline
+  from vidgan_jax.data import reference
 
   workdir, step = workdir_lib.find(args.workdir)
   if step is not None:
@@ -270,7 +272,7 @@ def _workdir(args) -> None:
   source = harness.real_clips(config, args.workdir, evaluators)
   if args.fit_features:
     data = pipeline.make_source(config.data, "train")
-    _fit(args, source, pipeline.EvalClips(data, config.data.eval_ops))
+    _fit(args, source, reference.Clips(data, config.data.eval_ops))
   judge = lambda step: _judge(args, evaluators, options, source, config, step)
   if args.follow:
     _follow(args.workdir, config, judge)
@@ -357,14 +359,15 @@ def _follow(workdir, config, judge) -> None:
 
 
 def _last_step(config) -> int:
-  from vidgan_jax.data import arrays
+  from vidgan_jax.data import oplang
+  from vidgan_jax.data import order
   from vidgan_jax.data import pipeline
 
   size = None
   if "epoch" in str(config.total):
     source = pipeline.make_source(config.data, "train")
-    ops = arrays.plan(config.data.ops)
-    size = len(arrays.usable(source, ops, config.data.name)[0])
+    ops = oplang.plan(config.data.ops)
+    size = len(order.usable(source, ops, config.data.name)[0])
   return config_lib.steps(config.total, config.batch, size)
 
 

@@ -1,0 +1,104 @@
+"""Which clips of a source are shown, and in which order."""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from vidgan_jax.data import oplang
+from vidgan_jax.data import signals
+
+
+def shown(seed: int, n: int, positions: np.ndarray) -> np.ndarray:
+  """Which clip is shown at each position of the endless stream of clips.
+
+  Position p is slot p % n of epoch p // n, and each epoch is a permutation of
+  its own: every clip once. It depends on nothing but the arguments, so any
+  process can ask for its part, from any step on.
+
+  Args:
+    seed: seed of the run.
+    n: clips in the data set.
+    positions: integers >= 0, any shape.
+
+  Returns:
+    Indices in [0, n), int64, of the same shape.
+  """
+  positions = np.asarray(positions, np.int64)
+  epochs, slots = np.divmod(positions, n)
+  out = np.empty_like(positions)
+  for epoch in np.unique(epochs):
+    here = epochs == epoch
+    out[here] = _permutation(seed, n, int(epoch))[slots[here]]
+  return out
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, n: int, epoch: int) -> np.ndarray:
+  return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+def usable(
+  source: Any, ops: list[oplang.Op], name: str
+) -> tuple[np.ndarray, int]:
+  """Indices of clips long enough for the ops, as far as the source knows.
+
+  A source may say how many frames its clips have in `lengths`, (N,) integers;
+  where it does not, all clips are kept and short ones show when read.
+
+  Returns:
+    (indices, number of clips left out).
+
+  Raises:
+    DataError: no clip is left.
+  """
+  n, lengths = len(source), getattr(source, "lengths", None)
+  if not n:
+    raise signals.DataError(no_clip(name, 0, None, ()))
+  if lengths is None:
+    return np.arange(n), 0
+  index = np.flatnonzero(np.asarray(lengths) >= oplang.min_frames(ops))
+  if not len(index):
+    raise signals.DataError(no_clip(name, n, oplang.selection(ops), lengths))
+  return index, n - len(index)
+
+
+def no_clip(name: str, n: int, chosen: oplang.Op | None, lengths: Any) -> str:
+  """What to say of a source of which no clip is left."""
+  if not n:
+    return f"{name} is empty: was it prepared from the right folder?"
+  return (
+    f"{name} has no clip to use: of its {n} clips the longest has "
+    f"{max(lengths)} frames, and {oplang.show(chosen)} needs "
+    f"{oplang.span(chosen)}. Ask for fewer frames or a smaller stride or span, "
+    "or prepare longer clips."
+  )
+
+
+def say_dropped(name: str, dropped: int, n: int, chosen: oplang.Op) -> str:
+  """One line on clips that are too short."""
+  return (
+    f"{name}: {dropped} of {n} clips are shorter than the "
+    f"{oplang.span(chosen)} frames of {oplang.show(chosen)} and left out"
+  )
+
+
+def check_label(
+  example: signals.Example, num_classes: int, clip: str, name: str
+) -> None:
+  """Raises DataError if the label is none of the classes."""
+  label = example.get("label")
+  if label is not None and num_classes and not 0 <= label < num_classes:
+    raise signals.DataError(
+      f"The label of {clip} of {name} is {label}, out of range: its "
+      f"{num_classes} classes are numbered 0 to {num_classes - 1}. Mend the "
+      "labels and prepare the data set again."
+    )
+
+
+def reason(error: Exception) -> str:
+  """An exception in one line."""
+  text = " ".join(str(error).split()) or "no reason given"
+  if not isinstance(error, signals.DataError):
+    text = f"{type(error).__name__}: {text}"
+  return text[:300]
