@@ -3,6 +3,8 @@
 import dataclasses
 import fractions
 
+import flax
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -307,6 +309,63 @@ def test_weights_as_they_are_shipped(workdirs, tmp_path):
   assert not list(tmp_path.glob(".*"))
   with pytest.raises(errors.UserError, match="the weights"):
     zoo.load("denoize")
+
+
+class Plain(nn.Module):
+  """A generator that says no more than docs/contracts.md asks for."""
+
+  align = 1
+  halo = (0, 0, 0)
+
+  def noise_spec(self, seconds):
+    return {}
+
+  @nn.compact
+  def __call__(self, given, z, times):
+    return given["video"] + 0.1
+
+
+def of(generator):
+  model = sampler.Model(
+    generator=generator, params={}, step=0, num_classes=0, class_names=(),
+    times=(), resolution=8, task={"name": "denoise", "options": {}},
+  )  # fmt: skip
+  task = tasks.create(model.task)
+  return stage_lib.Stage(name="of", model=model, task=task, options={})
+
+
+def test_a_generator_of_the_least_contract(clip):
+  stage = of(Plain())
+  assert stage.cost == stream.Stage.cost and not stage.recurrent
+  got = run(stage, clip // 2, tile=0)
+  assert abs((got - clip // 2).mean() - 12.75) < 0.5
+
+
+def test_what_a_generator_lacks_is_said_once(monkeypatch):
+  class Blind(nn.Module):
+    align = 1
+
+  class Forgetful(Plain):
+    def apply_step(self, params, given, state, z, times):
+      pass
+
+  for kind, words in (
+    (Blind, r"'test_footage' .* not define `halo` \(pixels, frames before"),
+    (Forgetful, r"not define `margin` \(pixels that one frame"),
+  ):
+    monkeypatch.setattr(zoo, "load", lambda name, kind=kind: of(kind()).model)
+    with pytest.raises(config_lib.ConfigError, match=words):
+      stage_lib.load("denoise", {})
+
+
+def test_an_error_of_a_generator_is_not_swallowed(clip):
+  class Wrong(Plain):
+    @property
+    def cost(self):
+      return self.no_such_field
+
+  with pytest.raises(flax.errors.DescriptorAttributeError):
+    run(of(Wrong()), clip, tile=0)
 
 
 def test_a_generator_of_noise_takes_no_footage(tmp_path):

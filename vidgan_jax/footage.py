@@ -1,6 +1,7 @@
 """A trained generator as a stage of `vidgan process`."""
 
 import dataclasses
+import difflib
 import functools
 import inspect
 import os
@@ -20,12 +21,20 @@ from vidgan_jax import zoo
 from vidgan_jax.devices import processes
 from vidgan_jax.video import phases
 from vidgan_jax.video import read
+from vidgan_jax.video import stages
+from vidgan_jax.video import stream
 
-_BYTES = 24  # of working memory a channel, network pixel and frame
+# What a generator says of itself where footage is to go through it -> in what
+# form, see docs/contracts.md.
+_CONTRACT = {
+  "align": "pixels on whose multiples windows begin, as 1",
+  "halo": "pixels, frames before and frames after, as (4, 0, 0)",
+}
+_MEMORY = {"margin": "pixels that one frame's step looks at, as 4"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stage:
+class Stage(stream.Stage):
   """Runs a generator on windows of real footage; see `video.stream.Stage`.
 
   Attributes:
@@ -74,15 +83,14 @@ class Stage:
   @property
   def recurrent(self) -> bool:
     """Whether it remembers: it is then called with its state, see there."""
-    return hasattr(self.model.generator, "apply_step")
+    return _has(self.model.generator, "apply_step")
 
   @property
   def cost(self) -> float:
     """Bytes of working memory an input pixel and frame."""
     generator = self.model.generator
-    pixels = 24 * self.scale**2
-    pixels += _BYTES * generator.width / generator.patch**2
-    return pixels * self.rate
+    known = _has(generator, "cost")
+    return self.rate * (generator.cost if known else stream.Stage.cost)
 
   @property
   def masks(self) -> bool:
@@ -110,14 +118,11 @@ class Stage:
       f"{sorted(self.options.items())}, rate {self.rate}, fps {self.fps})"
     )
 
-  def look(self, video: np.ndarray) -> "Stage":
-    """The same stage, told of whole frames what a window cannot know.
-
-    Args:
-      video: (T, h, w, 3), whole frames.
-    """
+  def look(self, images: list[np.ndarray]) -> "Stage":
+    """The stage for windows of these frames: it has their vector."""
     if not self.task.vector_dim:
       return self
+    video = stream.to_float(np.stack(images))
     given = self.task.given(video, None, None, **self.options)
     return dataclasses.replace(self, vector=given["vector"])
 
@@ -154,9 +159,30 @@ def _step(generator, params, given, state, z, times):
   return generator.apply_step(params, given, state, z, times)
 
 
-def shipped() -> list[str]:
-  """Names of the weights that come with the package."""
-  return zoo.names()
+def _has(generator: Any, name: str) -> bool:
+  """Whether it defines an attribute; a property of it is not run."""
+  return inspect.getattr_static(generator, name, None) is not None
+
+
+def check(generator: Any) -> None:
+  """Checks that footage can go through a generator, a Linen module.
+
+  Raises:
+    ConfigError: it does not say what windows it needs.
+  """
+  wanted = _CONTRACT | (_MEMORY if _has(generator, "apply_step") else {})
+  missing = [
+    f"`{name}` ({form})"
+    for name, form in wanted.items()
+    if not _has(generator, name)
+  ]
+  if missing:
+    model = type(generator).__module__.rpartition(".")[2]
+    raise config_lib.ConfigError(
+      f"The model {model!r} cannot process footage: its Generator does not "
+      f"define {' and '.join(missing)}. docs/contracts.md, section 'A model of "
+      "a given clip', has an example."
+    )
 
 
 def load(name: str, options: dict[str, Any]) -> Stage:
@@ -170,32 +196,20 @@ def load(name: str, options: dict[str, Any]) -> Stage:
       frames for one) and of its `given`.
 
   Raises:
-    ConfigError: no such weights, or an option that nothing takes.
+    ConfigError: no such weights, an option that nothing takes, or a model that
+      cannot process footage.
     CheckpointError: no usable checkpoint.
   """
   processes.use_cache()
   options = dict(options)
-  if os.path.isdir(name):
-    model = sampler.load(name)
-  elif name.endswith(".safetensors"):
-    model = zoo.load(name)
-  else:
-    scale = options.pop("scale", None)
-    scales = [
-      n[-1] for n in zoo.names() if re.fullmatch(rf"{re.escape(name)}_x\d", n)
-    ]
-    if scales and str(scale) not in scales:
-      raise config_lib.ConfigError(
-        f"{name} comes for several scales: choose one of "
-        + ", ".join(f"{name}:scale={n}" for n in scales)
-      )
-    model = zoo.load(f"{name}_x{scale}" if scale else name)
+  model = _model(name, options)
   task = tasks.create(model.task)
   if task.given is None:
     raise config_lib.ConfigError(
       f"{name} was trained for the task {model.task.name!r}, which takes no "
       "footage: use `vidgan generate`."
     )
+  check(model.generator)
   known = list(inspect.signature(task.given).parameters)[3:]
   known += ["fps", "rate"] * (task.rate > 1)
   for option in options:
@@ -220,3 +234,33 @@ def load(name: str, options: dict[str, Any]) -> Stage:
     own = dict(model.task["options"]) | {"rate": rate}
     task = tasks.create({"name": model.task["name"], "options": own})
   return Stage(name=name, model=model, task=task, options=options, fps=fps)
+
+
+def _model(name: str, options: dict[str, Any]) -> sampler.Model:
+  """The model of a name, see `load`; takes `scale` out of the options."""
+  if os.path.isdir(name):
+    return sampler.load(name)
+  if name.endswith(".safetensors"):
+    return zoo.load(name)
+  shipped = zoo.names()
+  known = sorted({re.sub(r"_x\d$", "", n) for n in shipped})
+  if name not in known:
+    if name in config_lib.names("tasks") and name != "generate":
+      raise config_lib.ConfigError(
+        f"{name}: no weights are shipped for it: train it "
+        f"(configs/video_to_video.py:task={name}) and give its workdir"
+      )
+    known = sorted({*known, *stages.BUILT_IN})
+    close = difflib.get_close_matches(name, known, 1, 0.0)
+    raise config_lib.ConfigError(
+      f"unknown task {name!r}: did you mean {close[0]!r}? There are "
+      f"{', '.join(known)}; a workdir does as well"
+    )
+  scales = [n[-1] for n in shipped if re.fullmatch(rf"{name}_x\d", n)]
+  scale = options.pop("scale", None) if scales else None
+  if scales and str(scale) not in scales:
+    raise config_lib.ConfigError(
+      f"{name} comes for several scales: choose one of "
+      + ", ".join(f"{name}:scale={n}" for n in scales)
+    )
+  return zoo.load(f"{name}_x{scale}" if scales else name)

@@ -30,6 +30,7 @@ from vidgan_jax.video import job
 from vidgan_jax.video import read
 from vidgan_jax.video import sink as sink_lib
 from vidgan_jax.video import source as source_lib
+from vidgan_jax.video import stages
 from vidgan_jax.video import stream
 
 REAL = os.environ.get("VIDGAN_REAL_DATA")
@@ -149,10 +150,10 @@ def refused(capsys, *argv):
   return lines[0]
 
 
-class Brighter:
+class Brighter(stream.Stage):
   """Adds a tenth of the range."""
 
-  name, scale, rate, align, halo = "brighter", 1, 1, 1, (0, 0, 0)
+  name = "brighter"
 
   def __call__(self, video, times, mask):
     return video + 0.2 * (1 if mask is None else mask)
@@ -403,7 +404,7 @@ def test_masks_strength_and_comparison(tmp_path):
   change = (seen(out)[0].astype(int) - images).mean(-1)
   assert change[near].mean() > 23 and np.abs(change[~near]).mean() < 1
 
-  half = process.Mixed(Brighter(), 0.5)
+  half = stages.Mixed(Brighter(), 0.5)
   job.process([half], source, out, job.Options(**options))
   assert abs((seen(out)[0].astype(int) - images).mean() - 12.75) < 0.7
   job.process([Brighter()], source, out,
@@ -420,18 +421,18 @@ def test_masks_strength_and_comparison(tmp_path):
 
 def test_a_mask_that_nothing_looks_at_is_told(tmp_path):
   source = film(tmp_path / "a.mkv", smooth(3))
-  for stages, told in (
-    ([process.Identity()], True),
-    ([process.Resize(), edits.Crop(w=8, h=8)], True),
-    ([process.Mixed(process.Blend(), 0.5)], True),
-    ([process.Resize(), Brighter()], False),
-    ([process.Mixed(Brighter(), 0.5)], False),
+  for chain, told in (
+    ([stages.Identity()], True),
+    ([stages.Resize(), edits.Crop(w=8, h=8)], True),
+    ([stages.Mixed(stages.Blend(), 0.5)], True),
+    ([stages.Resize(), Brighter()], False),
+    ([stages.Mixed(Brighter(), 0.5)], False),
   ):
     lines = []
-    job.process(stages, source, str(tmp_path / "b.mkv"),
+    job.process(chain, source, str(tmp_path / "b.mkv"),
                 job.Options(mask="#00ff00"), tell=lines.append)  # fmt: skip
     said = ["--mask #00ff00: changes nothing" in line for line in lines]
-    assert any(said) == told, stages
+    assert any(said) == told, chain
 
 
 def test_nan_is_not_black(tmp_path):
@@ -448,21 +449,22 @@ def test_nan_is_not_black(tmp_path):
 
 def test_strength_holds_for_stages_that_look(tmp_path):
   class Looks(Brighter):
-    def look(self, video):
-      assert video.shape[1:] == (48, 64, 3)
+    def look(self, images):
+      assert images[0].shape == (48, 64, 3)
       return Brighter()
 
-  mixed = process.Mixed(Looks(), 0.5)
+  mixed = stages.Mixed(Looks(), 0.5)
   video = np.zeros((2, 48, 64, 3), np.float32)
-  np.testing.assert_allclose(mixed.look(video)(video, None, None), 0.1)
+  images = list(np.zeros((2, 48, 64, 3), np.uint8))
+  np.testing.assert_allclose(mixed.look(images)(video, None, None), 0.1)
 
 
 def test_strength_of_a_larger_and_faster_result():
   video = np.random.default_rng(0).uniform(-1, 1, (3, 8, 9, 3))
   video = video.astype(np.float32)
-  for stage in (process.Resize(scale=3), process.Blend(rate=2)):
+  for stage in (stages.Resize(scale=3), stages.Blend(rate=2)):
     result = stage(video, None, None)
-    mixed = process.Mixed(stage, 0.3)(video, None, None)
+    mixed = stages.Mixed(stage, 0.3)(video, None, None)
     np.testing.assert_allclose(mixed, result, atol=1e-6)
 
 
@@ -821,12 +823,13 @@ def test_a_killed_run_goes_on_to_the_same_file(tmp_path, suffix):
 import sys, time
 from vidgan_jax.verbs import process
 from vidgan_jax.video import job
+from vidgan_jax.video import stages
 job.SEGMENT = 30
-class Slow(process.Blend):
+class Slow(stages.Blend):
   def __call__(self, *given):
     time.sleep({{}})
     return super().__call__(*given)
-process.BUILT_IN["slow"] = Slow
+stages.BUILT_IN["slow"] = Slow
 sys.exit(process.main(["slow:rate=2", {source!r}, sys.argv[1], "--resume",
                        "--preset", "veryfast", "--chunk", "4"]))
 """
@@ -1070,7 +1073,7 @@ def test_names_with_spaces_and_other_letters(tmp_path, capsys, extra):
 
 
 def test_what_cannot_work_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
-  monkeypatch.setitem(process.BUILT_IN, "brighter", Brighter)
+  monkeypatch.setitem(stages.BUILT_IN, "brighter", Brighter)
   source = film(tmp_path / "a.mkv", smooth(3), sound=True)
   before = pathlib.Path(source).read_bytes()
   mask = tmp_path / "m.png"
@@ -1384,12 +1387,12 @@ def test_sigterm_leaves_nothing(tmp_path, name):
   program = """
 import sys, time
 from vidgan_jax import cli
-from vidgan_jax.verbs import process
-class Slow(process.Blend):
+from vidgan_jax.video import stages
+class Slow(stages.Blend):
   def __call__(self, *given):
     time.sleep(0.3)
     return super().__call__(*given)
-process.BUILT_IN["slow"] = Slow
+stages.BUILT_IN["slow"] = Slow
 sys.exit(cli.main(sys.argv[1:]))
 """
   run = subprocess.Popen(
@@ -1419,11 +1422,12 @@ def test_a_stage_that_fails_leaves_nothing(tmp_path):
 
 
 def test_specs():
-  stages = process.chain("blend:rate=3,resize:scale=2,crop:w=8,h=4,x=1")
-  assert [s.name for s in stages] == ["blend", "resize", "crop"]
-  assert stages[0].rate == 3 and stages[2] == edits.Crop(w=8, h=4, x=1)
+  spec = "blend:rate=3,resize:scale=2,crop:w=8,h=4,x=1"
+  steps = stages.chain(spec, None)
+  assert [s.name for s in steps] == ["blend", "resize", "crop"]
+  assert steps[0].rate == 3 and steps[2] == edits.Crop(w=8, h=4, x=1)
   with pytest.raises(read.VideoError, match="SPEC is empty"):
-    process.chain(" ")
+    stages.chain(" ", None)
 
 
 # ---------------------------------------------------------------- real files

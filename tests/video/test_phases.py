@@ -9,6 +9,7 @@ import pytest
 from vidgan_jax.verbs import process
 from vidgan_jax.video import phases
 from vidgan_jax.video import read
+from vidgan_jax.video import stages
 from vidgan_jax.video import stream
 from vidgan_jax.video import write
 
@@ -16,12 +17,11 @@ Fraction = fractions.Fraction
 
 
 @dataclasses.dataclass
-class Line:
+class Line(stream.Stage):
   """Draws unknown frames on a line in time between the known ones."""
 
   fps: float
   name = "line"
-  scale = rate = align = 1
   halo = (0, phases.MOST, phases.MOST)
 
   def __call__(self, video, times, mask):
@@ -121,7 +121,7 @@ def test_masks_are_for_the_stages_that_follow():
 
 
 def test_stages_without_fps_stand_for_themselves():
-  (identity,) = process.chain("identity")
+  (identity,) = stages.chain("identity", None)
   assert phases.around(identity) == [identity]
 
 
@@ -132,7 +132,7 @@ def test_a_file(tmp_path, monkeypatch, speed):
     for i in range(12):
       writer.append(np.full((32, 48, 3), 20 + 16 * i, np.uint8))
   plain = [f.image.mean() for f in read.frames(path)]
-  monkeypatch.setitem(process.BUILT_IN, "line", Line)
+  monkeypatch.setitem(stages.BUILT_IN, "line", Line)
   arguments = ["line:fps=60", str(path), str(out), "--codec", "ffv1"]
   assert process.main([*arguments, "--speed", str(speed), "--resume"]) == 0
   frames = list(read.frames(out))

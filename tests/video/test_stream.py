@@ -14,7 +14,7 @@ from vidgan_jax.video import stream
 
 
 @dataclasses.dataclass
-class Toy:
+class Toy(stream.Stage):
   """A box filter in space and time, enlarged; borders are repeated.
 
   What it gives depends on every pixel of its halo, on whether it is at a
@@ -222,13 +222,12 @@ def test_the_tile_follows_from_the_memory():
 
 
 @dataclasses.dataclass
-class Fading:
+class Fading(stream.Stage):
   """What was seen fades, pixel by pixel: an average over all the past."""
 
   halo: tuple = (0, 0, 0)
   scale: int = 2
   name = "fading"
-  rate = align = 1
   recurrent = True
   fail_above: int = 10**9
   starts: int = 0

@@ -162,6 +162,11 @@ class Base(nn.Module):
     """
     return math.lcm(self.patch, bases.ALIGN[self.base])
 
+  @property
+  def cost(self) -> float:
+    """Bytes of working memory a pixel of the given clip and frame, roughly."""
+    return 24 * self.scale**2 + 24 * self.width / self.patch**2
+
   def _halo(self, pixels: int, before: int, after: int) -> tuple:
     """Halo of a network of that halo after the base, in given pixels."""
     around, past, future = bases.HALO[self.base]

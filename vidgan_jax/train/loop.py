@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import importlib
 import itertools
@@ -230,15 +231,7 @@ def _train(config, workdir: pathlib.Path, writer, stop, stack) -> bool:
   multihost_utils.sync_global_devices("compiled")
 
   # ------------------------------------------------------------------- loop
-  model = sampler.Model(
-    generator=generator,
-    params=None,
-    step=start,
-    num_classes=config.model.num_classes,
-    times=record.times,
-    class_names=record.class_names,
-    resolution=config.model.resolution,
-  )
+  model = sampler.build(None, dataclasses.replace(record, step=start))
   fps = 1 / np.median(np.diff(record.times)) if len(record.times) > 1 else 1
   if start == 0:
     clips = metrics_lib.stack(real.read(range(min(16, len(real)))))

@@ -18,221 +18,21 @@ See `vidgan_jax.video.job` for how, and `--help` for what.
 """
 
 import argparse
-from collections.abc import Callable
 import contextlib
 import dataclasses
-import difflib
 import math
-import os
-import re
-import resource
 import signal
 import sys
-import tempfile
 import time
 from typing import Any
 
-import numpy as np
-
 from vidgan_jax import errors
-from vidgan_jax.video import edits
-from vidgan_jax.video import folder
-from vidgan_jax.video import images
+from vidgan_jax.video import forecast
 from vidgan_jax.video import job
-from vidgan_jax.video import phases
+from vidgan_jax.video import outputs
 from vidgan_jax.video import read
-from vidgan_jax.video import sink as sink_lib
-from vidgan_jax.video import source as source_lib
+from vidgan_jax.video import stages
 from vidgan_jax.video import stream
-
-# ------------------------------------------------------------------ stages
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Identity:
-  """Leaves everything as it is.
-
-  Attributes:
-    pixels: go through RGB all the same, as a network's frames do; otherwise
-      pictures go from decoder to encoder as they are.
-  """
-
-  pixels: int = 0
-  name, masks = "identity", False
-  scale = rate = align = 1
-  halo = (0, 0, 0)
-
-  def __call__(self, video, times, mask):
-    del times, mask
-    return video
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Resize:
-  """Enlarges by Lanczos."""
-
-  scale: int = 2
-  name, masks = "resize", False
-  rate = align = 1
-  halo = (4, 0, 0)
-
-  def __call__(self, video, times, mask):
-    del times, mask
-    return edits.lanczos(
-      video, *(self.scale * side for side in video.shape[1:3])
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Blend:
-  """Cross-fades between frames: the crudest interpolation."""
-
-  rate: int = 2
-  name, masks = "blend", False
-  scale = align = 1
-  halo = (0, 0, 1)
-
-  def __call__(self, video, times, mask):
-    del times, mask
-    phase = np.arange(self.rate, dtype=np.float32) / self.rate
-    phase = phase[:, None, None, None]
-    between = [(1 - phase) * a + phase * b for a, b in zip(video, video[1:])]
-    return np.concatenate([*between, video[-1:]])
-
-
-@dataclasses.dataclass(frozen=True)
-class Mixed:
-  """A stage's result, mixed with what simple enlargement gives."""
-
-  stage: Any
-  strength: float
-
-  def __getattr__(self, name):
-    return getattr(self.stage, name)
-
-  @property
-  def halo(self):
-    """That of the stage, or of the enlargement."""
-    pixels, before, after = self.stage.halo
-    return (
-      max(pixels, 4 * (self.stage.scale > 1)),
-      before,
-      max(after, int(self.stage.rate > 1)),
-    )
-
-  def look(self, video):
-    """Shows the stage whole frames, if it wants to see them."""
-    if hasattr(self.stage, "look"):
-      return dataclasses.replace(self, stage=self.stage.look(video))
-    return self
-
-  def __call__(self, video, times, mask, *state):
-    base = video
-    if self.stage.rate > 1:
-      base = Blend(rate=self.stage.rate)(base, times, mask)
-    if self.stage.scale > 1:
-      base = Resize(scale=self.stage.scale)(base, times, mask)
-    result = self.stage(video, times, mask, *state)
-    if state:  # a recurrent stage returns its next one as well
-      result, after = result
-    result = base + self.strength * (np.asarray(result, np.float32) - base)
-    return (result, after) if state else result
-
-
-BUILT_IN = {
-  "identity": Identity, "resize": Resize, "blend": Blend, "crop": edits.Crop,
-}  # fmt: skip
-
-
-def load(spec: str, options: dict[str, Any] | None = None) -> Any:
-  """One stage.
-
-  Args:
-    spec: NAME or NAME:KEY=VALUE,KEY=VALUE...
-    options: more of them.
-
-  Returns:
-    A `stream.Stage`, or something with a `frames` method that turns a stream
-    of frames into another.
-
-  Raises:
-    read.VideoError: there is no such stage, or it has no such option.
-  """
-  name, _, rest = spec.partition(":")
-  if os.path.exists(spec):
-    name, rest = spec, ""
-  values = dict(options or {})
-  for item in filter(None, rest.split(",")):
-    key, equals, value = item.partition("=")
-    if not equals:
-      raise read.VideoError(f"{spec}: {item!r} is not KEY=VALUE")
-    values[key.strip()] = _value(value.strip())
-  if name not in BUILT_IN:
-    return _model_stage(name, values)
-  for key, value in values.items():  # Places may be 0, sizes and rates not.
-    if not isinstance(value, int) or value < (key not in ("x", "y", "pixels")):
-      raise read.VideoError(
-        f"{spec}: {key} is {value}; give a whole number, not negative, and at"
-        " least 1 for a size"
-      )
-  try:
-    return BUILT_IN[name](**values)
-  except TypeError:
-    known = ", ".join(f.name for f in dataclasses.fields(BUILT_IN[name]))
-    raise read.VideoError(
-      f"{spec}: {name} takes {known}, as in crop:w=64,h=48"
-    ) from None
-
-
-def _model_stage(name: str, options: dict[str, Any]) -> Any:
-  """A stage from a workdir or a task's shipped weights."""
-  # JAX: not for those who only cut and crop.
-  from vidgan_jax import footage
-  from vidgan_jax import rooms
-
-  known = sorted({re.sub(r"_x\d$", "", n) for n in footage.shipped()})
-  if not os.path.exists(name) and name not in known:
-    known = sorted({*known, *BUILT_IN})
-    if name in rooms.names("tasks") and name != "generate":  # of noise alone
-      raise read.VideoError(
-        f"{name}: no weights are shipped for it: train it"
-        f" (configs/video_to_video.py:task={name}) and give its workdir"
-      )
-    close = difflib.get_close_matches(name, known, 1, 0.0)
-    raise read.VideoError(
-      f"unknown task {name!r}: did you mean {close[0]!r}? There are"
-      f" {', '.join(known)}; a workdir does as well"
-    )
-  try:
-    return footage.load(name, options)
-  except errors.UserError as error:
-    raise read.VideoError(f"{name}: {error}") from error
-
-
-def _value(text: str) -> Any:
-  for kind in (int, float):
-    try:
-      return kind(text)
-    except ValueError:
-      pass
-  return text
-
-
-def chain(spec: str) -> list[Any]:
-  """The stages of NAME[:K=V,...],NAME[:K=V,...]; see `load`."""
-  items = []
-  for part in filter(None, (p.strip() for p in spec.split(","))):
-    more = "=" in part and ":" not in part and not os.path.exists(part)
-    if more and items:
-      items[-1] += ("," if ":" in items[-1] else ":") + part
-    else:
-      items.append(part)
-  if not items:
-    raise read.VideoError("SPEC is empty: name a task, as in denoise")
-  return [step for item in items for step in phases.around(load(item))]
-
-
-# ------------------------------------------------------------------ the verb
 
 
 class _Progress:
@@ -252,83 +52,13 @@ class _Progress:
     rate = (done - self._first) / (now - self._began)
     text = f"{done}{f'/{total}' if total else ''} frames, {rate:.1f} frames/s"
     if total > done:
-      text += f", {_clock_text((total - done) / rate)} to go"
+      text += f", {forecast.clock_text((total - done) / rate)} to go"
     start, end = ("\r", "  ") if self._live else ("", "\n")
     print(f"{start}{text}", end=end, file=sys.stderr, flush=True)
 
   def tell(self, text: str) -> None:
     """A line of its own."""
     print(f"{chr(13) if self._live else ''}{text}", file=sys.stderr)
-
-
-def _clock_text(value: float) -> str:
-  minutes, rest = divmod(round(value), 60)
-  hours, minutes = divmod(minutes, 60)
-  return (
-    f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-  )
-
-
-_PATIENCE = 20.0  # seconds after which two windows must do for --probe
-
-
-def probe(
-  stages: list[Any],
-  path: str,
-  out: str,
-  options: job.Options,
-  progress: Callable[[int, int], None] = lambda done, total: None,
-) -> str:
-  """Predicts time and memory from the first windows; writes nothing.
-
-  Args:
-    stages: see `job.process`.
-    path: what would come in.
-    out: where it would go to.
-    options: how.
-    progress: takes (frames tried, frames in all or 0).
-
-  Returns:
-    A line.
-
-  Raises:
-    read.VideoError: it could not be done.
-  """
-  with tempfile.TemporaryDirectory() as scratch:
-    many = not source_lib.is_live(path) and images.names(path) is not None
-    kind = job.container(out, options.format, many)
-    options = dataclasses.replace(options, format=kind, resume=False)
-    totals, began = [], time.perf_counter()
-    step = 8  # frames that come at a time
-    for stage in stages:
-      if hasattr(stage, "halo"):
-        step = max(step, stream.Runner(stage, chunk=options.chunk).step)
-
-    def enough(frames: int) -> bool:
-      late = time.perf_counter() - began > _PATIENCE
-      return frames >= (2 if late else 4) * step
-
-    def note(done: int, total: int) -> None:
-      totals.append(total)
-      progress(done, total)
-
-    summary = job.process(
-      stages, path, os.path.join(scratch, "probe"), options, progress=note,
-      enough=enough,
-    )  # fmt: skip
-  marks = summary.marks
-  # The first window compiles, and fills the queues. Later ones are taken whole.
-  span = max(0, len(marks) // step - 1) * step or len(marks) - 1
-  rate = span / max(marks[-1] - marks[-1 - span], 1e-6)
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  peak /= 2**20 if sys.platform == "darwin" else 2**10
-  total = max(totals[-1], summary.frames)
-  begin = marks[0] - (marks[-1] - summary.seconds)
-  need = begin + total / rate if rate else summary.seconds
-  return (
-    f"{path}: about {_clock_text(need)} for {total} frames ({rate:.1f}"
-    f" frames/s after {begin:.1f} s), {peak:.0f} MiB of memory"
-  )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -424,59 +154,6 @@ def _options(args: argparse.Namespace) -> job.Options:
   return job.Options(**values)
 
 
-def _pairs(args: argparse.Namespace) -> list[tuple[str, str]]:
-  """(input, output) of every file."""
-  live = source_lib.is_live(args.input)
-  if live or not os.path.isdir(args.input) or images.names(args.input):
-    return [(args.input, args.out)]
-  if os.path.isfile(args.out):
-    raise read.VideoError(f"{args.out}: is a file, the input is a folder")
-  given, out = os.path.realpath(args.input), os.path.realpath(args.out)
-  if os.path.commonpath([given, out]) == given:
-    raise read.VideoError(
-      f"{args.out}: is the input, or in it; name a folder elsewhere"
-    )
-  try:
-    sources = folder.scan(args.input, "videos")[1]
-  except folder.FolderError as error:
-    raise read.VideoError(str(error)) from None
-  if not sources:
-    raise read.VideoError(f"{args.input}: there are no videos in this folder")
-  pairs = []
-  for source in sources:
-    name, suffix = os.path.splitext(source.file)
-    if args.format == "png":
-      suffix = os.sep
-    elif args.format:
-      suffix = f".{args.format.lstrip('.')}"
-    elif suffix.lower() not in sink_lib.FORMATS:
-      suffix = ".mkv"
-    pairs.append(
-      (os.path.join(args.input, source.file),
-       os.path.join(args.out, name + suffix))
-    )  # fmt: skip
-  seen = {}
-  for path, out in pairs:
-    if (other := seen.setdefault(out, path)) != path:
-      raise read.VideoError(
-        f"{out}: would be made of {other} and of {path}; rename one, or"
-        " process them into two folders"
-      )
-  return pairs
-
-
-def _make(folder_out: str) -> None:
-  """Makes the folder of the results, or says why it cannot be one."""
-  try:
-    os.makedirs(folder_out, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder_out).close()
-  except OSError as error:
-    raise read.VideoError(
-      f"{folder_out}: this folder cannot be written to"
-      f" ({read.reason(error)}); name another"
-    ) from None
-
-
 def main(argv: list[str]) -> int:
   """Runs the verb; returns the exit status."""
   args = _parser().parse_args(argv)
@@ -492,45 +169,43 @@ def main(argv: list[str]) -> int:
 
 def _process(args: argparse.Namespace) -> int:
   """All files; returns the exit status."""
-  failed = 0
   options = _options(args)
-  stages = [
-    Mixed(stage, args.strength)
-    if args.strength != 1 and hasattr(stage, "halo")
-    else stage
-    for stage in chain(args.spec)
-  ]
+  chain = stages.mixed(stages.chain(args.spec, _model), args.strength)
   if args.crop:
-    stages.insert(0, load("crop:" + ",".join(
-      f"{k}={v}" for k, v in zip("whxy", args.crop.split(":")))))  # fmt: skip
-  pairs = _pairs(args)
-  if pairs[0][1] != args.out and not args.probe:  # of a folder of videos
-    _make(args.out)
-  for path, out in pairs:
+    places = zip("whxy", args.crop.split(":"))
+    crop = "crop:" + ",".join(f"{k}={v}" for k, v in places)
+    chain = stages.chain(crop, _model) + chain
+  planned = outputs.plan(args.input, args.out, args.format)
+  many = planned[0][1] != args.out  # of a folder of videos
+  if many and not args.probe:
+    outputs.make_folder(args.out)
+  failed = False
+  for path, out in planned:
     progress = _Progress()
     try:
       if args.probe:
-        print(probe(stages, path, out, options, progress))
+        print(forecast.forecast(chain, path, out, options, progress))
         continue
-      mark = None
-      if out != args.out:  # of a folder of videos
-        parent, name = os.path.split(out.rstrip(os.sep))
-        os.makedirs(parent or ".", exist_ok=True)
-        mark = os.path.join(parent, f".{name}.done")
       summary = job.process(
-        stages, path, out, options, tell=progress.tell, progress=progress,
-        mark=mark,
+        chain, path, out, options, tell=progress.tell, progress=progress,
+        mark=outputs.mark(out) if many else None,
       )  # fmt: skip
-      if summary.done:
-        continue
-      rate = summary.frames / max(summary.seconds, 1e-9)
-      progress.tell(
-        f"{out}: {summary.frames} frames in {summary.seconds:.1f} s"
-        f" ({rate:.1f} frames/s)"
-      )
-    except Exception as error:  # The next file may go well.
-      if errors.shown_whole(error):
-        raise
+    except (errors.UserError, OSError) as error:
       progress.tell(f"vidgan process: {error}")
-      failed += 1
+      failed = True  # The other files are processed all the same.
+      continue
+    if summary.done:
+      continue
+    rate = summary.frames / max(summary.seconds, 1e-9)
+    progress.tell(
+      f"{out}: {summary.frames} frames in {summary.seconds:.1f} s"
+      f" ({rate:.1f} frames/s)"
+    )
   return 1 if failed else 0
+
+
+def _model(name: str, options: dict[str, Any]) -> stream.Step:
+  """A step that is a model; those who only cut and crop need no JAX."""
+  from vidgan_jax import footage
+
+  return footage.load(name, options)

@@ -200,7 +200,7 @@ def finished(frames: Iterable[stream.Frame]) -> Iterator[stream.Frame]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Crop:
+class Crop(stream.Step):
   """Cuts out `w` x `h` pixels whose corner is at (x, y), the middle when -1."""
 
   w: int
@@ -208,6 +208,11 @@ class Crop:
   x: int = -1
   y: int = -1
   name = "crop"
+
+  def size(self, height: int, width: int) -> tuple[int, int]:
+    """That of the cut."""
+    del height, width
+    return self.h, self.w
 
   def frames(self, frames: Iterable[stream.Frame]) -> Iterator[stream.Frame]:
     """Crops all that a frame has."""

@@ -308,16 +308,14 @@ class _Job:
   def _plan(self, stages: list[Any]) -> None:
     """Makes runners of stages."""
     options, source = self.options, self.source
-    stages = [s for s in stages if getattr(s, "pixels", True)]
-    networks = [i for i, s in enumerate(stages) if hasattr(s, "halo")]
-    if options.mask and not any(
-      getattr(stages[i], "masks", True) for i in networks
-    ):
+    stages = [s for s in stages if s.pixels]
+    networks = [i for i, s in enumerate(stages) if isinstance(s, stream.Stage)]
+    if options.mask and not any(stages[i].masks for i in networks):
       self._tell(
         f"--mask {options.mask}: changes nothing, no stage here looks at a mask"
         " (as inpaint does)"
       )
-    self._steps = []
+    self._stages, self._steps = stages, []
     for i, stage in enumerate(stages):
       if i in networks:
         stage = stream.Runner(
@@ -342,10 +340,7 @@ class _Job:
     info = source.reader.info
     height, width = info.height, info.width
     for stage in stages:
-      if isinstance(stage, edits.Crop):
-        height, width = stage.h, stage.w
-      scale = getattr(stage, "scale", 1)
-      height, width = scale * height, scale * width
+      height, width = stage.size(height, width)
       if height * width > read.MAX_PIXELS:
         raise read.VideoError(
           f"{stage.name}: frames of {width}x{height} are beyond the limit of"
@@ -364,7 +359,7 @@ class _Job:
     grid, kind = options.fps, self.encoding.container
     if all(s.images for s in self.sources):
       grid = None  # it is the rate that they have already
-    asked = [s.fps for s in stages if getattr(s, "fps", None)]
+    asked = [s.fps for s in stages if s.fps]
     if asked and not grid:  # see `phases`
       grid = fractions.Fraction(asked[-1]) * speed
     if kind == "gif" and (grid or fps) > _GIF_RATE:
@@ -595,8 +590,7 @@ class _Job:
     files = [os.path.abspath(f) for s in self.sources for f in s.files]
     files += self._mask_files()
     stats = [os.stat(file) for file in files]
-    stages = re.sub(" at 0x[0-9a-f]+", "", repr(
-      [getattr(s, "stage", s) for s in self._steps]))  # fmt: skip
+    stages = re.sub(" at 0x[0-9a-f]+", "", repr(self._stages))
     settings = repr([
       stages, sorted(options.items()), files,
       [(s.st_size, s.st_mtime_ns) for s in stats],
@@ -803,7 +797,7 @@ def _same(first, other, copy) -> list[Any]:
   return out
 
 
-def _window_memory(stage: Any) -> int:
+def _window_memory(stage: stream.Stage) -> int:
   """Bytes that a stage's windows may be planned in: a quarter of what is free.
 
   On a CPU half a GiB is enough: beyond its caches, larger windows are slower
@@ -817,6 +811,6 @@ def _window_memory(stage: Any) -> int:
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
   except (AttributeError, OSError, ValueError, RuntimeError):
     free = 2**32
-  if getattr(stage, "recurrent", False):
+  if stage.recurrent:
     return free // 4
   return min(free // 4, 2**29)

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 import dataclasses
 import fractions
 import itertools
-from typing import Any
 
 import numpy as np
 
@@ -26,18 +25,17 @@ MOST = 8  # unknown frames in a row: so far a model looks for a known one
 _NEAR = fractions.Fraction(1, 1000)
 
 
-def around(stage: Any) -> list[Any]:
+def around(stage: stream.Step) -> list[stream.Step]:
   """The steps of a chain that a stage stands for: three, if it has an `fps`."""
-  fps = getattr(stage, "fps", None)
-  if not fps:
+  if not stage.fps:
     return [stage]
-  rate = fractions.Fraction(fps).limit_denominator(1001)
+  rate = fractions.Fraction(stage.fps).limit_denominator(1001)
   marks = collections.deque()
   return [Ask(fps=rate, marks=marks), stage, Pick(fps=rate, marks=marks)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ask:
+class Ask(stream.Step):
   """Puts unknown frames between the known ones.
 
   Attributes:
@@ -93,7 +91,7 @@ class Ask:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pick:
+class Pick(stream.Step):
   """Keeps what is on the grid, see `Ask`."""
 
   fps: fractions.Fraction

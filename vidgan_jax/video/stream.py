@@ -33,13 +33,10 @@ import itertools
 import queue
 import threading
 from typing import Any
-from typing import Protocol
 
 import numpy as np
 
 from vidgan_jax.video import read
-
-_BYTES = 512  # of a stage's working memory, an input pixel and frame
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -69,30 +66,60 @@ class Frame:
   mask: np.ndarray | None = None
 
 
-class Stage(Protocol):
-  """What is done to frames.
+class Step:
+  """One step of a chain; a subclass has `frames`, a stream in and one out.
 
   Attributes:
     name: for messages.
     scale: side of the result / side of the input.
+    fps: frames a second of the result, if they lie on a grid of their own, see
+      `phases`.
+    pixels: False if it leaves all pixels as they are: pictures then go from the
+      decoder to the encoder as they are.
+  """
+
+  name = "step"
+  scale = 1
+  fps: float | fractions.Fraction | None = None
+  pixels: bool | int = True
+
+  def size(self, height: int, width: int) -> tuple[int, int]:
+    """Height and width of the result for those of the input."""
+    return self.scale * height, self.scale * width
+
+
+class Stage(Step):
+  """A step that is shown windows of frames by a `Runner`, and calls nothing.
+
+  A subclass sets what differs from the values below, as class attributes,
+  dataclass fields or properties, and defines `__call__`.
+
+  Attributes:
     rate: frames of the result are (T - 1) * rate + 1.
     halo: (pixels, frames before, frames after) that a pixel of the result looks
       at. With a rate, frames between i and i+1 look at i - before to i + after.
     align: input pixels, of which offsets and sizes of windows are multiples.
-    look: optional: (T, h, w, 3) whole frames -> the stage to use for windows
-      of these frames, which knows what no window shows.
-    masks: optional: False if a mask says nothing to it.
-    cost: optional: bytes of working memory an input pixel and frame.
-    recurrent: optional: True if it is called, frame after frame, with one
-      argument more, its state, None at the start of a shot, and returns the
-      result and the next state. Its halo is that of one frame.
+    masks: whether it looks at the mask.
+    cost: bytes of working memory an input pixel and frame.
+    recurrent: whether it is called, frame after frame, with one argument more,
+      its state, None at the start of a shot, and returns the result and the
+      next state. Its halo is that of one frame.
   """
 
-  name: str
-  scale: int
-  rate: int
-  halo: tuple[int, int, int]
-  align: int
+  rate = align = 1
+  halo = (0, 0, 0)
+  masks = True
+  cost: float = 512
+  recurrent = False
+
+  def look(self, images: list[np.ndarray]) -> "Stage":
+    """The stage for windows of these frames, which knows what none shows.
+
+    Args:
+      images: T whole frames, (h, w, 3) uint8 or uint16, see `to_float`.
+    """
+    del images
+    return self
 
   def __call__(
     self, video: np.ndarray, times: np.ndarray, mask: np.ndarray | None
@@ -104,6 +131,7 @@ class Stage(Protocol):
       times: (T,) seconds from the first frame of the shot.
       mask: (T, h, w, 1) float32, 1 where unknown, or None.
     """
+    raise NotImplementedError(f"{type(self).__name__} defines no __call__.")
 
 
 # ------------------------------------------------------------------ threads
@@ -224,7 +252,7 @@ class Runner:
     if stage.rate > 1:
       self._after = max(self._after, 1)
     around = self._before + self._after
-    self._recurrent = getattr(stage, "recurrent", False)
+    self._recurrent = stage.recurrent
     self._states = {}  # of a recurrent stage: corner of the tile -> state
     self.window = (chunk or max(8, 2 * around)) + around
     if self._recurrent:
@@ -311,7 +339,7 @@ class Runner:
     """(count, H, W, 3) results from number `start` of this window on."""
     height, width = frames[0].image.shape[:2]
     if not self.tile:
-      cost = getattr(self.stage, "cost", _BYTES) * self.window
+      cost = self.stage.cost * self.window
       side = int((self._memory / cost) ** 0.5) - 2 * self._halo
       self.tile = max(64, side // 32 * 32)
       if self._recurrent and self.tile + 2 * self._halo < max(height, width):
@@ -347,8 +375,7 @@ class Runner:
     kind = np.uint16 if self._deep else frames[0].image.dtype
     out = np.empty((count, height * s, width * s, 3), kind)
     times = np.array([float(f.time - first) for f in frames])
-    if hasattr(stage, "look"):
-      stage = stage.look(to_float(np.stack([f.image for f in frames])))
+    stage = stage.look([f.image for f in frames])
     for y, y0, y1 in spans(up(height), window, halo):
       for x, x0, x1 in spans(up(width), window, halo):
         cut = lambda a, y=y, x=x: _padded(

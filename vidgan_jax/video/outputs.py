@@ -1,0 +1,75 @@
+"""Which file each input becomes, where a folder goes into another."""
+
+import os
+import tempfile
+
+from vidgan_jax.video import folder
+from vidgan_jax.video import images
+from vidgan_jax.video import read
+from vidgan_jax.video import sink
+from vidgan_jax.video import source as source_lib
+
+
+def plan(given: str, out: str, kind: str | None) -> list[tuple[str, str]]:
+  """(input, output) of every file: one, or as many as a folder has videos.
+
+  Args:
+    given: file, folder, pattern, address or pipe.
+    out: the same of what is made.
+    kind: container of the outputs of a folder; None: as that of the inputs.
+
+  Raises:
+    read.VideoError: an input or another output would be overwritten.
+  """
+  many = not source_lib.is_live(given) and os.path.isdir(given)
+  if not many or images.names(given):
+    return [(given, out)]
+  if os.path.isfile(out):
+    raise read.VideoError(f"{out}: is a file, the input is a folder")
+  inside = os.path.realpath(given)
+  if os.path.commonpath([inside, os.path.realpath(out)]) == inside:
+    raise read.VideoError(
+      f"{out}: is the input, or in it; name a folder elsewhere"
+    )
+  try:
+    sources = folder.scan(given, "videos")[1]
+  except folder.FolderError as error:
+    raise read.VideoError(str(error)) from None
+  if not sources:
+    raise read.VideoError(f"{given}: there are no videos in this folder")
+  made = {}  # output -> input
+  for source in sources:
+    name, suffix = os.path.splitext(source.file)
+    if kind == "png":
+      suffix = os.sep
+    elif kind:
+      suffix = f".{kind.lstrip('.')}"
+    elif suffix.lower() not in sink.FORMATS:
+      suffix = ".mkv"
+    path = os.path.join(given, source.file)
+    target = os.path.join(out, name + suffix)
+    if (other := made.setdefault(target, path)) != path:
+      raise read.VideoError(
+        f"{target}: would be made of {other} and of {path}; rename one, or"
+        " process them into two folders"
+      )
+  return [(path, target) for target, path in made.items()]
+
+
+def make_folder(path: str) -> None:
+  """Makes the folder of the results, or says why it cannot be one."""
+  try:
+    os.makedirs(path, exist_ok=True)
+    tempfile.TemporaryFile(dir=path).close()
+  except OSError as error:
+    raise read.VideoError(
+      f"{path}: this folder cannot be written to ({read.reason(error)}); name"
+      " another"
+    ) from None
+
+
+def mark(path: str) -> str:
+  """Where a folder's file says of what it was made; makes its folder."""
+  parent, name = os.path.split(path.rstrip(os.sep))
+  os.makedirs(parent or ".", exist_ok=True)
+  return os.path.join(parent, f".{name}.done")

@@ -1,0 +1,200 @@
+"""The steps that need no network, and how a text names a chain of steps.
+
+  chain("crop:w=64,h=48,denoise", footage.load)
+
+The steps of models come from outside: whoever only cuts and crops loads no JAX.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import inspect
+import operator
+import os
+from typing import Any
+
+import numpy as np
+
+from vidgan_jax.video import edits
+from vidgan_jax.video import phases
+from vidgan_jax.video import read
+from vidgan_jax.video import stream
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Identity(stream.Stage):
+  """Leaves everything as it is.
+
+  Attributes:
+    pixels: go through RGB all the same, as a network's frames do; otherwise
+      pictures go from decoder to encoder as they are.
+  """
+
+  pixels: int = 0
+  name, masks = "identity", False
+
+  def __call__(self, video, times, mask):
+    del times, mask
+    return video
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resize(stream.Stage):
+  """Enlarges by Lanczos."""
+
+  scale: int = 2
+  name, masks = "resize", False
+  halo = (4, 0, 0)
+
+  def __call__(self, video, times, mask):
+    del times, mask
+    return edits.lanczos(
+      video, *(self.scale * side for side in video.shape[1:3])
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Blend(stream.Stage):
+  """Cross-fades between frames: the crudest interpolation."""
+
+  rate: int = 2
+  name, masks = "blend", False
+  halo = (0, 0, 1)
+
+  def __call__(self, video, times, mask):
+    del times, mask
+    phase = np.arange(self.rate, dtype=np.float32) / self.rate
+    phase = phase[:, None, None, None]
+    between = [(1 - phase) * a + phase * b for a, b in zip(video, video[1:])]
+    return np.concatenate([*between, video[-1:]])
+
+
+def _of_stage(name: str) -> property:
+  return property(operator.attrgetter(f"stage.{name}"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixed(stream.Stage):
+  """A stage's result, mixed with what simple enlargement gives."""
+
+  stage: stream.Stage
+  strength: float
+
+  name, pixels, fps = map(_of_stage, ("name", "pixels", "fps"))
+  scale, rate, align = map(_of_stage, ("scale", "rate", "align"))
+  masks, cost, recurrent = map(_of_stage, ("masks", "cost", "recurrent"))
+
+  @property
+  def halo(self):
+    """That of the stage, or of the enlargement."""
+    pixels, before, after = self.stage.halo
+    return (
+      max(pixels, 4 * (self.stage.scale > 1)),
+      before,
+      max(after, int(self.stage.rate > 1)),
+    )
+
+  def look(self, images):
+    """Shows the stage whole frames."""
+    return dataclasses.replace(self, stage=self.stage.look(images))
+
+  def __call__(self, video, times, mask, *state):
+    base = video
+    if self.stage.rate > 1:
+      base = Blend(rate=self.stage.rate)(base, times, mask)
+    if self.stage.scale > 1:
+      base = Resize(scale=self.stage.scale)(base, times, mask)
+    result = self.stage(video, times, mask, *state)
+    if state:  # a recurrent stage returns its next one as well
+      result, after = result
+    result = base + self.strength * (np.asarray(result, np.float32) - base)
+    return (result, after) if state else result
+
+
+def mixed(steps: list[stream.Step], strength: float) -> list[stream.Step]:
+  """A chain whose stages act with a strength of 0 (nothing) to 1 (all)."""
+  if strength == 1:
+    return steps
+  return [
+    Mixed(step, strength) if isinstance(step, stream.Stage) else step
+    for step in steps
+  ]
+
+
+BUILT_IN = {
+  "identity": Identity, "resize": Resize, "blend": Blend, "crop": edits.Crop,
+}  # fmt: skip
+
+
+def chain(
+  spec: str, model: Callable[[str, dict[str, Any]], stream.Step]
+) -> list[stream.Step]:
+  """The steps of NAME[:KEY=VALUE,...],NAME[:KEY=VALUE,...].
+
+  Args:
+    spec: the text. An item that is a path that exists is a name as a whole.
+    model: gives the step of a name that is not in `BUILT_IN`, and its options.
+
+  Raises:
+    read.VideoError: the text is not such a chain, or a step has no such option.
+  """
+  items = []
+  for part in filter(None, (p.strip() for p in spec.split(","))):
+    more = "=" in part and ":" not in part and not os.path.exists(part)
+    if more and items:
+      items[-1] += ("," if ":" in items[-1] else ":") + part
+    else:
+      items.append(part)
+  if not items:
+    raise read.VideoError("SPEC is empty: name a task, as in denoise")
+  steps = []
+  for item in items:
+    name, options = _parsed(item)
+    if name in BUILT_IN:
+      step = _built_in(item, name, options)
+    else:
+      step = model(name, options)
+    steps += phases.around(step)
+  return steps
+
+
+def _parsed(spec: str) -> tuple[str, dict[str, Any]]:
+  """NAME:KEY=VALUE,... -> the name and its options."""
+  if os.path.exists(spec):
+    return spec, {}
+  name, _, rest = spec.partition(":")
+  options = {}
+  for item in filter(None, rest.split(",")):
+    key, equals, value = item.partition("=")
+    if not equals:
+      raise read.VideoError(f"{spec}: {item!r} is not KEY=VALUE")
+    options[key.strip()] = _number(value.strip())
+  return name, options
+
+
+def _built_in(spec: str, name: str, options: dict[str, Any]) -> stream.Step:
+  for key, value in options.items():  # Places may be 0, sizes and rates not.
+    least = 0 if key in ("x", "y", "pixels") else 1
+    if not isinstance(value, int) or value < least:
+      raise read.VideoError(
+        f"{spec}: {key} is {value}; give a whole number, not negative, and at"
+        " least 1 for a size"
+      )
+  signature = inspect.signature(BUILT_IN[name])
+  try:
+    signature.bind(**options)
+  except TypeError:
+    raise read.VideoError(
+      f"{spec}: {name} takes {', '.join(signature.parameters)}, as in"
+      " crop:w=64,h=48"
+    ) from None
+  return BUILT_IN[name](**options)
+
+
+def _number(text: str) -> Any:
+  """The number that a text is, or else the text."""
+  for kind in (int, float):
+    try:
+      return kind(text)
+    except ValueError:
+      pass
+  return text
