@@ -142,7 +142,7 @@ MISTAKES = {
   "train": (["--config=gone.py", "--workdir=w"], "config_lib.load", "gone.py"),
   "evaluate": (["gone"], "_check", "gone"),
   "generate": (["gone", "--out=a.mp4"], "_generate", "gone"),
-  "process": (["denois", "a.mp4", "b.mp4"], "chain", "denoise"),
+  "process": (["denois", "a.mp4", "b.mp4"], "stages.chain", "denoise"),
   "weights": (["convert", "gone", "w.pt"], "store.convert", "gone"),
   "study": (["report", "gone"], "_report", "gone"),
 }

@@ -190,9 +190,11 @@ def _process(args: argparse.Namespace) -> int:
         chain, path, out, options, tell=progress.tell, progress=progress,
         mark=outputs.mark(out) if many else None,
       )  # fmt: skip
-    except (errors.UserError, OSError) as error:
+    except Exception as error:  # The next file may go well.
+      if errors.shown_whole(error):
+        raise
       progress.tell(f"vidgan process: {error}")
-      failed = True  # The other files are processed all the same.
+      failed = True
       continue
     if summary.done:
       continue
