@@ -2,6 +2,7 @@
 
 import dataclasses
 import fractions
+import json
 
 import flax
 import flax.linen as nn
@@ -53,7 +54,18 @@ def train(folder, task, *flags, model="trunk"):
 @pytest.fixture(scope="module")
 def workdirs(tmp_path_factory):
   folder = tmp_path_factory.mktemp("stage")
-  return {name: train(folder, name) for name in ("denoise", "enhance")}
+  # An evaluator of clips out of noise, which there are none of.
+  evals = "evals={'frd_random': {'num': 4}}"
+  return {
+    "denoise": train(folder, "denoise", evals),
+    "enhance": train(folder, "enhance"),
+  }
+
+
+def test_training_draws_no_clips_where_they_are_given(workdirs):
+  row = json.loads((workdirs["denoise"] / "eval" / "2.json").read_text())
+  note = row["records"]["frd_random"]["note"]
+  assert "task 'denoise'" in note and "works on given ones" in note
 
 
 @pytest.fixture(scope="module")
