@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vidgan_jax import cli
-from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax import errors
 from vidgan_jax import footage as stage_lib
 from vidgan_jax import sampler
@@ -297,7 +297,7 @@ def test_options_are_checked(workdirs):
     {"rate": 10},
     {"rate": 2, "fps": 9},
   ):
-    with pytest.raises(config_lib.ConfigError, match="one becomes, 2 to 9"):
+    with pytest.raises(errors.UserError, match="one becomes, 2 to 9"):
       stage_lib.load("interpolate", wrong)
 
 
@@ -366,7 +366,7 @@ def test_what_a_generator_lacks_is_said_once(monkeypatch):
     (Forgetful, r"not define `margin` \(pixels that one frame"),
   ):
     monkeypatch.setattr(zoo, "load", lambda name, kind=kind: of(kind()).model)
-    with pytest.raises(config_lib.ConfigError, match=words):
+    with pytest.raises(errors.UserError, match=words):
       stage_lib.load("denoise", {})
 
 
@@ -394,7 +394,7 @@ def test_a_generator_of_noise_takes_no_footage(tmp_path):
     str(workdir),
   ]
   assert cli.main(["train", *arguments, *flags]) == 0
-  with pytest.raises(config_lib.ConfigError, match="vidgan generate"):
+  with pytest.raises(errors.UserError, match="vidgan generate"):
     stage_lib.load(str(workdir), {})
 
 

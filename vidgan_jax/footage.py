@@ -12,7 +12,6 @@ import zlib
 import jax
 import numpy as np
 
-from vidgan_jax import config as config_lib
 from vidgan_jax import errors
 from vidgan_jax import rooms
 from vidgan_jax import sampler
@@ -168,7 +167,7 @@ def check(generator: Any) -> None:
   """Checks that footage can go through a generator, a Linen module.
 
   Raises:
-    ConfigError: it does not say what windows it needs.
+    UserError: it does not say what windows it needs.
   """
   wanted = _CONTRACT | (_MEMORY if _has(generator, "apply_step") else {})
   missing = [
@@ -178,7 +177,7 @@ def check(generator: Any) -> None:
   ]
   if missing:
     model = type(generator).__module__.rpartition(".")[2]
-    raise config_lib.ConfigError(
+    raise errors.UserError(
       f"The model {model!r} cannot process footage: its Generator does not "
       f"define {' and '.join(missing)}. docs/contracts.md, section 'A model of "
       "a given clip', has an example."
@@ -196,7 +195,7 @@ def load(name: str, options: dict[str, Any]) -> Stage:
       frames for one) and of its `given`.
 
   Raises:
-    ConfigError: no such weights, an option that nothing takes, or a model that
+    UserError: no such weights, an option that nothing takes, or a model that
       cannot process footage.
     CheckpointError: no usable checkpoint.
   """
@@ -205,7 +204,7 @@ def load(name: str, options: dict[str, Any]) -> Stage:
   model = _model(name, options)
   task = tasks.create(model.task)
   if task.given is None:
-    raise config_lib.ConfigError(
+    raise errors.UserError(
       f"{name} was trained for the task {model.task.name!r}, which takes no "
       "footage: use `vidgan generate`."
     )
@@ -218,7 +217,7 @@ def load(name: str, options: dict[str, Any]) -> Stage:
   if fps is not None and not (
     isinstance(fps, (int, float)) and 0 < fps <= 1000
   ):
-    raise config_lib.ConfigError(
+    raise errors.UserError(
       f"The option fps of {name} is {fps!r}: give frames a second, above 0 and "
       "at most 1000."
     )
@@ -227,7 +226,7 @@ def load(name: str, options: dict[str, Any]) -> Stage:
     # With more in a row than `phases.MOST` it would not see a known frame.
     whole = isinstance(rate, int) and 2 <= rate <= phases.MOST + 1
     if fps is not None or not whole:
-      raise config_lib.ConfigError(
+      raise errors.UserError(
         f"The option rate of {name} is {rate!r}: give how many frames one "
         f"becomes, 2 to {phases.MOST + 1}, and no fps beside it."
       )
@@ -245,21 +244,21 @@ def _model(name: str, options: dict[str, Any]) -> sampler.Model:
   shipped = zoo.names()
   known = sorted({re.sub(r"_x\d$", "", n) for n in shipped})
   if name not in known:
-    if name in config_lib.names("tasks") and name != "generate":
-      raise config_lib.ConfigError(
+    if name in rooms.names("tasks") and name != "generate":
+      raise errors.UserError(
         f"{name}: no weights are shipped for it: train it "
         f"(configs/video_to_video.py:task={name}) and give its workdir"
       )
     known = sorted({*known, *stages.BUILT_IN})
     close = difflib.get_close_matches(name, known, 1, 0.0)
-    raise config_lib.ConfigError(
+    raise errors.UserError(
       f"unknown task {name!r}: did you mean {close[0]!r}? There are "
       f"{', '.join(known)}; a workdir does as well"
     )
   scales = [n[-1] for n in shipped if re.fullmatch(rf"{name}_x\d", n)]
   scale = options.pop("scale", None) if scales else None
   if scales and str(scale) not in scales:
-    raise config_lib.ConfigError(
+    raise errors.UserError(
       f"{name} comes for several scales: choose one of "
       + ", ".join(f"{name}:scale={n}" for n in scales)
     )
