@@ -12,7 +12,6 @@ import pytest
 
 from vidgan_jax import cli
 from vidgan_jax import errors
-from vidgan_jax import errors
 from vidgan_jax import footage as stage_lib
 from vidgan_jax import sampler
 from vidgan_jax import tasks
