@@ -328,7 +328,7 @@ def test_missing_programs_are_left_out_and_told(caplog, monkeypatch):
   there = classical.importlib.util.find_spec
   missing = lambda name: None if name == "cv2" else there(name)
   monkeypatch.setattr(classical.importlib.util, "find_spec", missing)
-  monkeypatch.setattr(classical.Available, "_told", set())
+  monkeypatch.setattr(classical.Available, "_warned", set())
   with caplog.at_level(logging.WARNING):
     found = classical.Available(
       {"telea": classical.telea((2,)), "average": classical.average()}

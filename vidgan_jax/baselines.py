@@ -2,12 +2,12 @@
 
 A function here makes a `Baseline`. Most have a strength, and a classical filter
 at a wrong strength is a straw man: measure all `Baseline.strengths` and take
-the best one for the clips at hand, which is more than its user could do, who
-does not have the target.
+the best one for the clips at hand. This favours the baseline: a user could not
+tune against the target.
 
 Given and answers are batches: given['video'] (B, T, h, w, 3) float32 in
-[-1, 1], zero where given['mask'] (B, T, h, w, 1) is 1; times (B, T). What is
-known stays as it is.
+[-1, 1], zero where given['mask'] (B, T, h, w, 1) is 1; times (B, T) seconds.
+Known pixels stay as they are.
 """
 
 from collections.abc import Callable
@@ -37,8 +37,8 @@ class Baseline:
 
   Attributes:
     answer: (given, times, strength) -> (B, T, H, W, 3) float32.
-    tune: the strengths that it may have; the one in the middle is its default.
-    needs: the module that it cannot do without, '' for NumPy alone.
+    tune: its strengths; the one in the middle is the default.
+    needs: the module that it is computed with, '' for NumPy.
   """
 
   answer: Callable[[Given, np.ndarray, Any], np.ndarray]
@@ -61,10 +61,10 @@ class Baseline:
 class Available(Mapping):
   """Baselines by name, without those whose program is not installed.
 
-  Which are left out is said, once, when someone looks.
+  A warning names each that is left out, once, when the baselines are listed.
   """
 
-  _told: set[str] = set()
+  _warned: set[str] = set()
 
   def __init__(self, baselines: Mapping[str, Baseline]):
     self._baselines = dict(baselines)
@@ -74,8 +74,8 @@ class Available(Mapping):
       module = baseline.needs
       if not module or importlib.util.find_spec(module):
         yield name
-      elif name not in self._told:
-        self._told.add(name)
+      elif name not in self._warned:
+        self._warned.add(name)
         logging.getLogger(__name__).warning(
           "The baseline %s is left out: it needs `pip install %s`.",
           *(name, _PACKAGES[module]),
@@ -137,11 +137,21 @@ def back_projection(scale: int, tune: tuple[int, ...]) -> Baseline:
   return Baseline(answer=answer, tune=tune)
 
 
+def _cubic(x):
+  return pixels.keys(x, -0.5)
+
+
 def resize(
-  video: np.ndarray, height: int, width: int, kernel: Callable | None = None
+  video: np.ndarray, height: int, width: int, kernel: Callable = _cubic
 ) -> np.ndarray:
-  """Antialiased, as Pillow does; (..., H, W, C), bicubic by default."""
-  kernel = kernel or _cubic
+  """Resizes (..., H, W, C), antialiased, as Pillow does; bicubic by default.
+
+  Rows, then columns, by one matrix each: pixel i of the result is
+
+    sum_j w_ij x_j / sum_j w_ij,  w_ij = k((j + 1/2 - r (i + 1/2)) / max(r, 1)),
+
+  r source pixels to one of the result: where it shrinks, the kernel is wider.
+  """
   video = np.moveaxis(video, -1, -3)
   rows = _matrix(video.shape[-2], height, kernel)
   columns = _matrix(video.shape[-1], width, kernel)
@@ -149,21 +159,18 @@ def resize(
 
 
 def _matrix(size: int, out: int, kernel: Callable) -> np.ndarray:
-  """Weights of the source pixels: (out, size), rows of sum 1."""
+  """Weights of the source pixels: (out, size), rows of sum 1; see `resize`."""
   ratio = size / out
-  stretch = max(ratio, 1.0)  # When shrinking the kernel grows.
+  stretch = max(ratio, 1.0)
   centre = (np.arange(out)[:, None] + 0.5) * ratio
   weight = kernel((np.arange(size) + 0.5 - centre) / stretch)
   return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _enlarge(given, scale, kernel):
+  """(B, T, h, w, 3) -> (B, T, h scale, w scale, 3)."""
   h, w = given["video"].shape[2:4]
   return resize(given["video"], h * scale, w * scale, kernel)
-
-
-def _cubic(x):
-  return pixels.keys(x, -0.5)
 
 
 def _blur(video, sigma):
@@ -217,19 +224,24 @@ def nlmeans(
 
 
 def noise_level(given: Given) -> np.ndarray:
-  """Standard deviation of the noise of each clip, of 255: (B,).
+  """Standard deviation of the noise of each clip, in levels of 8 bits: (B,).
 
-  What given['vector'] says, or the mean of given['map'], or, where a task is
-  blind, the estimate of Immerkaer 1996: sqrt(pi / 2) / 6 times the mean of
-  |n * luma|, n the difference of two Laplacians, at the half of the places
-  where it is smallest (there are the fewest edges); the mean of the smaller
-  half of |N(0, 1)| is 0.3248 against the whole one's 0.7979.
+  given['vector'] or the mean of given['map'] says it. Where a task is blind, it
+  is estimated (Immerkaer 1996): the difference n of two Laplacians,
+
+            [ 1 -2  1]
+    n = x * [-2  4 -2],  |n| / 6 is distributed as |N(0, sigma^2)| is,
+            [ 1 -2  1]
+
+  sees noise and edges. Its smaller half has the fewest edges; the mean of the
+  smaller half of |N(0, 1)| is 0.3248 (that of all is 0.7979).
   """
   if "vector" in given:
     return given["vector"][:, 0, 0] * 127.5
   if "map" in given:
     return given["map"].mean((1, 2, 3, 4)) * 127.5
   x = given["video"].mean(-1) * 127.5
+  # Along the rows, then along the columns.
   n = x[..., :-2] - 2 * x[..., 1:-1] + x[..., 2:]
   n = abs(n[..., :-2, :] - 2 * n[..., 1:-1, :] + n[..., 2:, :]) / 6
   n = np.sort(n.reshape(len(n), -1), 1)
@@ -241,7 +253,7 @@ def atadenoise(tune: tuple[float, ...]) -> Baseline:
   """An adaptive mean over time, of ffmpeg; `tune`: thresholds, 0 to 0.3."""
 
   def graph(strength):
-    a = min(strength, 0.3)
+    a = min(strength, 0.3)  # For abrupt changes; b for slow ones.
     each = ":".join(f"{i}a={a}:{i}b={min(4 * a, 5)}" for i in range(3))
     return f"atadenoise={each}:s=5"
 
@@ -264,13 +276,17 @@ def spp(tune: tuple[int, ...]) -> Baseline:
 def minterpolate(tune: tuple[str, ...] = ("bidir", "bilat")) -> Baseline:
   """Motion-compensated interpolation, of ffmpeg.
 
-  Known frames must be at equal distances, the last one perhaps nearer, and the
-  same in all clips.
-  `tune`: 'bidir' and 'bilat', ways to estimate motion.
+  Known frames must be at equal distances, and the same in all clips; the last
+  one may be nearer.
+
+  Args:
+    tune: 'bidir' and 'bilat', ways to estimate motion.
   """
 
   def answer(given, times, strength):
     video, mask = given["video"], given["mask"]
+    # Frames k, k + rate, k + 2 rate, ... are known: ffmpeg gets these alone, as
+    # a video of 25 frames a second, and makes `rate` times as many.
     known = np.flatnonzero(mask[0, :, 0, 0, 0] == 0)
     rate = int(known[1] - known[0]) if len(known) > 1 else 1
     regular = np.arange(known[0], video.shape[1], rate)
@@ -283,12 +299,15 @@ def minterpolate(tune: tuple[str, ...] = ("bidir", "bilat")) -> Baseline:
       f"minterpolate=fps={25 * rate}:mi_mode=mci:mc_mode=aobmc:vsbmc=1:"
       f"me_mode={strength}:scd=none"
     )
-    # It looks two frames ahead, and wants some to begin.
+    # The filter drops frames at both ends: it looks two ahead, and needs some
+    # before it begins. The first and the last frame are repeated there.
     beyond = [(0, 0), (2, 4), (0, 0), (0, 0), (0, 0)]
     frames = np.pad(pixels.to_bytes(video[:, regular]), beyond, "edge")
     made = pixels.to_floats(_ffmpeg(frames, graph, memory=True, same=False))
+    # Two repeated frames became 2 `rate`; then come those of the clip.
     count = video.shape[1] - regular[0]
     made = made[:, 2 * rate : 2 * rate + count]
+    # Before the first known frame there is nothing to interpolate.
     out = average().answer(given, times, None)
     out[:, regular[0] :] = made
     return np.where(mask > 0, out, video)
@@ -369,7 +388,7 @@ def navier_stokes(tune: tuple[float, ...]) -> Baseline:
 
 
 def _inpaint(method: str, tune: tuple[float, ...]) -> Baseline:
-  """Frame by frame; one that is lost whole is a line in time (`average`)."""
+  """Frame by frame; a frame that is unknown as a whole is `average`'s."""
 
   def answer(given, times, strength):
     import cv2
@@ -412,16 +431,17 @@ def temporal_mean() -> Baseline:
 def average() -> Baseline:
   """A line in time between the known frames before and after, by pixel.
 
-  Before the first and after the last one: that one. Never known: grey.
+    x(t) = x_0 + (t - t_0) / (t_1 - t_0) (x_1 - x_0)
+
+  Before the first known frame it is that one, after the last one likewise; a
+  pixel that is never known is grey.
   """
 
   def answer(given, times, _):
     video, mask = given["video"], given["mask"]
-    (_, then, before), (_, later, after) = (
-      _before(video, mask, times),
-      _before(video[:, ::-1], mask[:, ::-1], times[:, ::-1]),
-    )
-    later, after = later[:, ::-1], after[:, ::-1]
+    backwards = (x[:, ::-1] for x in (video, mask, times))
+    _, then, before = _before(video, mask, times)
+    _, later, after = (x[:, ::-1] for x in _before(*backwards))
     before = np.where(np.isnan(then), after, before)
     after = np.where(np.isnan(later), before, after)
     now = times[:, :, None, None, None]
@@ -457,15 +477,20 @@ def extrapolation() -> Baseline:
 
 
 def _before(video, mask, times):
-  """What is known last before each frame, or at it; NaN: nothing.
+  """What is known last before each frame, or at it; NaN where nothing is.
+
+  Args:
+    video: (B, T, H, W, C).
+    mask: (B, T, H, W, 1), 1 where it is unknown.
+    times: (B, T) seconds.
 
   Returns:
-    Change per second between the last two known, time of the last, the last:
-    (B, T, H, W, C), (B, T, H, W, 1), (B, T, H, W, C).
+    Change per second between the last two known values (B, T, H, W, C), the
+    time of the last (B, T, H, W, 1), and the last (B, T, H, W, C).
   """
   step, last = (np.full_like(video[:, 0], np.nan) for _ in range(2))
   when = np.full_like(mask[:, 0], np.nan, dtype=np.float64)
-  found = []
+  states = []
   for frame, hole, now in zip(
     *(np.moveaxis(x, 1, 0) for x in (video, mask, times))
   ):
@@ -474,8 +499,8 @@ def _before(video, mask, times):
     step = np.where(hole > 0, step, slope)
     last = np.where(hole > 0, last, frame)
     when = np.where(hole > 0, when, now)
-    found.append((step, when, last))
-  return tuple(np.stack(x, 1) for x in zip(*found))
+    states.append((step, when, last))
+  return tuple(np.stack(x, 1) for x in zip(*states))
 
 
 # ---------------------------------------------------------------------- light
@@ -521,7 +546,16 @@ def stretch(tune: tuple[float, ...]) -> Baseline:
 
 
 def _levels(video, percent, axes=(1, 2, 3), channels=False):
-  """Puts the percentiles of luma, or of each channel, at -1 and 1."""
+  """Puts the percentiles of luma, or of each channel, at -1 and 1.
+
+    y = 2 (x - low) / (high - low) - 1
+
+  Args:
+    video: (B, T, H, W, 3).
+    percent: of the values below `low`, and above `high`.
+    axes: over which the percentiles are taken; by default of a clip.
+    channels: of each channel rather than of luma.
+  """
   luma = np.float32(pixels.LUMA["bt709"])
   values = video if channels else (video @ luma)[..., None]
   ends = np.percentile(values, [percent, 100 - percent], axes, keepdims=True)
