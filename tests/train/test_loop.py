@@ -375,10 +375,3 @@ def test_where_a_penalty_ends(final, middle):
   weight = loop._penalties(config, 10)["r1"].weight
   values = [weight(0), weight(5), weight(10)]
   np.testing.assert_allclose(values, [1, middle, 1 if final is None else final])
-
-
-@pytest.mark.parametrize("weight, final", [(1.0, -1.0), (0.0, 1.0), (0.0, 0.0)])
-def test_a_penalty_that_cannot_end_so_is_refused(weight, final):
-  config = _config(f"penalties.r1={{'weight': {weight}, 'final': {final}}}")
-  with pytest.raises(config_lib.ConfigError, match="config.penalties.r1 has"):
-    loop._penalties(config, 10)

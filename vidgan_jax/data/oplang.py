@@ -6,9 +6,8 @@ evaluated here: the standard library reads it.
 """
 
 import ast
+import math
 from typing import Any
-
-import numpy as np
 
 from vidgan_jax import errors
 from vidgan_jax import rooms
@@ -132,7 +131,7 @@ def plan(text: str) -> list[Op]:
     for key, value in kwargs.items():
       real = key in ("lo", "hi", "rate", "seconds")
       good = isinstance(value, int | float if real else int)
-      low = {"lo": -np.inf, "hi": -np.inf, "seconds": 0, "rate": 1e-6}
+      low = {"lo": -math.inf, "hi": -math.inf, "seconds": 0, "rate": 1e-6}
       if not good or isinstance(value, bool) or value < low.get(key, 1):
         raise errors.UserError(
           f"{key}={value!r} of the op {name!r} in {text!r} must be "

@@ -358,12 +358,6 @@ def _penalties(config, total):
   penalties = {}
   for name, fields in config.penalties.items():
     weight, final = fields["weight"], fields["final"]
-    if final is not None and (final < 0 or not weight):
-      raise config_lib.ConfigError(
-        f"config.penalties.{name} has weight={weight} and final={final}: the "
-        "weight goes from a positive number to one that is not negative. Set "
-        "final=None to keep it constant."
-      )
     kind = "constant" if final is None else "geometric" if final else "linear"
     penalties[name] = step_lib.Penalty(
       fn=getattr(penalties_lib, name),
