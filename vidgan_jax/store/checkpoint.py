@@ -153,10 +153,10 @@ class Checkpoints:
     *,
     force: bool = False,
   ) -> bool:
-    """Saves if this step is due; to be called in every step.
+    """Saves if this step is due; call it in every step.
 
-    Every step, because that is how Orbax and all processes agree on the step
-    to save when the machine announces that it is about to be taken away.
+    That is how Orbax and all processes agree on the step to save when the
+    machine announces that it is about to be preempted.
 
     Args:
       step: steps done, as `state.step` says.
@@ -203,7 +203,7 @@ class Checkpoints:
     return True
 
   def check(self) -> None:
-    """Raises the error of a save that has gone wrong since the last call.
+    """Raises the error of a save that has failed since the last call.
 
     Raises:
       CheckpointError: says which step is lost, why, and which one is safe.
@@ -224,7 +224,7 @@ class Checkpoints:
     self._pending = None
 
   def preempted(self, step: int) -> bool:
-    """Whether the machine said that it is about to be taken away.
+    """Whether the machine has announced that it is about to be preempted.
 
     All processes get the same answer in the same step, and `save` saves that
     step. It needs `jax.distributed`; a lone process gets a plain SIGTERM.
@@ -260,14 +260,14 @@ class Checkpoints:
           + "."
         )
       steps = [step]
-    found, state, meta, damaged = _newest(
+    newest, state, meta, damaged = _newest(
       self._directory, steps, lambda path: _load(path, abstract), self._log
     )
     for bad in damaged:
       self._quarantine(bad)
     if damaged:
       self._manager.reload()
-    return Restored(step=found, state=state, metadata=meta["metadata"])
+    return Restored(step=newest, state=state, metadata=meta["metadata"])
 
   def close(self) -> None:
     """Waits for the last save, clears up, and ends Orbax's threads."""
@@ -288,7 +288,7 @@ class Checkpoints:
     return self
 
   def __exit__(self, kind, error, trace) -> None:
-    """Closes; an error that is there already says more than one of closing."""
+    """Closes; an error of the block says more than an error of closing."""
     if kind is None:
       self.close()
       return
@@ -312,7 +312,7 @@ class Checkpoints:
       multihost_utils.sync_global_devices(f"quarantine {step}")
 
   def _failure(self, error: Exception) -> CheckpointError:
-    """Makes the error to raise; nothing half-written stays behind."""
+    """Makes the error to raise; removes what is half-written."""
     step, self._pending, self._failed = self._pending, None, True
     self._clear()
     safe = sorted(
@@ -320,7 +320,7 @@ class Checkpoints:
     )
     safe = [s for s in safe if s != step]
     why = _brief(error)
-    mend = "Mend that"
+    remedy = "Mend that"
     if _is_full(error):
       why = "the disk is full"
       try:
@@ -331,15 +331,15 @@ class Checkpoints:
         )
       except OSError:
         pass
-      mend = "Make room, or lower config.cadence.keep,"
+      remedy = "Make room, or lower config.cadence.keep,"
     return CheckpointError(
       f"The checkpoint of step {step} could not be written to "
       f"{self._directory}: {why}. "
       + (
-        f"The checkpoint of step {safe[-1]} is intact. {mend} and start the "
+        f"The checkpoint of step {safe[-1]} is intact. {remedy} and start the "
         "same command again: it goes on from there."
         if safe
-        else f"There is no older one. {mend} and start the run again."
+        else f"There is no older one. {remedy} and start the run again."
       )
     )
 
@@ -507,7 +507,7 @@ def _newest(
       tree, meta = load(directory / str(step))
     except _Damaged as e:
       problem = str(e)
-    # All processes take the same step, or the run would fall apart.
+    # All processes must take the same step.
     if jax.process_count() > 1:
       fine = multihost_utils.process_allgather(np.asarray(not problem))
       if not fine.all() and not problem:
@@ -537,7 +537,7 @@ def _load(path: epath.Path, abstract: Any, partial: bool = False) -> tuple:
 
   Raises:
     _Damaged: it is not what was saved.
-    CheckpointError: it is, but not what `abstract` describes.
+    CheckpointError: it is intact, but not what `abstract` describes.
   """
   meta = _read_meta(path)
   saved = meta["leaves"]
@@ -561,7 +561,7 @@ def _load(path: epath.Path, abstract: Any, partial: bool = False) -> tuple:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
       tree = reader.restore(path / "state", args=args)
   except Exception as e:
-    # Whatever Orbax or TensorStore make of bytes that are not theirs.
+    # Orbax and TensorStore raise errors of many kinds at damaged bytes.
     raise _Damaged(f"it cannot be read ({_brief(e, 200)})") from e
   leaves = _leaves(tree)
   bad = [
@@ -588,9 +588,9 @@ def _parts(state: Any) -> dict[str, Any]:
 
 def _called(name: str, saved: dict[str, Any]) -> str:
   """What a checkpoint calls a part of the state."""
-  there = {leaf.split("/")[0] for leaf in saved}
+  known = {leaf.split("/")[0] for leaf in saved}
   old = _RENAMED.get(name)
-  return old if old in there and name not in there else name
+  return old if old in known and name not in known else name
 
 
 def _read_meta(path: epath.Path) -> dict[str, Any]:
@@ -600,14 +600,14 @@ def _read_meta(path: epath.Path) -> dict[str, Any]:
   except FileNotFoundError as e:
     raise _Damaged("meta/metadata is missing") from e
   except (ValueError, KeyError, AttributeError) as e:
-    raise _Damaged("meta/metadata is no JSON of ours") from e
+    raise _Damaged("meta/metadata is not JSON of ours") from e
   if crc != _crc(meta):
     raise _Damaged("meta/metadata is not what was saved")
   return meta
 
 
 def _compare(path: Any, saved: dict, wanted: list, partial: bool) -> None:
-  """Raises if the saved tree is not the one that is wanted."""
+  """Raises CheckpointError if the saved tree differs from the wanted one."""
   here = {name: [str(x.dtype), list(x.shape)] for name, x in wanted}
   missing = [n for n in here if n not in saved]
   extra = [] if partial else [n for n in saved if n not in here]
@@ -664,9 +664,10 @@ def _digest_all(leaves: list[jax.Array]) -> jax.Array:
 def _digest(x: jax.Array) -> jax.Array:
   """uint32 digest of an array's bits and of their places.
 
-  A sum modulo 2^32 of one hash for each element, so that it does not depend
-  on how the array is cut; the hash is a murmur finaliser of the bits and the
-  index, a bijection of the bits at each index.
+  The sum modulo 2^32 of a hash of each element, so it does not depend on how
+  the array is cut. The hash is a murmur finaliser of the bits x and the index
+  i, h = mix((x ^ i*a) * b) with odd a and b: at each index a bijection of the
+  bits, so one changed element changes the sum.
   """
   if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
     x = jax.random.key_data(x)
@@ -674,10 +675,12 @@ def _digest(x: jax.Array) -> jax.Array:
     x = jnp.stack([x.real, x.imag], -1)
   if x.dtype == jnp.bool_:
     x = x.astype(jnp.uint8)
+  # The bits of each element as one unsigned word; of 8-byte types two words
+  # in a new last dimension.
   size = min(x.dtype.itemsize, 4)
   word = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[size]
-  # Of 8-byte types each element becomes two words in a new last dimension.
   bits = jax.lax.bitcast_convert_type(x, word).astype(jnp.uint32)
+  # i = sum_d place_d * stride_d, the row-major index, on every sharding.
   index, stride = jnp.zeros(bits.shape, jnp.uint32), 1
   for d in reversed(range(bits.ndim)):
     place = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, d)

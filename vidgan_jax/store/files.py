@@ -1,9 +1,9 @@
-"""Files that are there as a whole or not at all.
+"""Files that exist as a whole or not at all.
 
 `write` is the only way by which this package replaces a file: the new content
-goes to a temporary name beside the target, to the disk, and then gets the
-target's name. Whoever is killed between leaves a temporary file, which
-`leftovers` recognises, and the target as it was.
+goes to a temporary name beside the target, is flushed to the disk, and then
+gets the target's name. A process that is killed meanwhile leaves the target as
+it was and a temporary file, which `leftovers` recognises.
 """
 
 from collections.abc import Iterator
@@ -26,13 +26,13 @@ _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 def write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   """Gives a temporary name, whose content becomes `path` when all is well.
 
-  The block writes a file of this name, or makes a folder of it. A file is on
-  the disk before it gets its name; of a folder, that is for the block to see
-  to. When the block raises, `path` is as it was and nothing else is left.
+  The block writes a file of this name, or makes a folder of it. A file is
+  flushed to the disk before it gets its name; the files of a folder are not.
+  When the block raises, `path` is as it was and nothing else is left.
 
   Args:
-    path: of the result; its folder must exist. A file that is there is
-      replaced, an empty folder as well.
+    path: of the result; its folder must exist. It replaces a file, or an empty
+      folder.
 
   Yields:
     A name in the same folder, which does not exist yet.
@@ -81,27 +81,24 @@ def move(
 def leftovers(
   folder: str | os.PathLike[str], name: str | None = None
 ) -> list[pathlib.Path]:
-  """Temporary names in a folder that are there still.
+  """Temporary files in a folder.
 
-  They are what killed processes left, if no other process writes there.
+  If no other process writes there, killed ones have left them.
 
   Args:
     folder: to look in.
     name: only those of the file of this name.
   """
-  found = ((p, _TEMPORARY.fullmatch(p.name)) for p in _listed(folder))
-  return [p for p, match in found if match and name in (None, match[1])]
+  folder = pathlib.Path(folder)
+  paths = sorted(folder.iterdir()) if folder.is_dir() else ()
+  matches = ((path, _TEMPORARY.fullmatch(path.name)) for path in paths)
+  return [path for path, m in matches if m and name in (None, m[1])]
 
 
 def clear(folder: str | os.PathLike[str], name: str | None = None) -> None:
   """Removes `leftovers`."""
   for path in leftovers(folder, name):
     _remove(path)
-
-
-def _listed(folder):
-  folder = pathlib.Path(folder)
-  return sorted(folder.iterdir()) if folder.is_dir() else ()
 
 
 def _remove(path: pathlib.Path) -> None:

@@ -35,7 +35,7 @@ MAY_CHANGE = (
 
 
 class WorkdirError(errors.UserError, RuntimeError):
-  """There is no such run or checkpoint, or it is another one."""
+  """A run or checkpoint that does not exist, or is another one."""
 
 
 # -------------------------------------------------------------------- places
@@ -68,7 +68,7 @@ def evaluation(workdir: _Path, step: int) -> pathlib.Path:
 
 
 def evaluations(workdir: _Path) -> list[pathlib.Path]:
-  """The values of all steps that have some, the oldest step first."""
+  """The values of all steps that were evaluated, the oldest step first."""
   paths = evaluation(workdir, 0).parent.glob("*.json")
   return sorted(
     (path for path in paths if path.stem.isdigit()),
@@ -178,10 +178,8 @@ def claim(workdir: _Path, config: Any) -> bool:
   workdir = pathlib.Path(workdir)
   if config_file(workdir).exists():
     changed = [
-      f"config.{name} is {there} there and {here} here"
-      for name, (there, here) in differences(
-        read_config(workdir), config
-      ).items()
+      f"config.{name} is {old} there and {new} here"
+      for name, (old, new) in differences(read_config(workdir), config).items()
       if name.split(".")[0] not in MAY_CHANGE
     ]
     if changed:
