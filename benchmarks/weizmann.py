@@ -18,7 +18,7 @@ from vidgan_jax.data import reference
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import frd_random
 from vidgan_jax.measures import frechet
-from vidgan_jax.store import checkpoint
+from vidgan_jax.store import workdir as workdir_lib
 from vidgan_jax.video import write
 
 NUM = 256
@@ -40,7 +40,7 @@ def windows(source, num):
 
 def main():
   workdir = sys.argv[1]
-  config = checkpoint.read_config(workdir)
+  config = workdir_lib.read_config(workdir)
   train, labels = windows(pipeline.make_source(config.data, "train"), NUM)
   held_out, _ = windows(pipeline.make_source(config.data, "test"), NUM)
   model = sampler.load(workdir)

@@ -355,7 +355,7 @@ ALLOWED = {
   "data/sprites.py": {"numpy"},
   "data/video_folder.py": {"numpy", *_TF},
   "verbs/": {"av", "jax", "numpy", "PIL"},
-  "store/checkpoint.py": _PLAIN | {"absl", "etils", "ml_collections", "orbax"},
+  "store/checkpoint.py": _PLAIN | {"absl", "etils", "orbax"},
   "store/files.py": set(),
   "store/provenance.py": set(),
   "store/workdir.py": set(),

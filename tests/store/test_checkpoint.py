@@ -16,7 +16,6 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
-from vidgan_jax import config as config_lib
 from vidgan_jax.store import checkpoint
 from vidgan_jax.store import workdir
 from vidgan_jax.train import state as state_lib
@@ -505,8 +504,6 @@ def test_one_network_alone(tmp_path):
     got = checkpoint.restore_params(path)
     assert got.step == step
     assert got.metadata == {"seconds": 0.5, "names": ["a"]}
-    assert got.config is None
-    assert got.path.endswith(f"checkpoints/{step}")
     assert bits(got.params) == bits(state.ema)
   assert bits(checkpoint.restore_params(tmp_path, "d").params) == bits(state.d)
   with pytest.raises(checkpoint.CheckpointError, match="Did you mean 'ema'"):
@@ -520,18 +517,6 @@ def test_one_network_alone(tmp_path):
   # Reading changes nothing.
   names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
   assert names == ["1", "2"]
-
-
-def test_config_of_a_workdir_or_checkpoint(tmp_path):
-  config = config_lib.default()
-  config.batch = 6
-  (tmp_path / "config.json").write_text(config_lib.to_json(config))
-  write(tmp_path / "checkpoints", [7])
-  for path in ("", "checkpoints", "checkpoints/7"):
-    assert workdir.read_config(tmp_path / path).batch == 6
-    assert checkpoint.restore_params(tmp_path / path).config.batch == 6
-  with pytest.raises(workdir.WorkdirError, match="no run"):
-    workdir.read_config(tmp_path / "a" / "b" / "c")
 
 
 def test_init_from_takes_what_fits(tmp_path):

@@ -64,6 +64,8 @@ def test_find(tmp_path, inside, monkeypatch):
   assert workdir.steps(tmp_path / "run" / inside) == ([5] if step else [5, 12])
   monkeypatch.chdir(tmp_path / "run" / inside)
   assert workdir.find(".")[1] == step
+  with pytest.raises(workdir.WorkdirError, match="no run"):
+    workdir.read_config(tmp_path / "a" / "b" / "c")
 
 
 def test_places(tmp_path):

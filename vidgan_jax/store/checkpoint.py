@@ -36,7 +36,6 @@ from etils import epath
 import jax
 from jax.experimental import multihost_utils
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
@@ -81,15 +80,11 @@ class Params:
     step: the step it is of.
     params: nested dict of arrays.
     metadata: what `save` was given.
-    config: the run's config; None for a checkpoint without its workdir.
-    path: the folder of the step.
   """
 
   step: int
   params: dict[str, Any]
   metadata: dict[str, Any]
-  config: ml_collections.ConfigDict | None
-  path: str
 
 
 class Checkpoints:
@@ -423,17 +418,7 @@ def restore_params(
 
   with _quiet():
     step, tree, meta, _ = _newest(directory, steps, load, logging.warning)
-  try:
-    config = workdir.read_config(directory)
-  except workdir.WorkdirError:
-    config = None
-  return Params(
-    step=step,
-    params=tree[which],
-    metadata=meta["metadata"],
-    config=config,
-    path=str(directory / str(step)),
-  )
+  return Params(step=step, params=tree[which], metadata=meta["metadata"])
 
 
 def init_from(state: Any, path: Any) -> Any:
