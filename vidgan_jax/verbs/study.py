@@ -15,6 +15,8 @@ import json
 import pathlib
 import signal
 
+from vidgan_jax.store import files
+
 _LETTERS = "abcdefgh"
 
 
@@ -192,7 +194,7 @@ def _report(args) -> None:
     print(preferences.text(found))
   page = pathlib.Path(args.html or study.folder / "report.html")
   try:
-    page.write_text(preferences.html(found), "utf-8")
+    files.write_text(page, preferences.html(found))
   except OSError as error:
     raise store.StudyError(
       f"{page} cannot be written ({error.strerror}): name another place, "
