@@ -5,6 +5,7 @@ A new file is tested here as soon as it exists.
 
 import ast
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -474,3 +475,66 @@ print(av.logging.get_level())
     text=True,
   )
   assert (run.returncode, run.stdout) == (0, "None\n"), run.stderr
+
+
+# --------------------------------------------------------------------- habits
+
+# How often the package does what hides a contract or a cost. These may fall
+# and not rise. Aims: 15 and 40.
+BY_NAME = 58
+LATE_IMPORTS = 103
+LONGEST = {"function": 90, "class": 250}  # lines
+LONGER = {
+  "evals/memory.py run",
+  "evals/oracle.py _candidates",
+  "evals/restoration.py run",
+  "train/loop.py _train",
+  "train/step.py make_step",
+  "video/job.py _Job",
+}
+
+
+@functools.cache
+def every():
+  """(file, node) of every node of the package's code."""
+  return [
+    (path, node)
+    for path in FILES
+    for node in ast.walk(ast.parse((PACKAGE / path).read_text()))
+  ]
+
+
+def nodes(kind):
+  return [(path, node) for path, node in every() if isinstance(node, kind)]
+
+
+def test_attributes_are_seldom_asked_for_by_name():
+  """`getattr(x, "name", ...)` stands for a contract that nobody wrote down."""
+  calls = [
+    f"{path}:{node.lineno} {ast.unparse(node)}"
+    for path, node in nodes(ast.Call)
+    if ast.unparse(node.func) in ("getattr", "hasattr")
+    and isinstance(node.args[1], ast.Constant)
+  ]
+  assert len(calls) <= BY_NAME, "\n".join(calls)
+
+
+def test_imports_within_functions_are_few():
+  """Only where a heavy library must not be loaded at once."""
+  late = {
+    f"{path}:{inner.lineno} {ast.unparse(inner)}"
+    for path, function in nodes(ast.FunctionDef)
+    for inner in ast.walk(function)
+    if isinstance(inner, ast.Import | ast.ImportFrom)
+  }
+  assert len(late) <= LATE_IMPORTS, "\n".join(sorted(late))
+
+
+def test_functions_and_classes_can_be_read_at_once():
+  long = {
+    f"{path} {node.name}"
+    for path, node in nodes(ast.FunctionDef | ast.ClassDef)
+    if node.end_lineno - node.lineno
+    >= LONGEST["class" if isinstance(node, ast.ClassDef) else "function"]
+  }
+  assert long <= LONGER
