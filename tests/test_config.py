@@ -331,6 +331,7 @@ def test_epochs_need_a_size():
     ("penalties.r1.interval=0", "config.penalties.r1.interval"),
     ("penalties.r1.final=-1", "config.penalties.r1.final is -1.0.*negative"),
     ("penalties.r1={'weight': 0, 'final': 1}", "config.penalties.r1 has"),
+    ("reconstruction.chabonier.weight=1", "config.reconstruction: .*'charbo"),
     ("evals.swd.cadence=often", "config.evals.swd.cadence: 'often' is not"),
     ("optim.g.lr=nan", "config.optim.g.lr is nan"),
     ('sharding=(("(", "replicate"),)', "regular"),

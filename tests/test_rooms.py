@@ -301,7 +301,15 @@ def test_check_kwargs_hides_what_is_not_an_option():
   rooms.check_kwargs(lambda **kw: kw, {"anything": 1}, "config.x")
 
 
-def test_a_room_is_read_once_and_nothing_is_imported(monkeypatch):
+def test_losses_of_a_model_count_as_reconstructions(tmp_path, monkeypatch):
+  (tmp_path / "models").mkdir()
+  (tmp_path / "models" / "info.py").write_text('LOSSES = ("code", "kl")\n')
+  monkeypatch.setattr(rooms, "_PACKAGE", tmp_path)
+  assert rooms.model_losses("info") == ("code", "kl")
+  rooms.check_entry("reconstruction", "kl", "x", rooms.model_losses("info"))
+
+
+def test_a_room_is_read_once_and_nothing_is_imported():
   assert rooms.names("evals") is rooms.names("evals")
   with pytest.raises(errors.UserError, match="'r11' in .*penalties.py.*'r1'"):
     rooms.check_entry("penalties", "r11", "config.penalties")

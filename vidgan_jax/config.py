@@ -85,8 +85,8 @@ FIELDS = Group(
     discriminator=OPTIONS,
   ),
   objective=Name("relativistic", room="losses"),
-  # Weight and options of each.
-  reconstruction=Group(OPTIONS, "reconstruction"),
+  # A loss of losses/reconstruction.py or of the model -> weight and options.
+  reconstruction=Group(OPTIONS),
   adversary=Group(
     # Of the objective in G's loss; 0: no D, regression alone.
     weight=Number(1.0, least=0),
@@ -319,6 +319,9 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   known = rooms.variants(config.model.name)
   if known:
     rooms.check_name(config.model.variant, known, "config.model.variant")
+  for name in config.reconstruction:
+    own = rooms.model_losses(config.model.name)
+    rooms.check_entry("reconstruction", name, "config.reconstruction", own)
   if config.batch % config.accumulate:
     raise ConfigError(
       f"config.batch is {config.batch} and config.accumulate "
@@ -384,6 +387,7 @@ def _clips(
 # Where they were before rooms.py, for a while.
 names, variants, nearest = rooms.names, rooms.variants, rooms.nearest
 check_name, check_kwargs = rooms.check_name, rooms.check_kwargs
+model_losses = rooms.model_losses
 
 
 # --------------------------------------------------------------------- json

@@ -52,14 +52,14 @@ def names(room: str) -> tuple[str, ...]:
   )
 
 
-@functools.cache
 def variants(model: str) -> tuple[str, ...]:
-  """Keys of VARIANTS of models/MODEL.py; () where it is not a literal dict."""
-  for node in _parse(f"models/{model}.py"):
-    match node:
-      case ast.Assign([ast.Name("VARIANTS")], ast.Dict(keys)):
-        return tuple(k.value for k in keys if isinstance(k, ast.Constant))
-  return ()
+  """Keys of VARIANTS of models/MODEL.py; () where it is not a literal."""
+  return _constant(f"models/{model}.py", "VARIANTS")
+
+
+def model_losses(model: str) -> tuple[str, ...]:
+  """Losses that models/MODEL.py makes itself: its tuple LOSSES, if any."""
+  return _constant(f"models/{model}.py", "LOSSES")
 
 
 @functools.cache
@@ -70,6 +70,17 @@ def functions(file: str) -> dict[str, ast.arguments]:
     for node in _parse(file)
     if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
   }
+
+
+@functools.cache
+def _constant(file: str, name: str) -> tuple[str, ...]:
+  """Strings of a literal tuple, or keys of a literal dict, of a file."""
+  for node in _parse(file):
+    match node:
+      case ast.Assign([ast.Name(id)], ast.Dict(items) | ast.Tuple(items)):
+        if id == name:
+          return tuple(i.value for i in items if isinstance(i, ast.Constant))
+  return ()
 
 
 def _parse(file: str) -> list[ast.stmt]:
@@ -105,13 +116,15 @@ def check_name(name: str, known: Iterable[str], where: str) -> None:
     )
 
 
-def check_entry(room: str, name: str, where: str) -> None:
-  """Checks that a room has an entry of this name.
+def check_entry(
+  room: str, name: str, where: str, more: Sequence[str] = ()
+) -> None:
+  """Checks that a room has an entry of this name, or that it is in `more`.
 
   Raises:
     UserError: names `where`, the room and the nearest entry.
   """
-  known = names(room)
+  known = (*names(room), *more)
   if name not in known:
     raise errors.UserError(
       f"{where}: there is no {name!r} in vidgan_jax/"
