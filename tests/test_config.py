@@ -8,6 +8,7 @@ import pytest
 
 from vidgan_jax import config
 from vidgan_jax import errors
+from vidgan_jax import fields
 
 
 def leaves(tree, prefix=""):
@@ -52,6 +53,18 @@ def test_imports_nothing_heavy():
     [sys.executable, "-c", code], capture_output=True, text=True, check=True
   )
   assert out.stdout.strip() == "[]"
+
+
+def test_a_field_is_added_in_one_place(monkeypatch):
+  monkeypatch.setitem(config.FIELDS, "rest", fields.Duration("2kimg"))
+  assert config.default().rest == "2kimg"
+  given = config.override(config.default(), ["--config.rest=3epochs"])
+  assert config.validate(config.from_json(config.to_json(given))).rest == (
+    "3epochs"
+  )
+  for flag, text in (("rest=soon", "config.rest: 'soon'"), ("rst=1", ".rest'")):
+    with pytest.raises(errors.UserError, match=text):
+      config.validate(config.override(given, [f"--config.{flag}"]))
 
 
 # ------------------------------------------------------------ misspellings

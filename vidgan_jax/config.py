@@ -271,6 +271,7 @@ def override(
       )
     path = path.removeprefix("--config.")
     *parents, leaf = path.split(".")
+    # Down both trees at once, that of the values and that of the fields.
     at, group = tree, FIELDS
     for name in parents:
       group = group.child(name)
@@ -288,11 +289,7 @@ def override(
         + ", ".join(f"{path}.{k}" for k in node)
         + "."
       )
-    kind = dict if isinstance(node, Group) else node.type
-    if kind is not dict and node.none and text.lower() == "none":
-      at[leaf] = None
-    else:
-      at[leaf] = fields.parse(text, kind, at.get(leaf), flag)
+    at[leaf] = node.read(text, at.get(leaf), flag)
   return complete(tree)
 
 

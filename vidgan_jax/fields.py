@@ -58,6 +58,12 @@ class Field:
       )
     return value
 
+  def read(self, text: str, old: Any, where: str) -> Any:
+    """The value that a text stands for; see `parse`."""
+    if self.none and text.lower() == "none":
+      return None
+    return parse(text, self.type, old, where)
+
   def check(self, value: Any, where: str) -> None:
     """Raises a UserError if a value of the right type cannot be right."""
 
@@ -163,6 +169,10 @@ class Group(dict):
   def child(self, name: str) -> "Field | Group | None":
     """What is known of a key; None: it cannot be there."""
     return self.get(name, self.others)
+
+  def read(self, text: str, old: Any, where: str) -> dict[str, Any]:
+    """The dict that a text stands for; see `parse`."""
+    return parse(text, dict, old, where)
 
 
 # Options of a function: whoever calls it checks them (`rooms.check_kwargs`).
