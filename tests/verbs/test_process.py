@@ -27,7 +27,9 @@ from vidgan_jax import cli
 from vidgan_jax.verbs import process
 from vidgan_jax.video import edits
 from vidgan_jax.video import job
+from vidgan_jax.video import plan
 from vidgan_jax.video import read
+from vidgan_jax.video import segments
 from vidgan_jax.video import sink as sink_lib
 from vidgan_jax.video import source as source_lib
 from vidgan_jax.video import stages
@@ -202,7 +204,7 @@ def test_only_what_a_stage_changes_is_converted(tmp_path):
       return out
 
   out = str(tmp_path / "b.mkv")
-  job.process([Half()], source, out, job.Options(crf=0, preset="ultrafast"))
+  job.process([Half()], source, out, plan.Options(crf=0, preset="ultrafast"))
   for a, b in zip(rough, planes(out), strict=True):
     np.testing.assert_array_equal(a[:22], b[:22])
     assert 18 < (b[26:40].astype(int) - a[26:40]).mean() < 26
@@ -251,7 +253,7 @@ def test_ten_bits_and_transparency(tmp_path):
   )  # fmt: skip
   out = tmp_path / "b.mkv"
   stage = Brighter()
-  options = job.Options(crf=0, preset="ultrafast")
+  options = plan.Options(crf=0, preset="ultrafast")
   job.process([stage], source, str(out), options)
   with av.open(str(out)) as container:
     assert container.streams.video[0].pix_fmt == "yuv444p10le"
@@ -388,33 +390,33 @@ def test_masks_strength_and_comparison(tmp_path):
   for name in ("m.png", "masks", "m.mkv"):
     name = str(tmp_path / name)
     job.process([Brighter()], source, out,
-                job.Options(mask=name, **options))  # fmt: skip
+                plan.Options(mask=name, **options))  # fmt: skip
     change = seen(out)[0].astype(int) - images
     inside = change[:, 12:18, 32:38]
     assert 23 < inside.mean() < 28 and np.abs(change[:, 22:]).mean() < 0.6
   job.process([Brighter()], source, out,
-              job.Options(mask=name, grow=3, **options))  # fmt: skip
+              plan.Options(mask=name, grow=3, **options))  # fmt: skip
   change = (seen(out)[0].astype(int) - images).mean((0, 3))
   ring = ndimage.binary_dilation(mask, np.ones((7, 7)))
   assert change[ring].min() > 15 and np.abs(change[~ring]).max() < 6
 
   colour = "#{:02x}{:02x}{:02x}".format(*images[0, 5, 5])
-  job.process([Brighter()], source, out, job.Options(mask=colour, **options))
+  job.process([Brighter()], source, out, plan.Options(mask=colour, **options))
   near = np.abs(images.astype(int) - images[0, 5, 5]).max(-1) <= 40
   change = (seen(out)[0].astype(int) - images).mean(-1)
   assert change[near].mean() > 23 and np.abs(change[~near]).mean() < 1
 
   half = stages.Mixed(Brighter(), 0.5)
-  job.process([half], source, out, job.Options(**options))
+  job.process([half], source, out, plan.Options(**options))
   assert abs((seen(out)[0].astype(int) - images).mean() - 12.75) < 0.7
   job.process([Brighter()], source, out,
-              job.Options(compare="side", **options))  # fmt: skip
+              plan.Options(compare="side", **options))  # fmt: skip
   both, _ = seen(out)
   assert both.shape == (6, 48, 128, 3)
   assert np.abs(both[:, :, :64].astype(int) - images).mean() < 1
   assert (both[:, :, 64:].astype(int) - images).mean() > 23
   job.process([Brighter()], source, out,
-              job.Options(compare="split", **options))  # fmt: skip
+              plan.Options(compare="split", **options))  # fmt: skip
   split = seen(out)[0].astype(int) - images
   assert np.abs(split[:, :, :28]).mean() < 1 and split[:, :, 36:].mean() > 23
 
@@ -430,7 +432,7 @@ def test_a_mask_that_nothing_looks_at_is_told(tmp_path):
   ):
     lines = []
     job.process(chain, source, str(tmp_path / "b.mkv"),
-                job.Options(mask="#00ff00"), tell=lines.append)  # fmt: skip
+                plan.Options(mask="#00ff00"), tell=lines.append)  # fmt: skip
     said = ["--mask #00ff00: changes nothing" in line for line in lines]
     assert any(said) == told, chain
 
@@ -655,7 +657,7 @@ def test_photographs_keep_their_colours(tmp_path):
 
 @pytest.mark.parametrize("extra", [[], ["--resume"]])
 def test_images_as_output(tmp_path, monkeypatch, extra):
-  monkeypatch.setattr(job, "SEGMENT", 4)
+  monkeypatch.setattr(segments, "SEGMENT", 4)
   source = film(tmp_path / "a.mkv", smooth(10), sound=True)
   for out, first in (
     (tmp_path / "b" / "x%03d.png", "x001.png"),
@@ -769,7 +771,7 @@ class Slow(Brighter):
 def test_a_slow_stage_drops_frames_of_a_live_input(tmp_path):
   source, lines = Broadcast(70), []
   out, began = str(tmp_path / "a.mkv"), time.time()
-  options = job.Options(live=True, chunk=2, crf=1)
+  options = plan.Options(live=True, chunk=2, crf=1)
   done = job.process([Slow()], source.url, out, options, tell=lines.append)
   took = time.time() - began
   source.close()
@@ -823,8 +825,10 @@ def test_a_killed_run_goes_on_to_the_same_file(tmp_path, suffix):
 import sys, time
 from vidgan_jax.verbs import process
 from vidgan_jax.video import job
+from vidgan_jax.video import plan
+from vidgan_jax.video import segments
 from vidgan_jax.video import stages
-job.SEGMENT = 30
+segments.SEGMENT = 30
 class Slow(stages.Blend):
   def __call__(self, *given):
     time.sleep({{}})
@@ -874,7 +878,7 @@ def stops(after):
 
 
 def test_another_mask_does_not_go_on(tmp_path, monkeypatch):
-  monkeypatch.setattr(job, "SEGMENT", 4)
+  monkeypatch.setattr(segments, "SEGMENT", 4)
   source = film(tmp_path / "a.mkv", smooth(12))
   mask, out = tmp_path / "masks", tmp_path / "b.mkv"
   mask.mkdir()
@@ -882,7 +886,7 @@ def test_another_mask_does_not_go_on(tmp_path, monkeypatch):
     Image.new("L", (64, 48), value).save(mask / f"{i:02}.png")
     for i in range(12)
   ]
-  options = job.Options(mask=str(mask), resume=True, chunk=4)
+  options = plan.Options(mask=str(mask), resume=True, chunk=4)
   draw(255)
   with pytest.raises(read.VideoError, match="enough"):
     job.process([stops(8)], source, str(out), options)
@@ -893,10 +897,10 @@ def test_another_mask_does_not_go_on(tmp_path, monkeypatch):
 
 
 def test_a_grown_mask_of_a_colour_goes_on(tmp_path, monkeypatch):
-  monkeypatch.setattr(job, "SEGMENT", 4)
+  monkeypatch.setattr(segments, "SEGMENT", 4)
   monkeypatch.setattr(Brighter, "__repr__", lambda self: "Brighter")
   source = film(tmp_path / "a.mkv", smooth(40))
-  options = job.Options(
+  options = plan.Options(
     mask="#8080a0", grow=2, resume=True, chunk=4, crf=0, preset="ultrafast"
   )
   whole, out = str(tmp_path / "b.mkv"), str(tmp_path / "c.mkv")
@@ -911,7 +915,7 @@ def test_a_grown_mask_of_a_colour_goes_on(tmp_path, monkeypatch):
 
 
 def test_segments_change_no_frame(tmp_path, monkeypatch):
-  monkeypatch.setattr(job, "SEGMENT", 7)
+  monkeypatch.setattr(segments, "SEGMENT", 7)
   source = film(tmp_path / "a.mkv", smooth(30), sound=True)
   a, b = tmp_path / "b.mp4", tmp_path / "c.mp4"
   extra = [*LOSSLESS, "--trim", "0.1", "0.9", "--concat", source]
@@ -1112,7 +1116,7 @@ def test_what_cannot_work_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
     (["super_resolve", source, out], "super_resolve:scale=2"),
     (["super_resolve:scale=9", source, out], "super_resolve:scale=4"),
     (["inpaint", source, out], "--mask hide.png"),
-    ([tmp_path / "no.safetensors", source, out], "is damaged, or no file"),
+    ([tmp_path / "no.safetensors", source, out], "is damaged, or not a file"),
     (["identity", tmp_path / "none.mp4", out], "No such file"),
     (["identity", tmp_path / "zero.mp4", out], "the file is empty"),
     (["identity", tmp_path / "text.mp4", out], "not a video"),

@@ -30,6 +30,7 @@ from vidgan_jax import errors
 from vidgan_jax.video import forecast
 from vidgan_jax.video import job
 from vidgan_jax.video import outputs
+from vidgan_jax.video import plan
 from vidgan_jax.video import read
 from vidgan_jax.video import stages
 from vidgan_jax.video import stream
@@ -125,7 +126,7 @@ def _time(text: str) -> float:
   return value
 
 
-def _options(args: argparse.Namespace) -> job.Options:
+def _options(args: argparse.Namespace) -> plan.Options:
   """Options of the arguments; refuses those out of range."""
   if args.trim:
     if args.start or args.end is not None:
@@ -145,13 +146,13 @@ def _options(args: argparse.Namespace) -> job.Options:
   for wrong, text in refuse:
     if wrong:
       raise read.VideoError(text)
-  names = {field.name for field in dataclasses.fields(job.Options)}
+  names = {field.name for field in dataclasses.fields(plan.Options)}
   values = {k: v for k, v in vars(args).items() if k in names}
   values |= {
     "memory": int(args.memory * 2**30),
     "concat": tuple(args.concat),
   }
-  return job.Options(**values)
+  return plan.Options(**values)
 
 
 def main(argv: list[str]) -> int:

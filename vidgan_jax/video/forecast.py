@@ -10,6 +10,7 @@ import time
 
 from vidgan_jax.video import images
 from vidgan_jax.video import job
+from vidgan_jax.video import plan
 from vidgan_jax.video import source as source_lib
 from vidgan_jax.video import stream
 
@@ -20,7 +21,7 @@ def forecast(
   stages: list[stream.Step],
   path: str,
   out: str,
-  options: job.Options,
+  options: plan.Options,
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> str:
   """Predicts time and memory from the first windows; writes nothing.
@@ -40,7 +41,7 @@ def forecast(
   """
   with tempfile.TemporaryDirectory() as scratch:
     many = not source_lib.is_live(path) and images.names(path) is not None
-    kind = job.container(out, options.format, many)
+    kind = plan.container(out, options.format, many)
     options = dataclasses.replace(options, format=kind, resume=False)
     totals, began = [], time.perf_counter()
     step = 8  # frames that come at a time

@@ -1,6 +1,6 @@
 """A whole file, pipe or camera through stages: the plan and its execution.
 
-  job.process([stage, ...], "in.mp4", "out.mp4", job.Options(crf=16))
+  job.process([stage, ...], "in.mp4", "out.mp4", plan.Options(crf=16))
 
 The output appears under its name when it is whole. With `resume` it is made in
 closed segments in the folder OUT.parts, from which a crashed run goes on: the
@@ -11,95 +11,28 @@ recurrent stages, where what was written does not say which frames they saw.
 
 import collections
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
 import dataclasses
 import fractions
-import hashlib
-import heapq
-import io
-import itertools
-import json
 import math
 import os
 import pathlib
-import re
-import shutil
 import signal
-import struct
-import sys
 import threading
 import time
 from typing import Any
 
-import av
-import numpy as np
-
-from vidgan_jax.store import files
 from vidgan_jax.video import edits
-from vidgan_jax.video import folder
 from vidgan_jax.video import images
-from vidgan_jax.video import read
+from vidgan_jax.video import plan
+from vidgan_jax.video import segments
 from vidgan_jax.video import sink as sink_lib
 from vidgan_jax.video import source as source_lib
 from vidgan_jax.video import stream
 from vidgan_jax.video import write
 
-_SUFFIXES = {
-  **sink_lib.FORMATS, ".gif": "gif", ".webp": "webp", ".apng": "apng",
-  ".png": "image2",
-}  # fmt: skip
-_GIF_RATE = 50  # frames/s; players show faster ones at 10
-SEGMENT = 240  # frames between two points where a crashed run can go on
 _QUEUE_BYTES = 2**26  # of frames that wait for the encoder, and the stages
-_PACKET = struct.Struct("<qqq?q")  # pts, dts, duration, key frame?, bytes
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-  """What is wanted besides the stages.
-
-  Attributes:
-    codec: see `sink_lib.Encoding`; so crf, preset and pix_fmt.
-    format: the container, where the output's name does not say; png: a folder
-      of images.
-    sound: copy it.
-    start: seconds of the input from its first frame.
-    end: seconds; None: all.
-    concat: more inputs, one after the other.
-    fps: frames a second of the output, or of images that come in; None: as they
-      come, or 25.
-    speed: 2 is twice as fast; the sound keeps its pitch.
-    mask: see `edits.masked`.
-    grow: pixels by which the mask is made larger to each side.
-    compare: 'side' or 'split', see `edits.compared`.
-    tile: see `stream.Runner`; so chunk.
-    memory: bytes for a stage's window, 0: see `_window_memory`.
-    resume: work in segments, and go on where an earlier run stopped.
-    live: the input does not wait: drop frames rather than fall behind. So it is
-      for cameras and rtsp, rtp, udp, srt and rtmp in any case.
-  """
-
-  codec: str | None = None
-  crf: float | None = None
-  preset: str | None = None
-  pix_fmt: str | None = None
-  format: str | None = None
-  sound: bool = True
-  start: float = 0.0
-  end: float | None = None
-  concat: tuple[str, ...] = ()
-  fps: float | None = None
-  speed: float = 1.0
-  mask: str | None = None
-  grow: int = 0
-  compare: str | None = None
-  tile: int = 0
-  chunk: int = 0
-  memory: int = 0
-  resume: bool = False
-  live: bool = False
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -125,7 +58,7 @@ def process(
   stages: list[Any],
   path: str,
   out: str,
-  options: Options | None = None,
+  options: plan.Options | None = None,
   *,
   tell: Callable[[str], None] = lambda text: None,
   progress: Callable[[int, int], None] = lambda done, total: None,
@@ -153,13 +86,13 @@ def process(
   """
   began = time.perf_counter()
   with contextlib.ExitStack() as stack:
-    options = options or Options()
-    job = _Job(stages, path, out, options, tell, progress, stack, mark)
+    options = options or plan.Options()
+    job = Job(stages, path, out, options, tell, progress, stack, mark)
     job.enough = enough
     if job.summary.done:
       tell(f"{out}: is done, of the same input with the same options")
     elif job.options.resume:
-      job.in_segments()
+      job.segments.write()
     else:
       job.at_once()
     job.summary.seconds = time.perf_counter() - began
@@ -183,19 +116,19 @@ def process(
   return job.summary
 
 
-class _Job:
+class Job:
   """One input on its way to one output."""
 
   def __init__(self, stages, path, out, options, tell, progress, stack, mark):
     """Opens and checks everything that can be before the work starts."""
-    self.options, self.out, self._stack = options, out, stack
-    self._tell, self._progress = tell, progress
+    self.options, self.out, self.stack = options, out, stack
+    self.tell, self._progress = tell, progress
     self.enough = lambda frames: False
     self.summary = Summary()
     live = source_lib.is_live(path)
     many = not live and images.names(path) is not None
     self.encoding = sink_lib.Encoding(
-      container=container(out, options.format, many),
+      container=plan.container(out, options.format, many),
       codec=options.codec,
       crf=options.crf,
       preset=options.preset,
@@ -204,7 +137,7 @@ class _Job:
     )
     self.encoding.encoder()
     self._hurry = options.live or source_lib.hurries(path)
-    self._check(path)
+    plan.check(options, path, out, self.encoding.container)
     self.sources = []
     for name in (path, *options.concat):
       self.sources.append(source_lib.Source(name, options.fps))
@@ -212,19 +145,21 @@ class _Job:
     source = self.source = self.sources[0]
     if not source.live:
       source.look()
-    self._overwrites()
+    if not source_lib.is_live(out):
+      plan.check_overwrites(out, self.sources, plan.mask_files(options))
     self._plan(stages)
-    self._mark = mark if options.resume else None
-    self.summary.done = self._mark is not None and self._is_done()
+    if options.resume:
+      self.segments = segments.Segments(self, mark)
+      self.summary.done = self.segments.are_done()
     if self.encoding.container == "image2" and not self.summary.done:
       images.check(images.place(out)[0])
     copy = sink_lib.copyable(
       source, self.encoding.container, audio=options.sound, speed=options.speed,
       tell=tell,
     )  # fmt: skip
-    self._copies = [copy]  # streams to copy, of every input
+    self.copies = [copy]  # streams to copy, of every input
     for other in self.sources[1:]:
-      self._copies.append(_same(source, other, copy))
+      self.copies.append(plan.same_streams(source, other, copy))
       many = lambda s: sum(x.type == "audio" for x in s.others)
       if options.sound and many(other) > many(source):
         tell(
@@ -233,170 +168,72 @@ class _Job:
         )
     self._packets = collections.deque()  # (index, packet) to be copied
     self._sink = None
-    self._shifts = [fractions.Fraction(0)]  # where each input begins
-
-  def _check(self, path: str) -> None:
-    """Refuses what cannot work."""
-    options, out = self.options, self.out
-    live = source_lib.is_live(path) or source_lib.is_live(out)
-    kind = self.encoding.container
-    mask = options.mask or ""
-    suffix = os.path.splitext(mask)[1].lower()
-    many = os.path.exists(mask) and suffix not in folder.IMAGES
-    chosen = options.codec or options.pix_fmt or options.preset
-    for wrong, text in (
-      (options.resume and live, "--resume: needs files on both sides"),
-      (options.concat and live, "--concat: needs files on both sides"),
-      (options.live and not source_lib.is_live(path),
-       f"--live: {path} waits; it is for pipes, URLs and cameras"),
-      (many and self._hurry,
-       f"--mask {mask}: has frames, but those of a live input may be dropped;"
-       " give an image or a colour"),
-      (kind == "gif" and (chosen or options.crf is not None),
-       f"{out}: a GIF has no --codec, --crf, --preset or --pix-fmt"),
-      (kind in ("mp4", "mov", "3gp") and out == "-",
-       f"--format {options.format}: a pipe cannot hold {kind}, which is written"
-       " to its end and then to its beginning; matroska, nut and mpegts can"),
-      (kind in ("gif", "image2") and source_lib.is_live(out),
-       f"{out}: {kind} needs a file or folder, not a pipe or URL"),
-    ):  # fmt: skip
-      if wrong:
-        raise read.VideoError(text)
-    if source_lib.is_live(out):
-      return
-    target = images.place(out)[0] if kind == "image2" else out
-    if os.path.exists(target) and not (
-      os.path.isfile(target) or os.path.isdir(target)
-    ):
-      raise read.VideoError(
-        f"{target}: is a device or a pipe, not a file; name a file, or - for a"
-        " pipe"
-      )
-    parent = os.path.dirname(os.path.abspath(target))
-    if not os.path.isdir(parent):
-      raise read.VideoError(f"{out}: the folder {parent} does not exist")
-    if not os.access(parent, os.W_OK):
-      raise read.VideoError(f"{out}: the folder {parent} cannot be written to")
-    if kind == "image2" and os.path.isfile(target):
-      raise read.VideoError(f"{target}: is a file; images go into a folder")
-    if kind != "image2" and os.path.isdir(out):
-      raise read.VideoError(f"{out}: is a folder, the input is a file")
-
-  def _overwrites(self) -> None:
-    """Refuses an output that is an input."""
-    if source_lib.is_live(self.out):
-      return
-    for source in self.sources:
-      for file in source.files if os.path.exists(self.out) else ():
-        if not source.live and os.path.samefile(file, self.out):
-          raise read.VideoError(
-            f"{self.out}: is the input; give the output another name"
-          )
-    for file in self._mask_files() if os.path.exists(self.out) else ():
-      if os.path.samefile(file, self.out):
-        raise read.VideoError(
-          f"{self.out}: is the --mask, or in it; give the output another name"
-        )
-
-  def _mask_files(self) -> list[str]:
-    """Files that the mask is read from; none if it is a colour."""
-    mask = self.options.mask or ""
-    if os.path.isdir(mask):
-      return sorted(entry.path for entry in os.scandir(mask))
-    return [mask] if os.path.exists(mask) else []
+    self.shifts = [fractions.Fraction(0)]  # where each input begins
 
   def _plan(self, stages: list[Any]) -> None:
-    """Makes runners of stages."""
+    """Makes runners of stages, and the clock of the output."""
     options, source = self.options, self.source
     stages = [s for s in stages if s.pixels]
     networks = [i for i, s in enumerate(stages) if isinstance(s, stream.Stage)]
     if options.mask and not any(stages[i].masks for i in networks):
-      self._tell(
+      self.tell(
         f"--mask {options.mask}: changes nothing, no stage here looks at a mask"
         " (as inpaint does)"
       )
-    self._stages, self._steps = stages, []
+    self.stages, self._steps = stages, []
     for i, stage in enumerate(stages):
       if i in networks:
         stage = stream.Runner(
           stage,
           tile=options.tile,
           chunk=options.chunk,
-          memory=options.memory or _window_memory(stage),
+          memory=options.memory or plan.window_memory(stage),
           deep=i != networks[-1],
-          tell=self._tell,
+          tell=self.tell,
         )
       self._steps.append(stage)
     self.runners = [s for s in self._steps if isinstance(s, stream.Runner)]
-    self._pixels = bool(stages or options.mask or options.compare)
+    kind = self.encoding.container
     # Images are upright RGB.
-    self._pixels |= self.encoding.container in sink_lib.PICTURES
-    if source.picture is not None and not sink_lib.turns(
-      self.encoding.container
-    ):
-      turned = source.reader.turn(source.picture) != (False, 1, 1)
-      self._pixels = self._pixels or turned
-    self._rate = math.prod(r.stage.rate for r in self.runners)
+    self._pixels = bool(stages or options.mask or options.compare)
+    self._pixels |= kind in sink_lib.PICTURES
+    if source.picture is not None and not sink_lib.turns(kind):
+      self._pixels |= source.reader.turn(source.picture) != (False, 1, 1)
     info = source.reader.info
-    height, width = info.height, info.width
-    for stage in stages:
-      height, width = stage.size(height, width)
-      if height * width > read.MAX_PIXELS:
-        raise read.VideoError(
-          f"{stage.name}: frames of {width}x{height} are beyond the limit of"
-          f" {read.MAX_PIXELS} pixels; choose a smaller scale, or --crop"
-        )
-    fps = fractions.Fraction(info.fps or 25).limit_denominator(1001)
-    fps *= self._rate
-    bases = [s.reader.stream.time_base for s in self.sources]
-    base = fractions.Fraction(
-      1, math.lcm(*(b.denominator for b in bases)) * self._rate
-    )
-    if len({(b.numerator, b.denominator) for b in bases}) == 1:
-      base *= bases[0].numerator
-    speed = fractions.Fraction(options.speed).limit_denominator(1000)
-    self._speed, base, fps = speed, base / speed, fps * speed
-    grid, kind = options.fps, self.encoding.container
-    if all(s.images for s in self.sources):
-      grid = None  # it is the rate that they have already
+    plan.check_size(stages, info.height, info.width)
     asked = [s.fps for s in stages if s.fps]
-    if asked and not grid:  # see `phases`
-      grid = fractions.Fraction(asked[-1]) * speed
-    if kind == "gif" and (grid or fps) > _GIF_RATE:
-      grid = _GIF_RATE
-      self._tell(f"{self.out}: players of GIF show at most {grid} frames/s")
-    if grid:
-      fps = fractions.Fraction(grid).limit_denominator(1001)
-      base = 1 / fps
-    if kind == "gif":
-      base = fractions.Fraction(1, 100)
-    if kind == "avi":
-      base = 1 / fps  # it knows no times, only a rate
-    if base.denominator > 2**31 - 1:
-      base = fractions.Fraction(1, 10**6)
-    self._fps, self._grid, self.time_base = fps, grid, base
-    self._size = 8
+    if all(s.images for s in self.sources):
+      options = dataclasses.replace(options, fps=None)  # they have it already
+    self.timing = plan.timing(
+      options,
+      container=kind,
+      fps=info.fps,
+      bases=[s.reader.stream.time_base for s in self.sources],
+      rate=math.prod(r.stage.rate for r in self.runners),
+      asked=asked[-1] if asked else None,
+      duration=info.duration,
+    )
+    if self.timing.limited:
+      self.tell(
+        f"{self.out}: players of GIF show at most {plan.GIF_RATE} frames/s"
+      )
+    self._queue = 8
     if source.picture is not None:
       area = source.picture.height * source.picture.width
-      self._size = max(2, min(16, _QUEUE_BYTES // (3 * area)))
-    length = info.duration
-    if options.end is not None:
-      length = min(length or options.end, options.end)
-    length = max(0.0, length - options.start) / options.speed
-    self.total = round(length * float(fps)) if not options.concat else 0
+      self._queue = max(2, min(16, _QUEUE_BYTES // (3 * area)))
 
-  def _frames(self, skip: int = 0) -> Iterator[stream.Frame]:
+  def frames(self, skip: int = 0) -> Iterator[stream.Frame]:
     """The frames to be written; of the first `skip` images may be missing."""
     options, first = self.options, skip
-    if self._grid:
+    if self.timing.grid:
       first = 0  # which frames these were is not known before
     needs = []
     for runner in reversed(self.runners):
       needs.append(first)
       first = runner.needs(first)
     drop = self._dropped if self._hurry else None
-    frames = stream.background(self._decoded(first), self._size, drop=drop)
-    self._stack.callback(_close, frames)  # before the inputs are
+    frames = stream.background(self._decoded(first), self._queue, drop=drop)
+    self.stack.callback(_close, frames)  # before the inputs are
     if options.mask:
       frames = edits.masked(frames, options.mask)
       if options.grow:
@@ -407,22 +244,22 @@ class _Job:
       else:
         frames = step.frames(frames)
     if options.speed != 1:
-      frames = edits.faster(frames, self._speed)
-    if self._grid:
-      frames = edits.at_rate(frames, self._fps)
+      frames = edits.faster(frames, self.timing.speed)
+    if self.timing.grid:
+      frames = edits.at_rate(frames, self.timing.fps)
     if options.compare:
       frames = edits.compared(frames, options.compare)
-    return stream.background(edits.finished(frames), self._size, self._drain)
+    return stream.background(edits.finished(frames), self._queue, self._drain)
 
   def _decoded(self, skip: int) -> Iterator[stream.Frame]:
     """Frames of all inputs, one after the other."""
-    for source, streams in zip(self.sources, self._copies):
-      index = {s.index: c.index for s, c in zip(streams, self._copies[0])}
+    for source, streams in zip(self.sources, self.copies):
+      index = {s.index: c.index for s, c in zip(streams, self.copies[0])}
       take = lambda packet, index=index: self._take(
         index[packet.stream.index], packet
       )
       yield from source.frames(
-        self._clock(source),
+        self.clock(source),
         pixels=self._pixels,
         cuts=any(runner.temporal for runner in self.runners),
         skip=skip,
@@ -430,13 +267,13 @@ class _Job:
         take=take,
       )
       skip = 0 if len(self.sources) > 1 else skip
-      self._shifts.append(source.end)
+      self.shifts.append(source.end)
 
-  def _clock(self, source: source_lib.Source) -> source_lib.Clock:
+  def clock(self, source: source_lib.Source) -> source_lib.Clock:
     """The clock of an input; with several, the next begins where one ends."""
     shift = None
     if len(self.sources) > 1:
-      shift = self._shifts[self.sources.index(source)]
+      shift = self.shifts[self.sources.index(source)]
     return source.clock(self.options.start, self.options.end, shift)
 
   def _dropped(self) -> None:
@@ -455,7 +292,7 @@ class _Job:
       index, packet = self._packets.popleft()
       self._sink.append(packet, index)
 
-  def _open(self, path, frame, copy=()) -> sink_lib.Sink:
+  def open(self, path, frame, copy=()) -> sink_lib.Sink:
     encoding = self.encoding
     if encoding.container == "gif":  # a film to choose the palette from
       encoding = sink_lib.Encoding(
@@ -467,32 +304,32 @@ class _Job:
       self.source,
       frame,
       name=self.out,
-      time_base=self.time_base,
-      rate=self._fps,
+      time_base=self.timing.base,
+      rate=self.timing.fps,
       copy=copy,
       shift=-fractions.Fraction(self.options.start).limit_denominator(10**6),
-      speed=self._speed,
-      tell=self._tell,
+      speed=self.timing.speed,
+      tell=self.tell,
     )
 
-  def _wrote(self) -> None:
+  def wrote(self) -> None:
     self.summary.frames += 1
     self.summary.marks.append(time.perf_counter())
     del self.summary.marks[:-1000]
-    self._progress(self.summary.frames, self.total)
+    self._progress(self.summary.frames, self.timing.total)
 
   def at_once(self) -> None:
     """Writes the output in one go."""
-    frames = contextlib.closing(self._frames())
-    with self._place() as path, frames as frames, self._until_ctrl_c():
+    frames = contextlib.closing(self.frames())
+    with self.place() as path, frames as frames, self._until_ctrl_c():
       try:
         try:
           for frame in frames:
             if self._sink is None:
-              self._sink = self._open(path, frame, self._copies[0])
+              self._sink = self.open(path, frame, self.copies[0])
             self._drain()
             self._sink.write(frame)
-            self._wrote()
+            self.wrote()
             if self.enough(self.summary.frames):
               break
         except KeyboardInterrupt:
@@ -508,7 +345,7 @@ class _Job:
         self._sink = None
 
   @contextlib.contextmanager
-  def _place(self) -> Iterator[str]:
+  def place(self) -> Iterator[str]:
     """Where to write to; on success it gets the output's name."""
     kind = self.encoding.container
     if source_lib.is_live(self.out):
@@ -548,269 +385,7 @@ class _Job:
     finally:
       signal.signal(signal.SIGINT, before)
 
-  # ---- in segments
-
-  def in_segments(self) -> None:
-    """Writes closed segments, then joins them; goes on where it stopped."""
-    out = self.out
-    if self.encoding.container == "image2":
-      out, _ = images.place(out)
-    parts = pathlib.Path(f"{out}.parts")
-    parts.mkdir(exist_ok=True)
-    state = self._state(parts)
-    if self.source.alpha and self.encoding.encoder().startswith("libvpx"):
-      raise read.VideoError(
-        "--resume: segments do not hold the transparency of VP8 and VP9; use"
-        " --codec ffv1 in .mkv, or leave --resume out"
-      )
-    if state["ended"] is None:
-      self._encode(parts, state)
-    self._join(parts, state)
-    if self._mark is not None:
-      with _writing(pathlib.Path(self._mark)) as file:
-        file.write(self._made())
-    shutil.rmtree(parts)
-
-  def _is_done(self) -> bool:
-    """Whether the output is there, and was made of the same."""
-    try:
-      return pathlib.Path(self._mark).read_bytes() == self._made()
-    except OSError:
-      return False
-
-  def _made(self) -> bytes:
-    """Of what the output was made, and which file it then was."""
-    stat = os.stat(self.out)
-    made = f"{self._settings()} {stat.st_size} {stat.st_mtime_ns}"
-    return made.encode()
-
-  def _settings(self) -> str:
-    """Digest of all that the output depends on."""
-    options = dataclasses.asdict(self.options) | {"resume": True, "memory": 0}
-    files = [os.path.abspath(f) for s in self.sources for f in s.files]
-    files += self._mask_files()
-    stats = [os.stat(file) for file in files]
-    stages = re.sub(" at 0x[0-9a-f]+", "", repr(self._stages))
-    settings = repr([
-      stages, sorted(options.items()), files,
-      [(s.st_size, s.st_mtime_ns) for s in stats],
-    ])  # fmt: skip
-    return hashlib.sha256(settings.encode()).hexdigest()
-
-  def _state(self, parts: pathlib.Path) -> dict[str, Any]:
-    """What exists already."""
-    settings = self._settings()
-    try:
-      state = json.loads((parts / "manifest.json").read_text())
-    except FileNotFoundError:
-      state = {"settings": settings, "frames": [], "ended": None}
-    except (OSError, ValueError) as error:
-      raise read.VideoError(f"{parts}: cannot be read ({error})") from None
-    if state["settings"] != settings:
-      raise read.VideoError(
-        f"{parts}: was made from another input or with other options; give the"
-        " same ones, or delete this folder to start anew"
-      )
-    if state["frames"]:
-      self._tell(f"{self.out}: goes on at frame {sum(state['frames'])}")
-    return state
-
-  def _encode(self, parts: pathlib.Path, state: dict[str, Any]) -> None:
-    """Makes the segments that are missing."""
-    skip = sum(state["frames"])
-    for runner, tile in zip(self.runners, state.get("tiles", ())):
-      runner.tile = tile
-    with contextlib.closing(self._frames(skip)) as frames:
-      frames = itertools.islice(frames, skip, None)
-      for segment in itertools.count(len(state["frames"])):
-        piece = itertools.islice(frames, SEGMENT)
-        frame = next(piece, None)
-        if frame is None:
-          break
-        self.summary.frames = sum(state["frames"])
-        sink = self._open(io.BytesIO(), frame)
-        with _writing(parts / f"{segment:06d}") as file:
-          for each in itertools.chain([frame], piece):
-            _save(file, sink.encode(each))
-            self._wrote()
-          _save(file, sink.encode(None))
-        sink.abandon()
-        done = self.summary.frames - sum(state["frames"])
-        state |= {
-          "frames": [*state["frames"], done],
-          "tiles": [runner.tile for runner in self.runners],
-          "shape": None if frame.image is None else frame.image.shape,
-          "deep": frame.image is not None and frame.image.dtype == np.uint16,
-          "alpha": frame.alpha is not None,
-        }
-        self._note(parts, state)
-    state["ended"] = [str(shift) for shift in self._shifts]
-    self._note(parts, state)
-
-  def _note(self, parts: pathlib.Path, state: dict[str, Any]) -> None:
-    with _writing(parts / "manifest.json") as file:
-      file.write(json.dumps(state).encode())
-
-  def _join(self, parts: pathlib.Path, state: dict[str, Any]) -> None:
-    """Puts segments and the copied streams together."""
-    self.summary.frames = sum(state["frames"])
-    self._shifts = [fractions.Fraction(shift) for shift in state["ended"]]
-    frame = stream.Frame(time=0, duration=0)
-    if state["shape"] is not None:
-      kind = np.uint16 if state["deep"] else np.uint8
-      frame.image = np.zeros(state["shape"], kind)
-      frame.alpha = frame.image[..., 0] if state["alpha"] else None
-
-    def pictures():
-      for segment in range(len(state["frames"])):
-        for packet in _load(parts / f"{segment:06d}", self.time_base):
-          yield packet.dts * self.time_base, None, packet
-
-    def others():
-      for name, streams in zip(self.sources, self._copies):
-        if streams:
-          source = source_lib.Source(name.path)
-          self._stack.callback(source.close)  # not before the sink is closed
-          same = [source.reader.container.streams[s.index] for s in streams]
-          index = {s.index: c.index for s, c in zip(streams, self._copies[0])}
-          for packet in source.packets(self._clock(name), same):
-            time = source_lib.seconds(packet.dts, packet.time_base)
-            yield time, index[packet.stream.index], packet
-
-    with self._place() as path:
-      sink = self._open(path, frame, self._copies[0])
-      try:
-        both = heapq.merge(pictures(), others(), key=lambda item: item[0])
-        for _, index, packet in both:
-          sink.append(packet, index)
-        sink.close()
-      except BaseException:
-        sink.abandon()
-        raise
-
 
 def _close(frames: Any) -> None:
   with contextlib.suppress(ValueError):  # a thread still waits for a camera
     frames.close()
-
-
-@contextlib.contextmanager
-def _writing(path: pathlib.Path) -> Iterator[Any]:
-  """A file that is there, and on the disk, when the block has ended."""
-  try:
-    with files.write(path) as temporary, open(temporary, "wb") as file:
-      yield file
-  except OSError as error:
-    raise read.VideoError(
-      f"{path}: cannot be written ({read.reason(error)})"
-    ) from None
-
-
-def _save(file: Any, packets: Iterable[Any]) -> None:
-  for p in packets:
-    data = bytes(p)
-    file.write(
-      _PACKET.pack(p.pts, p.dts, p.duration or 0, p.is_keyframe, len(data))
-    )
-    file.write(data)
-
-
-def _load(path: pathlib.Path, base: fractions.Fraction) -> Iterator[Any]:
-  with open(path, "rb") as file:
-    while head := file.read(_PACKET.size):
-      pts, dts, duration, key, size = _PACKET.unpack(head)
-      packet = av.Packet(file.read(size))
-      packet.pts, packet.dts, packet.duration = pts, dts, duration
-      packet.time_base, packet.is_keyframe = base, key
-      yield packet
-
-
-def container(
-  out: str, wanted: str | None = None, images_in: bool = False
-) -> str:
-  """The muxer of an output, by option or by its name.
-
-  Args:
-    out: the name.
-    wanted: the option.
-    images_in: a name without suffix, or of a folder, is one of images.
-
-  Raises:
-    read.VideoError: neither says.
-  """
-  if wanted:
-    return _SUFFIXES.get(f".{wanted.lower()}", wanted)
-  if out == "-":
-    return "matroska"
-  if "://" in out:
-    return {"rtmp": "flv"}.get(out.split(":")[0], "mpegts")
-  suffix = os.path.splitext(out)[1].lower()
-  if images_in and (not suffix or os.path.isdir(out)):
-    return "image2"
-  if os.path.isdir(out) or out.endswith(os.sep):
-    raise read.VideoError(
-      f"{out}: is a folder, the input is a file; name a file in it, or images,"
-      f" as {os.path.join(out, images.PATTERN)}"
-    )
-  if suffix in folder.IMAGES and suffix not in _SUFFIXES:
-    images.place(out)
-  if suffix not in _SUFFIXES:
-    raise read.VideoError(
-      f"{out}: the suffix {suffix!r} is none of"
-      f" {', '.join(_SUFFIXES)}; name the output so, or give --format"
-    )
-  return _SUFFIXES[suffix]
-
-
-def _same(first, other, copy) -> list[Any]:
-  """The other input's streams that continue those of the first.
-
-  Raises:
-    read.VideoError: they are of another kind.
-  """
-  size = lambda s: (s.reader.info.width, s.reader.info.height)
-  if size(first) != size(other):
-    raise read.VideoError(
-      "--concat: {}x{} of {} and {}x{} of {} do not go together".format(
-        *size(first), first.path, *size(other), other.path
-      )
-    )
-
-  def kind(s):
-    codec = s.codec_context
-    about = [s.type, codec and codec.name]
-    if s.type == "audio":
-      about += [codec.sample_rate, codec.layout.name]
-    return about
-
-  out = []
-  for old in copy:
-    rank = [s for s in first.others if s.type == old.type].index(old)
-    like = [s for s in other.others if s.type == old.type]
-    if rank >= len(like) or kind(like[rank]) != kind(old):
-      raise read.VideoError(
-        f"--concat: {other.path} has no stream like {kind(old)} of"
-        f" {first.path}, so it cannot be copied; leave the sound out with"
-        " --no-audio"
-      )
-    out.append(like[rank])
-  return out
-
-
-def _window_memory(stage: stream.Stage) -> int:
-  """Bytes that a stage's windows may be planned in: a quarter of what is free.
-
-  On a CPU half a GiB is enough: beyond its caches, larger windows are slower
-  (docs/results.md, section 8). But a recurrent stage remembers whole frames.
-  """
-  try:
-    if "jax" in sys.modules:
-      stats = sys.modules["jax"].local_devices()[0].memory_stats()
-      if stats and "bytes_limit" in stats:
-        return (stats["bytes_limit"] - stats["bytes_in_use"]) // 4
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-  except (AttributeError, OSError, ValueError, RuntimeError):
-    free = 2**32
-  if stage.recurrent:
-    return free // 4
-  return min(free // 4, 2**29)

@@ -1,0 +1,344 @@
+"""What is decided about a job before it begins: names, limits, clocks.
+
+Everything here is a function of options and of what inputs say of themselves.
+"""
+
+import dataclasses
+import fractions
+import math
+import os
+import sys
+from typing import Any
+
+from vidgan_jax.video import folder
+from vidgan_jax.video import images
+from vidgan_jax.video import read
+from vidgan_jax.video import sink as sink_lib
+from vidgan_jax.video import source as source_lib
+from vidgan_jax.video import stream
+
+_SUFFIXES = {
+  **sink_lib.FORMATS, ".gif": "gif", ".webp": "webp", ".apng": "apng",
+  ".png": "image2",
+}  # fmt: skip
+GIF_RATE = 50  # frames/s; players show faster ones at 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+  """What is wanted besides the stages.
+
+  Attributes:
+    codec: see `sink_lib.Encoding`; so crf, preset and pix_fmt.
+    format: the container, where the output's name does not say; png: a folder
+      of images.
+    sound: copy it.
+    start: seconds of the input from its first frame.
+    end: seconds; None: all.
+    concat: more inputs, one after the other.
+    fps: frames a second of the output, or of images that come in; None: as they
+      come, or 25.
+    speed: 2 is twice as fast; the sound keeps its pitch.
+    mask: see `edits.masked`.
+    grow: pixels by which the mask is made larger to each side.
+    compare: 'side' or 'split', see `edits.compared`.
+    tile: see `stream.Runner`; so chunk.
+    memory: bytes for a stage's window, 0: see `_window_memory`.
+    resume: work in segments, and go on where an earlier run stopped.
+    live: the input does not wait: drop frames rather than fall behind. So it is
+      for cameras and rtsp, rtp, udp, srt and rtmp in any case.
+  """
+
+  codec: str | None = None
+  crf: float | None = None
+  preset: str | None = None
+  pix_fmt: str | None = None
+  format: str | None = None
+  sound: bool = True
+  start: float = 0.0
+  end: float | None = None
+  concat: tuple[str, ...] = ()
+  fps: float | None = None
+  speed: float = 1.0
+  mask: str | None = None
+  grow: int = 0
+  compare: str | None = None
+  tile: int = 0
+  chunk: int = 0
+  memory: int = 0
+  resume: bool = False
+  live: bool = False
+
+
+def check(options: Options, path: str, out: str, kind: str) -> None:
+  """Refuses what cannot work, before anything is opened.
+
+  Args:
+    options: what is wanted.
+    path: the input.
+    out: the output.
+    kind: its container.
+
+  Raises:
+    read.VideoError: says what.
+  """
+  live = source_lib.is_live(path) or source_lib.is_live(out)
+  mask = options.mask or ""
+  suffix = os.path.splitext(mask)[1].lower()
+  many = os.path.exists(mask) and suffix not in folder.IMAGES
+  chosen = options.codec or options.pix_fmt or options.preset
+  for wrong, text in (
+    (options.resume and live, "--resume: needs files on both sides"),
+    (options.concat and live, "--concat: needs files on both sides"),
+    (options.live and not source_lib.is_live(path),
+     f"--live: {path} waits; it is for pipes, URLs and cameras"),
+    (many and (options.live or source_lib.hurries(path)),
+     f"--mask {mask}: has frames, but those of a live input may be dropped;"
+     " give an image or a colour"),
+    (kind == "gif" and (chosen or options.crf is not None),
+     f"{out}: a GIF has no --codec, --crf, --preset or --pix-fmt"),
+    (kind in ("mp4", "mov", "3gp") and out == "-",
+     f"--format {options.format}: a pipe cannot hold {kind}, which is written"
+     " to its end and then to its beginning; matroska, nut and mpegts can"),
+    (kind in ("gif", "image2") and source_lib.is_live(out),
+     f"{out}: {kind} needs a file or folder, not a pipe or URL"),
+  ):  # fmt: skip
+    if wrong:
+      raise read.VideoError(text)
+  if source_lib.is_live(out):
+    return
+  target = images.place(out)[0] if kind == "image2" else out
+  if os.path.exists(target) and not (
+    os.path.isfile(target) or os.path.isdir(target)
+  ):
+    raise read.VideoError(
+      f"{target}: is a device or a pipe, not a file; name a file, or - for a"
+      " pipe"
+    )
+  parent = os.path.dirname(os.path.abspath(target))
+  if not os.path.isdir(parent):
+    raise read.VideoError(f"{out}: the folder {parent} does not exist")
+  if not os.access(parent, os.W_OK):
+    raise read.VideoError(f"{out}: the folder {parent} cannot be written to")
+  if kind == "image2" and os.path.isfile(target):
+    raise read.VideoError(f"{target}: is a file; images go into a folder")
+  if kind != "image2" and os.path.isdir(out):
+    raise read.VideoError(f"{out}: is a folder, the input is a file")
+
+
+def check_overwrites(
+  out: str, sources: list[source_lib.Source], masks: list[str]
+) -> None:
+  """Refuses an output that is an input, or one of the files of the mask."""
+  if source_lib.is_live(out):
+    return
+  for source in sources:
+    for file in source.files if os.path.exists(out) else ():
+      if not source.live and os.path.samefile(file, out):
+        raise read.VideoError(
+          f"{out}: is the input; give the output another name"
+        )
+  for file in masks if os.path.exists(out) else ():
+    if os.path.samefile(file, out):
+      raise read.VideoError(
+        f"{out}: is the --mask, or in it; give the output another name"
+      )
+
+
+def mask_files(options: Options) -> list[str]:
+  """Files that the mask is read from; none if it is a colour."""
+  mask = options.mask or ""
+  if os.path.isdir(mask):
+    return sorted(entry.path for entry in os.scandir(mask))
+  return [mask] if os.path.exists(mask) else []
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Timing:
+  """The output's clock.
+
+  Attributes:
+    fps: frames a second, for the encoder's planning.
+    base: seconds, of which all times are multiples.
+    grid: whether frames are brought to the rate `fps`; else each keeps its
+      time.
+    limited: whether the container is the reason for that.
+    speed: by which the input is made faster.
+    total: frames that are expected; 0: unknown.
+  """
+
+  fps: fractions.Fraction
+  base: fractions.Fraction
+  grid: bool
+  limited: bool
+  speed: fractions.Fraction
+  total: int
+
+
+def timing(
+  options: Options,
+  *,
+  container: str,
+  fps: float,
+  bases: list[fractions.Fraction],
+  rate: int,
+  asked: float | None,
+  duration: float,
+) -> Timing:
+  """Plans the output's clock: arithmetic on rates, no file is looked at.
+
+  Every time of the output is an integer multiple of `base`. Without a grid that
+  is the least common measure of the inputs' bases, divided by what stages add:
+  base = 1 / (lcm(denominators) rate speed), so that no time has to be rounded.
+  With a grid, frames are a constant 1 / fps apart.
+
+  Args:
+    options: what is wanted.
+    container: of the output.
+    fps: of the input; 0: unknown.
+    bases: seconds of a tick, of every input.
+    rate: frames that stages make of one.
+    asked: frames a second of the result that a stage asks for, at speed 1.
+    duration: of the input, seconds; 0: unknown.
+  """
+  speed = fractions.Fraction(options.speed).limit_denominator(1000)
+  out = fractions.Fraction(fps or 25).limit_denominator(1001) * rate * speed
+  base = fractions.Fraction(1, math.lcm(*(b.denominator for b in bases)) * rate)
+  if len({(b.numerator, b.denominator) for b in bases}) == 1:
+    base *= bases[0].numerator
+  base /= speed
+  grid = options.fps
+  if asked and not grid:  # see `phases`
+    grid = fractions.Fraction(asked) * speed
+  limited = container == "gif" and (grid or out) > GIF_RATE
+  if limited:
+    grid = GIF_RATE
+  if grid:
+    out = fractions.Fraction(grid).limit_denominator(1001)
+    base = 1 / out
+  if container == "gif":
+    base = fractions.Fraction(1, 100)
+  if container == "avi":
+    base = 1 / out  # it knows no times, only a rate
+  if base.denominator > 2**31 - 1:  # what containers can store
+    base = fractions.Fraction(1, 10**6)
+  length = duration
+  if options.end is not None:
+    length = min(length or options.end, options.end)
+  length = max(0.0, length - options.start) / options.speed
+  return Timing(
+    fps=out,
+    base=base,
+    grid=bool(grid),
+    limited=limited,
+    speed=speed,
+    total=0 if options.concat else round(length * float(out)),
+  )
+
+
+def check_size(stages: list[Any], height: int, width: int) -> None:
+  """Refuses frames that a stage would make too large.
+
+  Raises:
+    read.VideoError: names the stage.
+  """
+  for stage in stages:
+    height, width = stage.size(height, width)
+    if height * width > read.MAX_PIXELS:
+      raise read.VideoError(
+        f"{stage.name}: frames of {width}x{height} are beyond the limit of"
+        f" {read.MAX_PIXELS} pixels; choose a smaller scale, or --crop"
+      )
+
+
+def container(
+  out: str, wanted: str | None = None, images_in: bool = False
+) -> str:
+  """The muxer of an output, by option or by its name.
+
+  Args:
+    out: the name.
+    wanted: the option.
+    images_in: a name without suffix, or of a folder, is one of images.
+
+  Raises:
+    read.VideoError: neither says.
+  """
+  if wanted:
+    return _SUFFIXES.get(f".{wanted.lower()}", wanted)
+  if out == "-":
+    return "matroska"
+  if "://" in out:
+    return {"rtmp": "flv"}.get(out.split(":")[0], "mpegts")
+  suffix = os.path.splitext(out)[1].lower()
+  if images_in and (not suffix or os.path.isdir(out)):
+    return "image2"
+  if os.path.isdir(out) or out.endswith(os.sep):
+    raise read.VideoError(
+      f"{out}: is a folder, the input is a file; name a file in it, or images,"
+      f" as {os.path.join(out, images.PATTERN)}"
+    )
+  if suffix in folder.IMAGES and suffix not in _SUFFIXES:
+    images.place(out)
+  if suffix not in _SUFFIXES:
+    raise read.VideoError(
+      f"{out}: the suffix {suffix!r} is none of"
+      f" {', '.join(_SUFFIXES)}; name the output so, or give --format"
+    )
+  return _SUFFIXES[suffix]
+
+
+def same_streams(
+  first: source_lib.Source, other: source_lib.Source, copy: list[Any]
+) -> list[Any]:
+  """The other input's streams that continue those of the first.
+
+  Raises:
+    read.VideoError: they are of another kind.
+  """
+  size = lambda s: (s.reader.info.width, s.reader.info.height)
+  if size(first) != size(other):
+    raise read.VideoError(
+      "--concat: {}x{} of {} and {}x{} of {} do not go together".format(
+        *size(first), first.path, *size(other), other.path
+      )
+    )
+
+  def kind(s):
+    codec = s.codec_context
+    about = [s.type, codec and codec.name]
+    if s.type == "audio":
+      about += [codec.sample_rate, codec.layout.name]
+    return about
+
+  out = []
+  for old in copy:
+    rank = [s for s in first.others if s.type == old.type].index(old)
+    like = [s for s in other.others if s.type == old.type]
+    if rank >= len(like) or kind(like[rank]) != kind(old):
+      raise read.VideoError(
+        f"--concat: {other.path} has no stream like {kind(old)} of"
+        f" {first.path}, so it cannot be copied; leave the sound out with"
+        " --no-audio"
+      )
+    out.append(like[rank])
+  return out
+
+
+def window_memory(stage: stream.Stage) -> int:
+  """Bytes that a stage's windows may be planned in: a quarter of what is free.
+
+  On a CPU half a GiB is enough: beyond its caches, larger windows are slower
+  (docs/results.md, section 8). But a recurrent stage remembers whole frames.
+  """
+  try:
+    if "jax" in sys.modules:
+      stats = sys.modules["jax"].local_devices()[0].memory_stats()
+      if stats and "bytes_limit" in stats:
+        return (stats["bytes_limit"] - stats["bytes_in_use"]) // 4
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  except (AttributeError, OSError, ValueError, RuntimeError):
+    free = 2**32
+  if stage.recurrent:
+    return free // 4
+  return min(free // 4, 2**29)

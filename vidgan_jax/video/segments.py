@@ -1,0 +1,229 @@
+"""An output in closed segments, from which a crashed run goes on.
+
+The folder OUT.parts holds the packets of each segment in a file, and
+manifest.json, which says what is whole: settings (a digest of all that the
+output depends on), the frames of each segment, and at the end where each input
+ended.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import fractions
+import hashlib
+import heapq
+import io
+import itertools
+import json
+import os
+import pathlib
+import re
+import shutil
+import struct
+from typing import Any
+
+import av
+import numpy as np
+
+from vidgan_jax.store import files
+from vidgan_jax.video import images
+from vidgan_jax.video import plan
+from vidgan_jax.video import read
+from vidgan_jax.video import source as source_lib
+from vidgan_jax.video import stream
+
+SEGMENT = 240  # frames between two points where a crashed run can go on
+_PACKET = struct.Struct("<qqq?q")  # pts, dts, duration, key frame?, bytes
+
+
+class Segments:
+  """The segments of one job; see `job.Job`, whose frames and sink they use."""
+
+  def __init__(self, job: Any, mark: str | None):
+    """Nothing is written yet.
+
+    Args:
+      job: planned, not begun.
+      mark: a file that says of what the output was made, or None.
+    """
+    self._job, self._mark = job, mark
+
+  def write(self) -> None:
+    """Writes closed segments, then joins them; goes on where it stopped."""
+    job = self._job
+    out = job.out
+    if job.encoding.container == "image2":
+      out, _ = images.place(out)
+    parts = pathlib.Path(f"{out}.parts")
+    parts.mkdir(exist_ok=True)
+    state = self._state(parts)
+    if job.source.alpha and job.encoding.encoder().startswith("libvpx"):
+      raise read.VideoError(
+        "--resume: segments do not hold the transparency of VP8 and VP9; use"
+        " --codec ffv1 in .mkv, or leave --resume out"
+      )
+    if state["ended"] is None:
+      self._encode(parts, state)
+    self._join(parts, state)
+    if self._mark is not None:
+      with _writing(pathlib.Path(self._mark)) as file:
+        file.write(self._made())
+    shutil.rmtree(parts)
+
+  def are_done(self) -> bool:
+    """Whether the output is there, and was made of the same."""
+    if self._mark is None:
+      return False
+    try:
+      return pathlib.Path(self._mark).read_bytes() == self._made()
+    except OSError:
+      return False
+
+  def _made(self) -> bytes:
+    """Of what the output was made, and which file it then was."""
+    stat = os.stat(self._job.out)
+    made = f"{self._settings()} {stat.st_size} {stat.st_mtime_ns}"
+    return made.encode()
+
+  def _settings(self) -> str:
+    """Digest of all that the output depends on."""
+    job = self._job
+    options = dataclasses.asdict(job.options) | {
+      "resume": True,
+      "memory": 0,
+    }
+    files = [os.path.abspath(f) for s in job.sources for f in s.files]
+    files += plan.mask_files(job.options)
+    stats = [os.stat(file) for file in files]
+    stages = re.sub(" at 0x[0-9a-f]+", "", repr(job.stages))
+    settings = repr([
+      stages, sorted(options.items()), files,
+      [(s.st_size, s.st_mtime_ns) for s in stats],
+    ])  # fmt: skip
+    return hashlib.sha256(settings.encode()).hexdigest()
+
+  def _state(self, parts: pathlib.Path) -> dict[str, Any]:
+    """What exists already."""
+    job = self._job
+    settings = self._settings()
+    try:
+      state = json.loads((parts / "manifest.json").read_text())
+    except FileNotFoundError:
+      state = {"settings": settings, "frames": [], "ended": None}
+    except (OSError, ValueError) as error:
+      raise read.VideoError(f"{parts}: cannot be read ({error})") from None
+    if state["settings"] != settings:
+      raise read.VideoError(
+        f"{parts}: was made from another input or with other options; give the"
+        " same ones, or delete this folder to start anew"
+      )
+    if state["frames"]:
+      job.tell(f"{job.out}: goes on at frame {sum(state['frames'])}")
+    return state
+
+  def _encode(self, parts: pathlib.Path, state: dict[str, Any]) -> None:
+    """Makes the segments that are missing."""
+    job = self._job
+    skip = sum(state["frames"])
+    for runner, tile in zip(job.runners, state.get("tiles", ())):
+      runner.tile = tile
+    with contextlib.closing(job.frames(skip)) as frames:
+      frames = itertools.islice(frames, skip, None)
+      for segment in itertools.count(len(state["frames"])):
+        piece = itertools.islice(frames, SEGMENT)
+        frame = next(piece, None)
+        if frame is None:
+          break
+        job.summary.frames = sum(state["frames"])
+        sink = job.open(io.BytesIO(), frame)
+        with _writing(parts / f"{segment:06d}") as file:
+          for each in itertools.chain([frame], piece):
+            _save(file, sink.encode(each))
+            job.wrote()
+          _save(file, sink.encode(None))
+        sink.abandon()
+        done = job.summary.frames - sum(state["frames"])
+        state |= {
+          "frames": [*state["frames"], done],
+          "tiles": [runner.tile for runner in job.runners],
+          "shape": None if frame.image is None else frame.image.shape,
+          "deep": frame.image is not None and frame.image.dtype == np.uint16,
+          "alpha": frame.alpha is not None,
+        }
+        self._note(parts, state)
+    state["ended"] = [str(shift) for shift in job.shifts]
+    self._note(parts, state)
+
+  def _note(self, parts: pathlib.Path, state: dict[str, Any]) -> None:
+    with _writing(parts / "manifest.json") as file:
+      file.write(json.dumps(state).encode())
+
+  def _join(self, parts: pathlib.Path, state: dict[str, Any]) -> None:
+    """Puts segments and the copied streams together."""
+    job = self._job
+    job.summary.frames = sum(state["frames"])
+    job.shifts = [fractions.Fraction(shift) for shift in state["ended"]]
+    frame = stream.Frame(time=0, duration=0)
+    if state["shape"] is not None:
+      kind = np.uint16 if state["deep"] else np.uint8
+      frame.image = np.zeros(state["shape"], kind)
+      frame.alpha = frame.image[..., 0] if state["alpha"] else None
+
+    def pictures():
+      for segment in range(len(state["frames"])):
+        for packet in _load(parts / f"{segment:06d}", job.timing.base):
+          yield packet.dts * job.timing.base, None, packet
+
+    def others():
+      for name, streams in zip(job.sources, job.copies):
+        if streams:
+          source = source_lib.Source(name.path)
+          job.stack.callback(source.close)  # not before the sink is closed
+          same = [source.reader.container.streams[s.index] for s in streams]
+          index = {s.index: c.index for s, c in zip(streams, job.copies[0])}
+          for packet in source.packets(job.clock(name), same):
+            time = source_lib.seconds(packet.dts, packet.time_base)
+            yield time, index[packet.stream.index], packet
+
+    with job.place() as path:
+      sink = job.open(path, frame, job.copies[0])
+      try:
+        both = heapq.merge(pictures(), others(), key=lambda item: item[0])
+        for _, index, packet in both:
+          sink.append(packet, index)
+        sink.close()
+      except BaseException:
+        sink.abandon()
+        raise
+
+
+@contextlib.contextmanager
+def _writing(path: pathlib.Path) -> Iterator[Any]:
+  """A file that is there, and on the disk, when the block has ended."""
+  try:
+    with files.write(path) as temporary, open(temporary, "wb") as file:
+      yield file
+  except OSError as error:
+    raise read.VideoError(
+      f"{path}: cannot be written ({read.reason(error)})"
+    ) from None
+
+
+def _save(file: Any, packets: Iterable[Any]) -> None:
+  for p in packets:
+    data = bytes(p)
+    file.write(
+      _PACKET.pack(p.pts, p.dts, p.duration or 0, p.is_keyframe, len(data))
+    )
+    file.write(data)
+
+
+def _load(path: pathlib.Path, base: fractions.Fraction) -> Iterator[Any]:
+  with open(path, "rb") as file:
+    while head := file.read(_PACKET.size):
+      pts, dts, duration, key, size = _PACKET.unpack(head)
+      packet = av.Packet(file.read(size))
+      packet.pts, packet.dts, packet.duration = pts, dts, duration
+      packet.time_base, packet.is_keyframe = base, key
+      yield packet
