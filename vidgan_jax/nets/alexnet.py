@@ -38,7 +38,7 @@ class Network(nn.Module):
     Returns:
       'conv1' ... 'conv5': (N, h, w, C) after their ReLU, before any pool.
     """
-    x, found = frames, {}
+    x, taps = frames, {}
     for name, _, channels, side, stride in _LAYERS:
       if name in ("conv2", "conv3"):
         x = nn.max_pool(x, (3, 3), (2, 2))
@@ -54,8 +54,8 @@ class Network(nn.Module):
           name=name,
         )(x)
       )
-      found[name] = x
-    return found
+      taps[name] = x
+    return taps
 
 
 def from_torchvision(tensors: Mapping[str, np.ndarray]) -> dict:

@@ -315,9 +315,9 @@ def _from_flax(tensors):
   }
   named = {}
   for name, value in tensors.items():
-    found = re.fullmatch(r"(?:params|batch_stats)\.(.+)\.(\w+_0\.\w+)", name)
-    if found and found[2] in parts:
-      unit, part = found[1].replace(".", "/"), parts[found[2]]
+    match = re.fullmatch(r"(?:params|batch_stats)\.(.+)\.(\w+_0\.\w+)", name)
+    if match and match[2] in parts:
+      unit, part = match[1].replace(".", "/"), parts[match[2]]
       if unit == "Mixed_5b/Branch_2/Conv3d_0b_3x3":
         unit = unit.replace("0b", "0a")
       name = f"{unit}/{part}"

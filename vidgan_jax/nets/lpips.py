@@ -53,13 +53,13 @@ class Network(nn.Module):
         f"pixels a side, not {frames.shape[1:3]}: it would be another measure "
         "on enlarged ones, so leave it out."
       )
-    found = trunk.Network(name="trunk")(frames)
+    taps = trunk.Network(name="trunk")(frames)
     for i, (name, channels) in enumerate(zip(trunk.TAPS, trunk.CHANNELS)):
       weight = self.param(f"lin{i}", nn.initializers.ones, (channels,))
       # At 0 the root has no slope, but the ReLU before it passes none.
-      length = jnp.sqrt(jnp.square(found[name]).sum(-1, keepdims=True))
-      found[name] = found[name] / (length + 1e-10) * jnp.sqrt(weight)
-    return found
+      length = jnp.sqrt(jnp.square(taps[name]).sum(-1, keepdims=True))
+      taps[name] = taps[name] / (length + 1e-10) * jnp.sqrt(weight)
+    return taps
 
 
 def distance(
@@ -127,12 +127,12 @@ def _from_flax(tensors, places):
   trunk = re.compile(r"(?:AlexNet|VGG16)_0\.Conv_(\d+)\.(kernel|bias)")
   named = {}
   for name, value in tensors.items():
-    if found := trunk.fullmatch(name):
-      place = places[int(found[1])] if int(found[1]) < len(places) else "?"
-      part = {"kernel": "weight", "bias": "bias"}[found[2]]
+    if match := trunk.fullmatch(name):
+      place = places[int(match[1])] if int(match[1]) < len(places) else "?"
+      part = {"kernel": "weight", "bias": "bias"}[match[2]]
       name = f"features.{place}.{part}"
-    elif found := re.fullmatch(r"NetLinLayer_(\d)\.Conv_0\.kernel", name):
-      name = f"lin{found[1]}.model.1.weight"
+    elif match := re.fullmatch(r"NetLinLayer_(\d)\.Conv_0\.kernel", name):
+      name = f"lin{match[1]}.model.1.weight"
     else:
       named[name] = value
       continue

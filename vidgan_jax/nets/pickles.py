@@ -114,6 +114,8 @@ def _known(module, name):
 
 def _tensor(storage, offset, size, stride, *_):
   """What torch._utils._rebuild_tensor_v2 does: a view of a storage."""
+  # The last number that the view reaches; none beyond the storage is read, and
+  # a small storage does not become a large tensor by strides of 0.
   last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
   if (
     min((offset, *size, *stride)) < 0
@@ -301,6 +303,8 @@ def _stored(archive, name):
   with archive.open(info) as file:
     while file.read(1 << 22):  # It compares the checksum at the end.
       pass
+  # A file's own header has 30 bytes, of which the last four say how long its
+  # name and its extra field are; then comes the content.
   with open(archive.filename, "rb") as file:
     file.seek(info.header_offset + 26)
     start = info.header_offset + 30 + sum(struct.unpack("<2H", file.read(4)))
@@ -370,7 +374,7 @@ def _tensors(tree):
 
 def _unwrap(tree):
   """Goes from {'state_dict': {...}, 'epoch': 3} down to the state dict."""
-  for _ in range(4):
+  for _ in range(4):  # Trainers nest no deeper.
     if isinstance(tree, _Module) or not isinstance(tree, dict):
       break
     inside = {
@@ -379,6 +383,7 @@ def _unwrap(tree):
       if isinstance(value, dict) and _flatten(value, "", set())
     }
     known = inside.keys() & {"state_dict", "model", "module"}
+    # Tensors lie here already.
     if any(isinstance(value, (np.ndarray, _Array)) for value in tree.values()):
       break
     if len(known) == 1:

@@ -84,6 +84,8 @@ def apply(filters: jax.Array, video: jax.Array) -> jax.Array:
       precision="highest",
     )
     y = y.reshape(*x.shape[:-1], FILTERS)
+    # Haar's transform of time: energies of the differences of neighbours, an
+    # octave slower each round. Factors of sqrt(1/2) keep the power of noise.
     bands.append(_energy(y))
     for _ in range(TIMES):
       bands.append(_energy((y[:, 1:] - y[:, :-1]) * 0.5**0.5))

@@ -83,8 +83,10 @@ class Games(nn.Module):
 
   @nn.compact
   def __call__(self, video):
+    """(B, T, H, W, 3) -> (B, orders), (B, speeds), (B, 64) of length 1."""
     x = Network(name="network")(video)
-    # What all clips share tells nothing; `apply` does the same with all clips.
+    # What the clips of a batch share says nothing; `apply` takes off what all
+    # clips share.
     x = (x - x.mean(0)) / jnp.sqrt(x.var(0) + 1e-6)
     order = nn.Dense(len(ORDERS))(nn.relu(nn.Dense(128)(x)))
     speed = nn.Dense(len(SPEEDS))(nn.relu(nn.Dense(128)(x)))
@@ -145,18 +147,18 @@ def fit(
   params, state = init(jax.random.key(seed), first["video"])
   history = []
   for view in itertools.chain([first], pairs):
-    params, state, told = step(params, state, view)
-    history.append(told)
+    params, state, figures = step(params, state, view)
+    history.append(figures)
   last = jax.device_get(history[-max(1, steps // 10) :])
-  told = {key: float(np.mean([t[key] for t in last])) for key in last[0]}
-  told["speed_chance"] = 1 / len(_pace(shape[0])[1])
-  if not all(map(np.isfinite, told.values())):
+  figures = {key: float(np.mean([t[key] for t in last])) for key in last[0]}
+  figures["speed_chance"] = 1 / len(_pace(shape[0])[1])
+  if not all(map(np.isfinite, figures.values())):
     raise errors.UserError(
-      f"Learning features diverged: {told}. Take another seed, or look for "
+      f"Learning features diverged: {figures}. Take another seed, or look for "
       "damaged clips."
     )
   network = jax.device_get(params["params"]["network"])
-  return _standard(network, source, batch, seed), told
+  return _standard(network, source, batch, seed), figures
 
 
 def read(source: Any, indices: Sequence[int]) -> np.ndarray:
@@ -198,28 +200,28 @@ def _training(steps):
 
   @jax.jit
   def step(params, state, view):
-    (_, told), grads = jax.value_and_grad(_loss, has_aux=True)(
+    (_, figures), grads = jax.value_and_grad(_loss, has_aux=True)(
       params, games, view
     )
     updates, state = tx.update(grads, state)
-    return optax.apply_updates(params, updates), state, told
+    return optax.apply_updates(params, updates), state, figures
 
   return init, step
 
 
 def _loss(params, games, view):
-  """The three games, and how many answers are right."""
+  """The sum of the three games' losses; each, and shares of right answers."""
   order, speed, point = games.apply(params, view["video"])
   losses = {
     "order": _entropy(order, view["order"]),
     "speed": _entropy(speed, view["speed"]),
     "contrast": nt_xent(point),
   }
-  told = losses | {
+  figures = losses | {
     "order_right": jnp.mean(order.argmax(-1) == view["order"]),
     "speed_right": jnp.mean(speed.argmax(-1) == view["speed"]),
   }
-  return sum(losses.values()), told
+  return sum(losses.values()), figures
 
 
 def _entropy(logits, label):
@@ -256,6 +258,8 @@ def views(source, shape, steps, batch, seed) -> Iterator[dict[str, Any]]:
     order = rng.integers(len(ORDERS), size=2 * batch)
     speed = rng.integers(len(speeds), size=2 * batch)
     for i in range(2 * batch):
+      # A place for the view's first frame and upper left corner, at which it
+      # lies in the clip.
       span = speeds[speed[i]] * (frames - 1) + 1
       t, y, x = (
         rng.integers(have - want + 1)
@@ -277,14 +281,15 @@ def views(source, shape, steps, batch, seed) -> Iterator[dict[str, Any]]:
 def _pace(total):
   """Frames of a view, and the speeds at which a clip has so many.
 
-  It is short enough for four times the speed, but four frames at least; then
-  there are fewer speeds.
+  Few enough for four times the speed, but four at least; short clips have fewer
+  speeds.
   """
   frames = min(max(total // SPEEDS[-1], LEAST), 16)
   return frames, [s for s in SPEEDS if s * (frames - 1) < total]
 
 
 def _order(rng, order, frames):
+  """Places (frames,) in the order of that number; shuffled ones run no way."""
   places = np.arange(frames)
   if ORDERS[order] == "reversed":
     return places[::-1]
@@ -303,10 +308,10 @@ def _standard(network, source, batch, seed):
   """Parameters with the mean and the deviation of each feature."""
   zero = {"network": network, "mean": np.float32(0), "scale": np.float32(1)}
   rng = np.random.default_rng((seed, 2**32 - 1))
-  some = rng.permutation(len(source))[:256]
+  chosen = rng.permutation(len(source))[:256]
   parts = []
-  for start in range(0, len(some), batch):
-    part = some[start : start + batch]
+  for start in range(0, len(chosen), batch):
+    part = chosen[start : start + batch]
     full = np.resize(part, batch)  # One shape compiles once.
     parts.append(np.asarray(_run(zero, read(source, full)))[: len(part)])
   x = np.concatenate(parts).astype(np.float64)

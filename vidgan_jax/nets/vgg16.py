@@ -44,13 +44,13 @@ class Network(nn.Module):
       'conv1_2', 'conv2_2', 'conv3_3', 'conv4_3', 'conv5_3', the last of every
       stage: (N, h, w, C) after their ReLU, before the pool.
     """
-    x, found = frames, {}
+    x, taps = frames, {}
     for name, _, channels in _LAYERS:
       x = nn.relu(nn.Conv(channels, (3, 3), precision="highest", name=name)(x))
       if name in TAPS:
-        found[name] = x
+        taps[name] = x
         x = nn.max_pool(x, (2, 2), (2, 2)) if name != TAPS[-1] else x
-    return found
+    return taps
 
 
 def from_torchvision(tensors: Mapping[str, np.ndarray]) -> dict:

@@ -101,16 +101,16 @@ def collect(
   Raises:
     ValueError: they are not exactly the tensors that are wanted.
   """
-  found = {}
+  named = {}
   for name, value in tensors.items():
     if not re.fullmatch(unused, name):
       short = re.sub(rf"^(?:{prefix})", "", name)
-      if short in found:
+      if short in named:
         raise ValueError(
           f"These weights should be {what}, but the file has {short!r} twice, "
           f"once as {name!r}: is there a second network in it?"
         )
-      found[short] = value
+      named[short] = value
   blocks = {name for name in wanted if name.startswith("blocks.")}
   theirs = {
     name: [name.replace(".", f".{i}.", 1) for i in range(wanted[name][0])]
@@ -119,11 +119,13 @@ def collect(
   expected = {n: shape for n, shape in wanted.items() if n not in blocks} | {
     name: wanted[ours][1:] for ours in blocks for name in theirs[ours]
   }
-  naming.check(found, expected, what)
+  naming.check(named, expected, what)
   return {
-    name: np.stack([np.asarray(found[one], np.float32) for one in theirs[name]])
+    name: np.stack(
+      [np.asarray(named[other], np.float32) for other in theirs[name]]
+    )
     if name in blocks
-    else np.asarray(found[name], np.float32)
+    else np.asarray(named[name], np.float32)
     for name in wanted
   }
 
