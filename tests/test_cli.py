@@ -138,7 +138,7 @@ def test_unknown_options(verb, tmp_path, capsys):
 
 # What a user can mend, in each verb; and a function that the verb calls.
 MISTAKES = {
-  "prepare": (["gone", "out"], "_prepare", "gone"),
+  "prepare": (["gone", "out"], "prepare.prepare", "gone"),
   "train": (["--config=gone.py", "--workdir=w"], "config_lib.load", "gone.py"),
   "evaluate": (["gone"], "_check", "gone"),
   "generate": (["gone", "--out=a.mp4"], "_generate", "gone"),
@@ -229,7 +229,7 @@ def test_help_loads_nothing_that_it_does_not_need():
 
 
 def test_what_computes_does_not_import_tensorflow():
-  rooms = [
+  entries = [
     f"{room}.{name}"
     for room in ("models", "losses", "tasks", "evals")
     for name in rooms.names(room)
@@ -240,7 +240,7 @@ def test_what_computes_does_not_import_tensorflow():
     "verbs.evaluate",
     *("data.memory", "data.sprites", "data.pipeline", "data.reference"),
     *("losses.penalties", "losses.augment", "evals.features"),
-    *rooms,
+    *entries,
   ]
   found = python(
     f"""

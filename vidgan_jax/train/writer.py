@@ -37,8 +37,10 @@ import numpy as np
 
 from vidgan_jax import errors
 from vidgan_jax import pixels
+from vidgan_jax.data import pipeline
 from vidgan_jax.store import files
 from vidgan_jax.store import workdir as workdir_lib
+from vidgan_jax.video import write
 
 _LOGGER = logging.getLogger("vidgan_jax")
 
@@ -201,8 +203,6 @@ class Writer:
     self, step: int, name: str, video: np.ndarray, fps: float
   ) -> None:
     """Runs in the thread."""
-    from vidgan_jax.video import write
-
     path = workdir_lib.sample(self._workdir, step, name)
     # Small clips are enlarged, without blur, to be seen.
     scale = max(1, 96 // max(video.shape[2:4]))
@@ -502,12 +502,9 @@ class _Board:
 
 def _board(workdir: str) -> Any:
   """CLU's writer, with moving pictures."""
-  from vidgan_jax import config as config_lib
-  from vidgan_jax.data import pipeline
-
   try:
     tf = pipeline.import_tensorflow()
-  except config_lib.ConfigError as e:
+  except errors.UserError as e:
     raise ImportError("TensorFlow cannot be imported") from e
   from clu import metric_writers
   from tensorboard.plugins.image import metadata

@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _job(args: argparse.Namespace) -> prepare.Job:
   options = clips.Options(
     **{
-      field.name: getattr(args, field.name)
+      field.name: vars(args)[field.name]
       for field in dataclasses.fields(clips.Options)
     }
   )

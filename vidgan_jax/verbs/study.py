@@ -15,7 +15,12 @@ import json
 import pathlib
 import signal
 
+from vidgan_jax.reports import preferences
 from vidgan_jax.store import files
+from vidgan_jax.study import make
+from vidgan_jax.study import serve
+from vidgan_jax.study import store
+from vidgan_jax.study import summary as summary_lib
 
 _LETTERS = "abcdefgh"
 
@@ -139,12 +144,9 @@ def _report_options(add) -> None:
 
 
 def _make(args) -> None:
-  from vidgan_jax.study import make
-  from vidgan_jax.study import store
-
   systems = {}
   for letter in _LETTERS:
-    text = getattr(args, letter)
+    text = vars(args)[letter]
     if text is None:
       continue
     name, equals, folder = text.partition("=")
@@ -160,16 +162,13 @@ def _make(args) -> None:
       )
     systems[name.strip()] = folder
   options = make.Options(
-    **{f: getattr(args, f) for f in make.Options.__dataclass_fields__}
+    **{f: vars(args)[f] for f in make.Options.__dataclass_fields__}
   )
   make.make(args.dir, systems, options)
   print(f"-> {args.dir}; next: vidgan study serve {args.dir}")
 
 
 def _serve(args) -> None:
-  from vidgan_jax.study import serve
-  from vidgan_jax.study import store
-
   with serve.Server(store.load(args.dir), args.host, args.port) as server:
     print(f"The study is at {server.url} (Ctrl-C ends it).", flush=True)
     if args.host not in ("127.0.0.1", "localhost", "::1"):
@@ -182,19 +181,15 @@ def _serve(args) -> None:
 
 
 def _report(args) -> None:
-  from vidgan_jax.reports import preferences
-  from vidgan_jax.study import store
-  from vidgan_jax.study import summary
-
   study = store.load(args.dir)
-  found = summary.summarize(study, min_votes=args.min_votes)
+  summary = summary_lib.summarize(study, min_votes=args.min_votes)
   if args.json:
-    print(json.dumps(found, indent=2, allow_nan=False))
+    print(json.dumps(summary, indent=2, allow_nan=False))
   else:
-    print(preferences.text(found))
+    print(preferences.text(summary))
   page = pathlib.Path(args.html or study.folder / "report.html")
   try:
-    files.write_text(page, preferences.html(found))
+    files.write_text(page, preferences.html(summary))
   except OSError as error:
     raise store.StudyError(
       f"{page} cannot be written ({error.strerror}): name another place, "
