@@ -16,8 +16,6 @@ import contextlib
 import dataclasses
 import fractions
 import math
-import os
-import pathlib
 import signal
 import threading
 import time
@@ -25,12 +23,12 @@ from typing import Any
 
 from vidgan_jax.video import edits
 from vidgan_jax.video import images
+from vidgan_jax.video import outputs
 from vidgan_jax.video import plan
 from vidgan_jax.video import segments
 from vidgan_jax.video import sink as sink_lib
 from vidgan_jax.video import source as source_lib
 from vidgan_jax.video import stream
-from vidgan_jax.video import write
 
 _QUEUE_BYTES = 2**26  # of frames that wait for the encoder, and the stages
 
@@ -321,7 +319,11 @@ class Job:
   def at_once(self) -> None:
     """Writes the output in one go."""
     frames = contextlib.closing(self.frames())
-    with self.place() as path, frames as frames, self._until_ctrl_c():
+    with (
+      outputs.place(self.out, self.encoding.container) as path,
+      frames as frames,
+      self._until_ctrl_c(),
+    ):
       try:
         try:
           for frame in frames:
@@ -343,29 +345,6 @@ class Job:
         raise
       finally:
         self._sink = None
-
-  @contextlib.contextmanager
-  def place(self) -> Iterator[str]:
-    """Where to write to; on success it gets the output's name."""
-    kind = self.encoding.container
-    if source_lib.is_live(self.out):
-      yield {"-": "pipe:1"}.get(self.out, self.out)
-    elif kind == "image2":
-      target, pattern = images.place(self.out)
-      with images.filling(target) as temporary:
-        # Only the name has a number.
-        yield os.path.join(temporary.replace("%", "%%"), pattern)
-    else:
-      with write.replacing(self.out) as temporary:
-        if kind != "gif":
-          yield temporary
-          return
-        film = f"{temporary}.film"
-        try:
-          yield film
-          images.gif(film, temporary)
-        finally:
-          pathlib.Path(film).unlink(missing_ok=True)
 
   @contextlib.contextmanager
   def _until_ctrl_c(self) -> Iterator[None]:

@@ -1,6 +1,9 @@
-"""Which file each input becomes, where a folder goes into another."""
+"""Which file each input becomes, and how it gets its name when it is whole."""
 
+from collections.abc import Iterator
+import contextlib
 import os
+import pathlib
 import tempfile
 
 from vidgan_jax.video import folder
@@ -8,6 +11,7 @@ from vidgan_jax.video import images
 from vidgan_jax.video import read
 from vidgan_jax.video import sink
 from vidgan_jax.video import source as source_lib
+from vidgan_jax.video import write
 
 
 def plan(given: str, out: str, kind: str | None) -> list[tuple[str, str]]:
@@ -73,3 +77,26 @@ def mark(path: str) -> str:
   parent, name = os.path.split(path.rstrip(os.sep))
   os.makedirs(parent or ".", exist_ok=True)
   return os.path.join(parent, f".{name}.done")
+
+
+@contextlib.contextmanager
+def place(out: str, kind: str) -> Iterator[str]:
+  """Where to write an output of this container; on success it gets its name."""
+  if source_lib.is_live(out):
+    yield {"-": "pipe:1"}.get(out, out)
+  elif kind == "image2":
+    target, pattern = images.place(out)
+    with images.filling(target) as temporary:
+      # Only the name has a number.
+      yield os.path.join(temporary.replace("%", "%%"), pattern)
+  else:
+    with write.replacing(out) as temporary:
+      if kind != "gif":
+        yield temporary
+        return
+      film = f"{temporary}.film"
+      try:
+        yield film
+        images.gif(film, temporary)
+      finally:
+        pathlib.Path(film).unlink(missing_ok=True)

@@ -28,6 +28,7 @@ import numpy as np
 
 from vidgan_jax.store import files
 from vidgan_jax.video import images
+from vidgan_jax.video import outputs
 from vidgan_jax.video import plan
 from vidgan_jax.video import read
 from vidgan_jax.video import source as source_lib
@@ -186,7 +187,7 @@ class Segments:
             time = source_lib.seconds(packet.dts, packet.time_base)
             yield time, index[packet.stream.index], packet
 
-    with job.place() as path:
+    with outputs.place(job.out, job.encoding.container) as path:
       sink = job.open(path, frame, job.copies[0])
       try:
         both = heapq.merge(pictures(), others(), key=lambda item: item[0])
