@@ -19,12 +19,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-from safetensors import numpy as safetensors_numpy
 
 from vidgan_jax import config
 from vidgan_jax import errors
 from vidgan_jax.models import layers
+from vidgan_jax.store import tensors
 
 LOSSES = (
   "charbonnier",
@@ -254,12 +253,12 @@ def _vgg(path: str, taps: tuple[str, ...]) -> dict[str, tuple]:
     if path.endswith(".safetensors"):
       arrays = {
         name.removeprefix("trunk/"): array
-        for name, array in safetensors_numpy.load_file(path).items()
+        for name, array in tensors.load(path)[0].items()
       }
     else:
       with np.load(path) as file:
         arrays = {k: np.asarray(file[k], np.float32) for k in file.files}
-  except (OSError, ValueError, safetensors.SafetensorError) as e:
+  except (OSError, ValueError) as e:
     raise errors.UserError(f"{path}: cannot be read ({e}); {how}.") from e
   names = sorted({k.split("/")[0] for k in arrays if k.startswith("conv")})
   names = [n for n in names if n <= max(taps)]
