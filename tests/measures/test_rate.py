@@ -65,9 +65,9 @@ def test_bd_rate_by_quadrature():
   [
     (RATES[:3], PSNRS[:3], "at least 4"),
     (RATES, PSNRS + 20, "do not overlap"),
-    (RATES, PSNRS[::-1], "no curve"),
-    (-RATES, PSNRS, "no curve"),
-    (RATES, PSNRS * [1, 1, 1, np.inf], "no curve"),
+    (RATES, PSNRS[::-1], "not a curve"),
+    (-RATES, PSNRS, "not a curve"),
+    (RATES, PSNRS * [1, 1, 1, np.inf], "not a curve"),
   ],
 )
 def test_what_has_no_bd_rate(rates, psnrs, message):

@@ -300,7 +300,7 @@ def test_protocol_of_tensorflow():
 def test_bad_input():
   with pytest.raises(ValueError, match="did you mean 'styleganv'|styleganv"):
     i3d.preprocess(video(8, 8), "stylegan")
-  with pytest.raises(ValueError, match="float32 are no input"):
+  with pytest.raises(ValueError, match="float32: they take"):
     i3d.preprocess(video(8, 8).astype(np.float32))
-  with pytest.raises(ValueError, match="uint8 are no input"):
+  with pytest.raises(ValueError, match="uint8: they take"):
     i3d.preprocess(video(8, 8)[0])

@@ -406,7 +406,7 @@ def test_tensorflow(tmp_path):
   with pytest.raises(ValueError, match="hub is a damaged checkpoint"):
     public.read(tmp_path / "hub")
   (tmp_path / "empty").mkdir()
-  with pytest.raises(ValueError, match="no TF-Hub module"):
+  with pytest.raises(ValueError, match="not a TF-Hub module"):
     public.read(tmp_path / "empty")
 
 

@@ -284,7 +284,7 @@ def test_different_shapes_meet_in_the_middle_square(tmp_path, clips):
     (["--c=third={tmp}/empty"], "third: .*/empty holds no video file"),
     (
       ["--c=third={tmp}/broken"],
-      r"broken/d.mp4.*mend the clip or take it away",
+      r"broken/d.mp4.*fix the clip or take it away",
     ),
     (["--c=third={tmp}/still"], "still/d.mp4: has a single frame"),
     (

@@ -24,7 +24,7 @@ Weight = np.ndarray | None
 
 
 def check(fake: np.ndarray, target: np.ndarray) -> None:
-  """Refuses what is no pair of aligned clips.
+  """Refuses what is not a pair of aligned clips.
 
   Raises:
     UserError: they are not of one shape.
@@ -76,8 +76,8 @@ def psnr_y(
 
   Luma is in the range of video, 16 to 235, and the peak is 255, as in papers on
   super-resolution (MATLAB's rgb2ycbcr) and in ffmpeg. Of the full range it
-  would be 1.3 dB less. Unlike in some papers neither are levels rounded nor
-  borders left out.
+  would be 1.3 dB less. Levels are not rounded and borders
+  count, unlike in some papers.
 
   Args:
     fake: clip.

@@ -55,8 +55,8 @@ def _curve(whose, rates, qualities):
     not finite or np.min(np.diff(rates)) <= 0 or np.min(np.diff(qualities)) <= 0
   ):
     raise errors.UserError(
-      f"bd_rate: the points of {whose} are no curve: rates must be positive, "
-      f"all different, and more rate more quality; rates {rates}, qualities "
-      f"{qualities}."
+      f"bd_rate: the points of {whose} are not a curve: rates must be positive "
+      "and all different, and more rate must be more quality; rates "
+      f"{rates}, qualities {qualities}."
     )
   return interpolate.PchipInterpolator(qualities, np.log10(rates))

@@ -36,8 +36,8 @@ def check_clips(video: jax.Array, name: str) -> None:
   """Refuses what the protocols of a network are not defined for."""
   if video.dtype != jnp.uint8 or video.ndim != 5 or video.shape[-1] != 3:
     raise ValueError(
-      f"Clips of shape {video.shape} and type {video.dtype} are no input of "
-      f"{name}'s protocols: they are defined for (B, T, H, W, 3) uint8."
+      f"{name}'s protocols are not defined for clips of shape {video.shape} "
+      f"and type {video.dtype}: they take (B, T, H, W, 3) uint8."
     )
 
 

@@ -103,8 +103,8 @@ def _read_tensorflow(path):
     indices = sorted([*path.glob("*.index"), *path.glob("variables/*.index")])
     if len(indices) != 1:
       raise errors.UserError(
-        f"The folder {path} is no TF-Hub module, SavedModel or checkpoint: it "
-        f"has {len(indices)} files *.index or variables/*.index, not one."
+        f"The folder {path} is not a TF-Hub module, SavedModel or checkpoint: "
+        f"it has {len(indices)} files *.index or variables/*.index, not one."
       )
     prefix = indices[0].with_suffix("")
   try:

@@ -1,13 +1,13 @@
 """Energies of random filters in bands of space and time, without weights.
 
 One layer of convolution, squares, pooling and a logarithm. With random filters
-such a layer tells what bands of frequency a clip has, wherever they lie in it
+such a layer says what bands of frequency a clip has, wherever they lie in it
 (Saxe et al. 2011), and damage is a change of bands: noise fills the fine ones,
 blur and codecs empty them, a still has none in time. Three rules make changes
 large beside the differences of real clips. A filter's sum is zero, so that
 brightness does not rule (Field 1987). The logarithm is of small places and
-single frames, before any mean: what is empty in places is seen. Bands are told
-from the mean of all bands, the clip's contrast (Heeger 1992).
+single frames, before any mean: what is empty in places is seen. A band is
+compared with the mean of all bands, the clip's contrast (Heeger 1992).
 
 It needs no download and knows no data set. Squares have no sign: it is blind to
 time backwards. A distance on these features is comparable only with itself,

@@ -6,10 +6,11 @@ v2, where a class is a motion and not a thing. Ge et al., "On the Content Bias
 in Frechet Video Distance" (2024), measure the Frechet distance of its
 `features`, which I3D's leave nearly blind to motion.
 
-Kept as published: queries and values have biases and keys none; places are told
-by a fixed table of sines over the tokens' number in the clip, not over time,
-row and column; the norm comes after the mean over all tokens. The original
-network was trained on colours that are normalised; cd-fvd gives it [0, 1].
+Kept as published: queries and values have biases, keys have none; places are
+given by a fixed table of sines over the tokens' number in the clip, not over
+time, row and column; the norm comes after the mean over all tokens. The
+original network was trained on colours that are normalised; cd-fvd gives it
+[0, 1].
 """
 
 from collections.abc import Mapping

@@ -111,7 +111,7 @@ def load(
     struct.error,
   ) as e:
     raise errors.UserError(
-      f"{path} is damaged: it is no whole file of safetensors ({e!r})."
+      f"{path} is damaged: it is not a whole file of safetensors ({e!r})."
     ) from e
   return arrays, facts
 

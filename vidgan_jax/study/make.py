@@ -4,8 +4,8 @@ Every clip is written anew as H.264 in MP4, which browsers play: one size, one
 frame rate, one length, one quality, no name. The common size is the smallest
 one (the others are reduced by area averaging), the rate that of the slowest
 system, the length that of the shortest clip; nothing is enlarged but by whole
-numbers, so that no player's smoothing flatters small clips. A rate that is no
-whole part of a system's makes its motion alone uneven: `make` warns.
+numbers, so that no player's smoothing flatters small clips. `make` warns of a
+rate that does not divide a system's: it makes the motion of that one uneven.
 """
 
 from collections.abc import Iterator
@@ -290,10 +290,10 @@ def _measure(path: pathlib.Path, options: Options) -> _Clip:
       if options.seconds and frame.time > options.seconds:
         break
   except read.VideoError as error:
-    raise store.StudyError(f"{error}: mend the clip or take it away.") from None
+    raise store.StudyError(f"{error}: fix the clip or take it away.") from None
   if len(times) < 2:
     raise store.StudyError(
-      f"{path}: has a single frame, and a still picture is no clip: take it "
+      f"{path}: has a single frame, and a still picture is not a clip: take it "
       "away."
     )
   fps = round((len(times) - 1) / times[-1], 3)
@@ -381,7 +381,7 @@ def _changes(names, clips, video) -> Iterator[str]:
 def _uneven(names, clips, video) -> list[str]:
   """Systems whose frames are not each n-th, or n times each, of what is shown.
 
-  29.97 for 30 in a short clip adds up to less than half a frame, and is none.
+  29.97 for 30 in a short clip adds up to less than half a frame: that is even.
   """
   uneven = []
   for (system, _), clip in clips.items():

@@ -98,7 +98,7 @@ class Server(http.server.ThreadingHTTPServer):
     return f"http://{host}:{self.server_port}/"
 
   def handle_error(self, request: Any, client_address: Any) -> None:
-    # A browser that went away is no news.
+    # A browser may go away at any time.
     if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
       super().handle_error(request, client_address)
 

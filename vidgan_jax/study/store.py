@@ -358,7 +358,7 @@ class Answers:
     """
     whole = lambda x: isinstance(x, int) and not isinstance(x, bool)
     if choice not in CHOICES or (choice == "tie" and not self.study.ties):
-      raise StudyError(f"{choice!r} is no answer to this question.")
+      raise StudyError(f"{choice!r} is not an answer to this question.")
     if (
       isinstance(seconds, bool)
       or not isinstance(seconds, (int, float))
