@@ -322,7 +322,6 @@ def test_epochs_need_a_size():
   [
     ("batch=0", "config.batch is 0"),
     ("batch=30 accumulate=4", "config.accumulate"),
-    ("penalties.lecam.interval=4", "lecam.interval must be 1"),
     ("precision=float16", "'bfloat16'"),
     ("parallel=jitt", "mean 'jit'"),
     ("optim.g.schedule=cos", "mean 'cosine'|Known"),

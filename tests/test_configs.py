@@ -13,6 +13,7 @@ import pytest
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import errors
+from vidgan_jax import losses
 from vidgan_jax import models
 from vidgan_jax import rooms
 from vidgan_jax import tasks
@@ -320,15 +321,15 @@ def test_flow_that_the_data_do_not_give(data, tmp_path):
 def test_an_adversary_without_weight_never_begins():
   config = load("video_to_video", "task=denoise,data=sprites")
   steps = lambda duration: int(duration.removesuffix("steps"))
-  idle = loop._adversary(config, steps)
+  idle = losses.create(config, 10, steps)["adversary"]
   assert step_lib.due({}, idle.start, 10**9) == ()
   config.adversary.weight = 0.5
   config.adversary.start = config.adversary.ramp = "4steps"
-  adversary = loop._adversary(config, steps)
+  adversary = losses.create(config, 10, steps)["adversary"]
   assert step_lib.due({}, adversary.start, 4) == ("adversary",)
   assert [float(adversary.weight(i)) for i in (4, 7, 9)] == [0.125, 0.5, 0.5]
   config.reconstruction = {}
   for weight, words in ((0.5, "start is '4steps'"), (0.0, "weight is 0")):
     config.adversary.weight = weight
     with pytest.raises(errors.UserError, match=words):
-      loop._adversary(config, steps)
+      losses.create(config, 10, steps)

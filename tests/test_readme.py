@@ -174,13 +174,14 @@ def _train(root, workdir, *flags):
 
 
 def test_examples_train(extended, tmp_path):
-  assert len(EXAMPLES) == 6
+  assert len(EXAMPLES) == 7
   workdir = _train(
     extended,
     tmp_path / "run",
     "data.name=bars",
     "data.options={'size': 32}",
-    "model.name=tiny",
+    "model.name=vae",  # Its halves are `tiny`.
+    "reconstruction={'kl': {'weight': 0.01}, 'l1': {}}",
     "model.variant=S",
     "objective=smoothed",
     "task.name=first_frame",

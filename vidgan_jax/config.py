@@ -332,11 +332,6 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         f"{penalty.final}: give the weight that it starts from, or set "
         "final=None to keep it constant."
       )
-  if config.penalties.get("lecam", {}).get("interval", 1) != 1:
-    raise ConfigError(
-      "config.penalties.lecam.interval must be 1: LeCam costs nothing, so it "
-      "is computed at every step."
-    )
   return config
 
 

@@ -13,6 +13,7 @@ from vidgan_jax import config as config_lib
 from vidgan_jax import errors
 from vidgan_jax import pixels
 from vidgan_jax import tasks
+from vidgan_jax.models import layers
 from vidgan_jax.store import provenance
 from vidgan_jax.store import workdir as workdir_lib
 from vidgan_jax.train import state as state_lib
@@ -222,12 +223,13 @@ class Model:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(generator, params, given, z, times):
-  return generator.apply({"params": params}, given, z, times)
+  output = generator.apply({"params": params}, given, z, times)
+  return layers.drawn(output).video
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _draw(generator, params, given, z, times):
-  video = generator.apply({"params": params}, given, z, times)
+  video = _apply(generator, params, given, z, times)
   finite = jnp.isfinite(video).all()
   return pixels.to_bytes(video), finite
 

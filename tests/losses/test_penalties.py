@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vidgan_jax.losses import penalties
-from vidgan_jax.models import layers
 
+SLOPES = ("r1", "r2", "r1_fd", "r2_fd", "wgan_gp")
 SHAPE = (2, 4, 4, 3)  # T H W C
 SIZE = int(np.prod(SHAPE))
 
@@ -46,7 +46,7 @@ def smooth(seed=0, dtype=jnp.float32):
   return score, gradient
 
 
-@pytest.mark.parametrize("name", penalties.PENALTIES)
+@pytest.mark.parametrize("name", SLOPES)
 def test_contract(name):
   score, _ = smooth()
   penalty = getattr(penalties, name)
@@ -63,7 +63,7 @@ def test_contract(name):
   np.testing.assert_allclose(alone, got[1:2], rtol=2e-3)
 
 
-@pytest.mark.parametrize("name", penalties.PENALTIES)
+@pytest.mark.parametrize("name", SLOPES)
 def test_looks_at_its_own_side(name):
   score, _ = smooth()
   penalty = getattr(penalties, name)
@@ -142,7 +142,7 @@ def test_finite_difference_estimates_the_exact_penalty():
   np.testing.assert_allclose(np.mean(got), want[0], rtol=0.08)
 
 
-@pytest.mark.parametrize("name", penalties.PENALTIES)
+@pytest.mark.parametrize("name", SLOPES)
 def test_gradient_by_the_weights(name):
   # For a linear D: d ||w||^2 / dw = 2 w, and so on in closed form.
   weight = jnp.asarray(np.random.default_rng(1).normal(size=SIZE), jnp.float32)
@@ -169,7 +169,7 @@ def test_gradient_by_the_weights(name):
     np.testing.assert_allclose(grad, want, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", penalties.PENALTIES)
+@pytest.mark.parametrize("name", SLOPES)
 def test_flat_discriminator_has_finite_gradients(name):
   grad = jax.grad(
     lambda w: jnp.mean(
@@ -208,39 +208,21 @@ def test_finite_difference_takes_a_larger_step_in_bfloat16():
 
 def test_lecam():
   rng = np.random.default_rng(0)
-  one, many = rng.normal(size=4), rng.normal(size=(4, 6))
-  real = layers.Scores((jnp.float32(one), jnp.float32(many)), ((), ()))
-  fake = layers.Scores((jnp.float32(-one), jnp.float32(many + 1)), ((), ()))
-  r = (one + many.mean(1)) / 2
-  f = (-one + (many + 1).mean(1)) / 2
+  r, f = rng.normal(size=(2, 6))
   a_real, a_fake = 0.4, -0.3
   want = np.mean(np.maximum(r - a_fake, 0) ** 2) + np.mean(
     np.maximum(a_real - f, 0) ** 2
   )
-  got = penalties.lecam(real, fake, jnp.float32(a_real), jnp.float32(a_fake))
+  args = jnp.float32(r), jnp.float32(f), jnp.float32([a_real, a_fake])
+  got = penalties.lecam(*args)
   assert got.dtype == jnp.float32 and got.shape == ()
   np.testing.assert_allclose(got, want, rtol=1e-5)
   # D moves, the anchors do not.
-  by_anchor = jax.grad(penalties.lecam, 2)(
-    real, fake, jnp.float32(a_real), jnp.float32(a_fake)
-  )
-  assert by_anchor == 0
+  np.testing.assert_array_equal(jax.grad(penalties.lecam, 2)(*args), 0)
 
 
 def test_lecam_pulls_the_sides_together():
-  scores = lambda x: layers.Scores((x,), ((),))
-  real, fake = jnp.full(3, 2.0), jnp.full(3, -2.0)
-  by_real, by_fake = jax.grad(
-    lambda r, f: penalties.lecam(scores(r), scores(f), 2.0, -2.0), (0, 1)
-  )(real, fake)
+  by_real, by_fake = jax.grad(penalties.lecam, (0, 1))(
+    jnp.full(3, 2.0), jnp.full(3, -2.0), jnp.array([2.0, -2.0])
+  )
   assert np.all(by_real > 0) and np.all(by_fake < 0)  # Descent: down and up.
-
-
-def test_lecam_update():
-  ema, means = jnp.zeros(2), jnp.array([1.0, -3.0])
-  for n in range(1, 51):
-    ema = penalties.lecam_update(ema, means, decay=0.9)
-    if n in (1, 50):
-      np.testing.assert_allclose(ema, means * (1 - 0.9**n), rtol=1e-5)
-  grad = jax.grad(lambda m: penalties.lecam_update(ema, m).sum())(means)
-  np.testing.assert_array_equal(grad, 0)

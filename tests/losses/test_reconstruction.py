@@ -53,14 +53,6 @@ def _without(batch, *names):
   return {k: x for k, x in batch.items() if k not in names}
 
 
-def test_every_loss_is_here():
-  assert set(rec.LOSSES) == {
-    n for n, f in vars(rec).items()
-    if callable(f) and not n.startswith("_") and f.__module__ == rec.__name__
-    and not isinstance(f, type)
-  }  # fmt: skip
-
-
 def test_charbonnier_and_l1(fake, batch):
   gap = fake.astype(np.float64) - batch["target"]
   smooth = np.sqrt(gap**2 + 0.1**2)

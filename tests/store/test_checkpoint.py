@@ -46,7 +46,7 @@ def make_state(width=8):
     g_opt=TX.init(g),
     d_opt=TX.init(d),
     augment_p=jnp.float32(0.25),
-    lecam=jnp.array([0.5, -jnp.inf], jnp.float32),
+    score_means=jnp.array([0.5, -jnp.inf], jnp.float32),
     skipped=jnp.int32(2),
     skipped_in_a_row=jnp.int32(1),
   )
@@ -101,7 +101,7 @@ def flip(folder, step, every=None):
 def test_round_trip_is_exact_bit_for_bit(tmp_path):
   state = make_state()
   state = state.replace(
-    lecam=jnp.array([jnp.nan, -0.0], jnp.float32),
+    score_means=jnp.array([jnp.nan, -0.0], jnp.float32),
     g=state.g
     | {
       "half": jnp.arange(4, dtype=jnp.bfloat16),
@@ -345,8 +345,8 @@ def test_another_config_is_named(tmp_path):
   assert "it has g/b/scale" in message(state.replace(g=g))
   text = message(make_state(width=4))
   assert "g/a/kernel ([16, 8] there, [16, 4] here)" in text
-  half = state.replace(lecam=state.lecam.astype(jnp.bfloat16))
-  assert "lecam (float32 there, bfloat16 here)" in message(half)
+  half = state.replace(score_means=state.score_means.astype(jnp.bfloat16))
+  assert "score_means (float32 there, bfloat16 here)" in message(half)
   assert sorted(p.name for p in tmp_path.iterdir()) == ["4"]
 
 

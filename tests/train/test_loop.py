@@ -367,11 +367,3 @@ def test_a_failing_evaluator_does_not_end_the_training(tmp_path, monkeypatch):
   assert "no such thing" in (workdir / "log.txt").read_text()
   assert loop.train(_config("total=5steps", *flags), workdir)
   assert calls == [0, 2, 4, 5]  # Step 4 is not tried again.
-
-
-@pytest.mark.parametrize("final, middle", [(0.0, 0.5), (0.25, 0.5), (None, 1)])
-def test_where_a_penalty_ends(final, middle):
-  config = _config("penalties.r1.weight=1.0", f"penalties.r1.final={final}")
-  weight = loop._penalties(config, 10)["r1"].weight
-  values = [weight(0), weight(5), weight(10)]
-  np.testing.assert_allclose(values, [1, middle, 1 if final is None else final])

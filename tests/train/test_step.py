@@ -2,16 +2,22 @@
 
 import importlib
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from vidgan_jax import errors
+from vidgan_jax import losses
 from vidgan_jax import rooms
 from vidgan_jax.losses import penalties as penalties_lib
 from vidgan_jax.losses import relativistic
+from vidgan_jax.models import layers
 from vidgan_jax.models import mlp
+from vidgan_jax.train import adversarial
+from vidgan_jax.train import method as method_lib
 from vidgan_jax.train import state as state_lib
 from vidgan_jax.train import step as step_lib
 
@@ -30,22 +36,30 @@ def _batch(num=8, seed=0):
   }
 
 
-def _make(tx=None, d_tx=None, **options):
+def _make(tx=None, d_tx=None, d_steps=1, accumulate=1, **options):
+  """Step and state; `options` are fields of the method."""
   g_tx = tx or optax.sgd(0.1)
   d_tx = d_tx or g_tx
-  options = dict(objective=relativistic) | options
+  options = (
+    dict(
+      generator=GENERATOR,
+      discriminator=DISCRIMINATOR,
+      objective=relativistic,
+      seconds=1.0,
+    )
+    | options
+  )
   step = step_lib.make_step(
-    generator=GENERATOR,
-    discriminator=DISCRIMINATOR,
+    method_lib.Method(**options),
     g_tx=g_tx,
     d_tx=d_tx,
-    seconds=1.0,
-    **options,
+    d_steps=d_steps,
+    accumulate=accumulate,
   )
   state = state_lib.create(
     seed=0,
-    generator=GENERATOR,
-    discriminator=DISCRIMINATOR,
+    generator=options["generator"],
+    discriminator=options["discriminator"],
     g_tx=g_tx,
     d_tx=d_tx,
     batch=_batch(),
@@ -57,9 +71,15 @@ def _make(tx=None, d_tx=None, **options):
 
 def _r1(weight, interval=1):
   return {
-    "r1": step_lib.Penalty(
+    "r1": losses.Penalty(
       fn=penalties_lib.r1, weight=lambda _: weight, interval=interval
     )
+  }
+
+
+def _lecam(weight):
+  return {
+    "lecam": losses.Penalty(fn=penalties_lib.lecam, weight=lambda _: weight)
   }
 
 
@@ -140,7 +160,7 @@ def test_accumulation_changes_nothing(policy):
     step, state = _make(
       penalties=_r1(2.0),
       accumulate=parts,
-      augment=step_lib.Augment(policy=policy),
+      augment=losses.Augment(policy=policy),
     )
     results.append(jax.jit(step, static_argnums=2)(state, _batch(), D_AND_R1))
   (one, m1), (four, m4) = results
@@ -190,26 +210,28 @@ def _squares(fake, batch, extras):
 
 def test_regression_before_the_adversary():
   """Without it G descends its reconstruction, and D rests."""
-  parts = {"squares": step_lib.Reconstruction(fn=_squares, weight=2.0)}
+  parts = {"squares": losses.Reconstruction(fn=_squares, weight=2.0)}
   step, state = _make(reconstruction=parts)
   batch = _batch()
   step = jax.jit(step, static_argnums=2)
   new, metrics = step(state, batch, ())
-  assert not _differ(new.d, state.d) and not _differ(new.lecam, state.lecam)
+  assert not _differ(new.d, state.d) and not _differ(
+    new.score_means, state.score_means
+  )
   assert not any(name.startswith("d/") for name in metrics)
   np.testing.assert_allclose(metrics["g/loss"], 2 * metrics["g/squares"])
-  losses = [metrics["g/squares"]]
+  values = [metrics["g/squares"]]
   for _ in range(30):
     new, metrics = step(new, batch, ())
-    losses.append(metrics["g/squares"])
-  assert losses[-1] < 0.97 * losses[0]
+    values.append(metrics["g/squares"])
+  assert values[-1] < 0.97 * values[0]
 
 
 def test_the_adversary_is_weighed_against_the_reconstruction():
-  parts = {"squares": step_lib.Reconstruction(fn=_squares, weight=2.0)}
+  parts = {"squares": losses.Reconstruction(fn=_squares, weight=2.0)}
   both, state = _make(
     reconstruction=parts,
-    adversary=step_lib.Adversary(weight=lambda step: 0.25 * (step + 1)),
+    adversary=losses.Adversary(weight=lambda step: 0.25 * (step + 1)),
   )
   new, metrics = jax.jit(both)(state, _batch())
   assert _differ(new.d, state.d)
@@ -221,7 +243,7 @@ def test_the_adversary_is_weighed_against_the_reconstruction():
   # With a weight of nothing G goes where regression alone leads it.
   without, state = _make(
     reconstruction=parts,
-    adversary=step_lib.Adversary(weight=lambda step: 0.0),
+    adversary=losses.Adversary(weight=lambda step: 0.0),
   )
   alone, _ = jax.jit(without)(state, _batch())
   regression, _ = jax.jit(without, static_argnums=2)(state, _batch(), ())
@@ -236,7 +258,7 @@ def test_the_reconstruction_gets_scores_and_the_generator():
     again = extras.generate(batch["given"], batch["times"])
     return jnp.sum(jnp.square(again - fake), (1, 2, 3, 4))
 
-  step, state = _make(reconstruction={"look": step_lib.Reconstruction(fn=look)})
+  step, state = _make(reconstruction={"look": losses.Reconstruction(fn=look)})
   _, metrics = step(state, _batch())
   # The same noise: the same clip.
   np.testing.assert_allclose(metrics["g/look"], 0, atol=1e-6)
@@ -247,14 +269,14 @@ def test_the_reconstruction_gets_scores_and_the_generator():
 
 def test_d_rests_while_it_is_too_far_ahead():
   for hold, ahead, rests in ((0.5, 0.6, True), (0.5, 0.4, False)):
-    step, state = _make(adversary=step_lib.Adversary(hold=hold))
-    state = state.replace(lecam=jnp.array([ahead, 0.0]))
+    step, state = _make(adversary=losses.Adversary(hold=hold))
+    state = state.replace(score_means=jnp.array([ahead, 0.0]))
     new, metrics = jax.jit(step)(state, _batch())
     assert _differ(new.d, state.d) != rests
     assert _differ(new.g, state.g)
     np.testing.assert_allclose(metrics["d/ahead"], ahead, rtol=1e-6)
     # It goes on when the mean has fallen.
-    assert _differ(new.lecam, state.lecam)
+    assert _differ(new.score_means, state.score_means)
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
@@ -266,7 +288,7 @@ def test_a_bad_update_is_skipped_whole(poison):
   bad = _batch()
   bad["target"] = bad["target"].at[3].set(poison)
   after, metrics = jitted(good, bad)
-  for name in ("g", "d", "ema", "g_opt", "d_opt", "lecam", "augment_p"):
+  for name in ("g", "d", "ema", "g_opt", "d_opt", "score_means", "augment_p"):
     assert not _differ(getattr(good, name), getattr(after, name)), name
   assert int(after.step) == 2
   assert int(after.skipped) == int(after.skipped_in_a_row) == 1
@@ -279,7 +301,7 @@ def test_a_bad_update_is_skipped_whole(poison):
 def test_adaptive_augmentation_moves_towards_its_target():
   for target, sign in ((-1.1, 1), (1.1, -1)):
     step, state = _make(
-      augment=step_lib.Augment(policy="color", target=target, kimg=1.0)
+      augment=losses.Augment(policy="color", target=target, kimg=1.0)
     )
     new, _ = jax.jit(step)(state, _batch())
     change = float(new.augment_p - state.augment_p)
@@ -290,8 +312,11 @@ def test_adaptive_augmentation_moves_towards_its_target():
 @pytest.mark.parametrize("name", rooms.names("losses"))
 def test_every_objective_moves_both_networks(name):
   objective = importlib.import_module(f"vidgan_jax.losses.{name}")
-  step, state = _make(objective=objective, lecam=lambda step: 0.1)
-  new, metrics = jax.jit(step)(state, _batch())
+  step, state = _make(objective=objective, regularisers=_lecam(0.1))
+  new, metrics = jax.jit(step, static_argnums=2)(
+    state, _batch(), ("adversary", "lecam")
+  )
+  assert "d/lecam" in metrics
   assert _differ(new.g, state.g) and _differ(new.d, state.d)
   assert all(np.isfinite(x) for x in jax.tree.leaves(metrics))
 
@@ -314,3 +339,192 @@ def test_noise_is_a_sample_s_own():
   _close(z["motion"], longer["motion"][:, :6])
   many = state_lib.sample_noise({"z": (20_000,)}, keys)["z"]
   assert abs(float(many.mean())) < 0.02 and abs(float(many.std()) - 1) < 0.02
+
+
+def test_the_averages_of_scores_follow_them():
+  step, state = _make()
+  state = state.replace(score_means=jnp.array([1.0, -3.0]))
+  new, metrics = jax.jit(step)(state, _batch())
+  now = np.array([metrics["d/real"], metrics["d/fake"]])
+  want = 0.99 * np.array([1.0, -3.0]) + 0.01 * now
+  np.testing.assert_allclose(new.score_means, want, rtol=1e-5)
+
+
+def test_heads_weigh_the_same_in_float32():
+  """A head of many logits counts no more than a head of one."""
+  rng = np.random.default_rng(0)
+  draw = lambda: layers.Scores(
+    tuple(jnp.asarray(rng.normal(size=s), jnp.bfloat16) for s in (6, (6, 5))),
+    ((), ()),
+  )
+  real, fake = draw(), draw()
+  got = adversarial._over_heads(relativistic.d_loss, real, fake)
+  wide = lambda x: x.astype(jnp.float32)
+  each = [
+    relativistic.d_loss(wide(r), wide(f))
+    for r, f in zip(real.logits, fake.logits)
+  ]
+  assert got.dtype == jnp.float32 and abs(each[0] - each[1]) > 1e-3
+  np.testing.assert_allclose(got, np.mean(each), rtol=1e-6)
+  for wrong in (
+    layers.Scores(fake.logits[:1], ((),)),  # A head less.
+    layers.Scores((fake.logits[0][:1], fake.logits[1]), ((), ())),
+  ):
+    with pytest.raises(ValueError):
+      adversarial._over_heads(relativistic.d_loss, real, wrong)
+
+
+# -------------------------------------- what networks may do beside their job
+
+
+class _Encoder(nn.Module):
+  """A generator with all that a generator may have."""
+
+  cost: str = "kl"
+  rows: bool = False
+
+  def noise_spec(self, seconds):
+    return {"z": (4,)}
+
+  def setup(self):
+    self.mean, self.out = nn.Dense(4), nn.Dense(2 * 8 * 8 * 3)
+
+  def encode(self, target, given, z, times):
+    mean = self.mean(target.reshape(len(target), -1))
+    value = 0.5 * jnp.square(mean)
+    return {"z": mean + z["z"]}, {
+      self.cost: value if self.rows else value.sum(-1)
+    }
+
+  def __call__(self, given, z, times):
+    # Noise that is there in training alone, and fades.
+    noise = jax.vmap(lambda key: jax.random.normal(key, (4,)))(given["keys"])
+    x = z["z"] + (1 - given["progress"]) * noise
+    video = nn.tanh(self.out(x)).reshape(-1, 2, 8, 8, 3)
+    return layers.Drawn(video, {"rate": jnp.sum(jnp.square(x), -1)}, {"x": x})
+
+
+class _Asking(nn.Module):
+  """A discriminator that sees one frame, and is asked for the class."""
+
+  @nn.compact
+  def __call__(self, video, given, times):
+    pick = jax.vmap(lambda key: jax.random.randint(key, (), 0, 2))
+    frame = video[jnp.arange(len(video)), pick(given["keys"])]
+    x = nn.relu(nn.Dense(8)(frame.reshape(len(video), -1)))
+    classes = jax.nn.log_softmax(nn.Dense(3)(x))
+    right = jnp.take_along_axis(classes, given["label"][:, None], 1)[:, 0]
+    return layers.Scores((nn.Dense(1)(x)[:, 0],), ((),), {"label": -right})
+
+
+def _weighed(**weights):
+  return {k: losses.Reconstruction(weight=w) for k, w in weights.items()}
+
+
+def test_networks_may_make_losses_of_their_own():
+  options = dict(generator=_Encoder(), discriminator=_Asking(), total=10)
+  weights = dict(kl=0.5, rate=0.1, label=2.0)
+  seen = []
+
+  def look(fake, batch, extras):
+    seen.append((extras.z, extras.extra))
+    return jnp.zeros(len(fake))
+
+  parts = _weighed(**weights) | {"look": losses.Reconstruction(fn=look)}
+  step, state = _make(reconstruction=parts, **options)
+  new, metrics = jax.jit(step)(state, _batch())
+  assert _differ(new.d, state.d)
+  # The encoder learns too: the target comes to G, in training alone.
+  assert _differ(new.g["mean"], state.g["mean"])
+  want = metrics["g/adversarial"] + sum(
+    w * metrics[f"g/{name}"] for name, w in weights.items()
+  )
+  np.testing.assert_allclose(metrics["g/loss"], want, rtol=1e-5)
+  assert metrics["d/label"] > 0 and "d/kl" not in metrics
+  (z, extra), *_ = seen
+  assert z["z"].shape == extra["x"].shape == (8, 4)
+  # All of it is drawn clip by clip, so in parts it is the same.
+  parts, state = _make(reconstruction=parts, accumulate=2, **options)
+  same, _ = jax.jit(parts)(state, _batch())
+  _close((same.g, same.d), (new.g, new.d), 1e-5)
+
+
+def test_d_answers_of_real_clips_and_g_of_its_own():
+  """Each network's gradient is that of its own side of the question."""
+  parts = _weighed(kl=0.0, rate=0.0, label=1.0)
+  options = dict(generator=_Encoder(), discriminator=_Asking(), total=10)
+  off = losses.Adversary(weight=lambda step: 0.0)
+  step, state = _make(reconstruction=parts, adversary=off, **options)
+  new, metrics = jax.jit(step)(state, _batch())
+  # The question counts for G as the objective does.
+  assert not _differ(new.g, state.g) and float(metrics["g/loss"]) == 0
+  assert _differ(new.d["Dense_1"], state.d["Dense_1"])
+  moved = _batch()
+  moved["given"]["label"] = (moved["given"]["label"] + 1) % 3
+  other, _ = jax.jit(step)(state, moved)
+  assert _differ(new.d["Dense_1"], other.d["Dense_1"])
+
+
+def test_progress_and_keys_are_the_networks_to_read():
+  step, state = _make(
+    generator=_Encoder(),
+    discriminator=_Asking(),
+    total=10,
+    reconstruction=_weighed(kl=0.0, rate=1.0, label=0.0),
+  )
+  step = jax.jit(step)
+  rate = lambda s: float(step(s, _batch())[1]["g/rate"])
+  early, late = state, state.replace(step=jnp.int32(10))
+  # At the end there is no noise of `keys` in it, one unit of variance less.
+  assert 2 < rate(early) - rate(late) < 8
+  assert rate(late.replace(key=jax.random.key(9))) != rate(late)
+
+
+@pytest.mark.parametrize(
+  "generator, weights, error, words",
+  [
+    (_Encoder(), dict(kl=1, rate=1), errors.UserError, "loss 'label'.*'kl'"),
+    (_Encoder(), dict(kl=1, label=1), errors.UserError, "loss 'rate'.*'label'"),
+    (_Encoder(cost="kll"), dict(kl=1, rate=1, label=1), errors.UserError,
+     "_Encoder makes the loss 'kll'"),
+    (_Encoder(), dict(kl=1, rate=1, label=1, labels=1), errors.UserError,
+     "reconstruction.labels: .*mean 'label'"),
+    (_Encoder(rows=True), dict(kl=1, rate=1, label=1), ValueError,
+     r"'kl' of shape \(8, 4\); it must be \(B,\)"),
+  ],
+)  # fmt: skip
+def test_losses_that_nobody_weighs_or_makes(generator, weights, error, words):
+  step, state = _make(
+    generator=generator,
+    discriminator=_Asking(),
+    reconstruction=_weighed(**weights),
+  )
+  with pytest.raises(error, match=words):
+    jax.eval_shape(step, state, _batch())
+
+
+def test_gradients_are_an_argument():
+  """As for gradients that are clipped clip by clip and made noisy."""
+
+  def halved(loss_fn, params, state, batch, keys, **options):
+    grads, metrics = step_lib.mean_gradients(
+      loss_fn, params, state, batch, keys, **options
+    )
+    return jax.tree.map(lambda x: x / 2, grads), metrics
+
+  method = method_lib.Method(
+    generator=GENERATOR,
+    discriminator=DISCRIMINATOR,
+    objective=relativistic,
+    seconds=1.0,
+  )
+  _, state = _make()
+  steps = [
+    step_lib.make_step(method, g_tx=tx, d_tx=tx, gradients=gradients)
+    for tx, gradients in (
+      (optax.sgd(0.2), halved),
+      (optax.sgd(0.1), step_lib.mean_gradients),
+    )
+  ]
+  (one, _), (two, _) = (jax.jit(s)(state, _batch()) for s in steps)
+  _close((one.d, one.g), (two.d, two.g))

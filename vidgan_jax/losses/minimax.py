@@ -12,30 +12,15 @@ what the same paper uses in practice.
 import jax
 import jax.numpy as jnp
 
-from vidgan_jax.models import layers
 
-
-def d_loss(real: layers.Scores, fake: layers.Scores) -> jax.Array:
-  """-(log D(x) + log(1 - D(G(z)))), D's descent on -V.
-
-  Args:
-    real: scores of real clips; logits (B,) or (B, n) for each head.
-    fake: scores of generated clips, of the same shapes.
-
-  Returns:
-    float32 scalar, the mean over samples and heads.
-  """
+def d_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
+  """-(log D(x) + log(1 - D(G(z)))), D's descent on -V."""
   # 1 - sigmoid(x) = sigmoid(-x): the logarithm never sees a rounded 1 - D.
-  return sum(
-    -jnp.mean(jax.nn.log_sigmoid(r.astype(jnp.float32)))
-    - jnp.mean(jax.nn.log_sigmoid(-f.astype(jnp.float32)))
-    for r, f in zip(real.logits, fake.logits, strict=True)
-  ) / len(real.logits)
+  log_d, log_1_d = jax.nn.log_sigmoid(real), jax.nn.log_sigmoid(-fake)
+  return -jnp.mean(log_d) - jnp.mean(log_1_d)
 
 
-def g_loss(real: layers.Scores, fake: layers.Scores) -> jax.Array:
+def g_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
   """log(1 - D(G(z))), the part of V that G can move; `real` is not used."""
   del real
-  return sum(
-    jnp.mean(jax.nn.log_sigmoid(-f.astype(jnp.float32))) for f in fake.logits
-  ) / len(fake.logits)
+  return jnp.mean(jax.nn.log_sigmoid(-fake))

@@ -1,6 +1,6 @@
-"""Penalties on the slope of the discriminator, found by their names.
+"""Penalties on the discriminator: each public function is one.
 
-All of `PENALTIES` have the signature
+Those on its slope have the signature
 
   penalty(score_fn, real, fake, keys) -> (B,) float32, one value a clip,
 
@@ -12,6 +12,14 @@ gamma / 2 ||grad||^2 is gamma / 2 times `r1`.
 
 score_fn may compute in bfloat16; its input, the gradient that comes back and
 everything done to it here are float32.
+
+Those on its scores, which cost nothing, are called regularisers and have the
+signature
+
+  regulariser(real, fake, means) -> () float32, the mean over the clips,
+
+with real, fake: (B,) float32, each clip's mean logit over all heads; means:
+(2,) float32, the moving averages of D(x) and D(G(z)), `State.score_means`.
 """
 
 from collections.abc import Callable
@@ -19,11 +27,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from vidgan_jax.models import layers
-
 ScoreFn = Callable[[jax.Array], jax.Array]
-
-PENALTIES = ("r1", "r2", "r1_fd", "r2_fd", "wgan_gp")
 
 
 def r1(
@@ -104,47 +108,18 @@ def wgan_gp(
   return jnp.square(jnp.sqrt(squares + 1e-12) - 1)
 
 
-def lecam(
-  real: layers.Scores,
-  fake: layers.Scores,
-  ema_real: jax.Array,
-  ema_fake: jax.Array,
-) -> jax.Array:
+def lecam(real: jax.Array, fake: jax.Array, means: jax.Array) -> jax.Array:
   """Keeps D's scores near their own past (Tseng et al. 2021, eq. 4).
 
     E[max(0, D(x) - a_fake)^2] + E[max(0, a_real - D(G(z)))^2]
 
-  with a_real and a_fake the moving averages of D(x) and D(G(z)), see
-  `lecam_update`. The paper's equation has no max; its authors' programs have,
-  and so D pays only for the side that it is meant to be on.
-
-  Args:
-    real: scores of real clips.
-    fake: scores of generated clips.
-    ema_real: scalar, moving average of D(x).
-    ema_fake: scalar, moving average of D(G(z)).
-
-  Returns:
-    float32 scalar, the mean over samples of the clips' mean logit.
+  with a_real and a_fake the moving averages `means`. The paper's equation has
+  no max; its authors' programs have, and so D pays only for the side that it
+  is meant to be on.
   """
-  anchors = jax.lax.stop_gradient((ema_real, ema_fake))
-  over = jax.nn.relu(_mean_logit(real) - anchors[1])
-  under = jax.nn.relu(anchors[0] - _mean_logit(fake))
+  a_real, a_fake = jax.lax.stop_gradient(means)
+  over, under = jax.nn.relu(real - a_fake), jax.nn.relu(a_real - fake)
   return jnp.mean(jnp.square(over)) + jnp.mean(jnp.square(under))
-
-
-def lecam_update(
-  ema: jax.Array, means: jax.Array, decay: float = 0.99
-) -> jax.Array:
-  """Moves `lecam`'s averages: decay * ema + (1 - decay) * means.
-
-  Args:
-    ema: (..., 2) averages of D(x) and D(G(z)) so far; start with zeros, near
-      which an untrained D's scores are.
-    means: the same of this step, over the global batch.
-    decay: share of the past that is kept.
-  """
-  return decay * ema + (1 - decay) * jax.lax.stop_gradient(means)
 
 
 def _gradient(score_fn, video):
@@ -164,9 +139,3 @@ def _finite_difference(score_fn, video, keys, sigma):
 
 def _sum_of_squares(gradient):
   return jnp.sum(jnp.square(gradient), axis=tuple(range(1, gradient.ndim)))
-
-
-def _mean_logit(scores):
-  """Mean over heads of each clip's mean logit: (B,) float32."""
-  clip = lambda x: x.astype(jnp.float32).reshape(x.shape[0], -1).mean(-1)
-  return sum(clip(x) for x in scores.logits) / len(scores.logits)

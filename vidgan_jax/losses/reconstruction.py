@@ -1,6 +1,6 @@
-"""Distances between a generated clip and its target, found by their names.
+"""Distances between a generated clip and its target.
 
-All of `LOSSES` have the signature
+Each public function is one, and has the signature
 
   loss(fake, batch, extras, **options) -> (B,) float32, one value a clip,
 
@@ -25,17 +25,6 @@ from vidgan_jax import errors
 from vidgan_jax.models import layers
 from vidgan_jax.store import tensors
 
-LOSSES = (
-  "charbonnier",
-  "l1",
-  "temporal_difference",
-  "ping_pong",
-  "feature_matching",
-  "flow_warp",
-  "fft",
-  "perceptual",
-)
-
 Batch = Mapping[str, Any]
 
 
@@ -46,11 +35,15 @@ class Extras(NamedTuple):
     real: scores of the real clips; None as long as D has not come in.
     fake: scores of the generated clips, or None.
     generate: (given, times) -> clip, the generator as it is now.
+    z: the noise that the clips are drawn from.
+    extra: what the generator returned beside them, `Drawn.extra`.
   """
 
   real: layers.Scores | None = None
   fake: layers.Scores | None = None
   generate: Callable[[Any, jax.Array], jax.Array] | None = None
+  z: Mapping[str, jax.Array] = {}
+  extra: Mapping[str, jax.Array] = {}
 
 
 def charbonnier(

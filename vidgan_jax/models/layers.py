@@ -6,6 +6,7 @@ convolutions, and above all their second derivatives, are many times slower
 in XLA on a CPU and no faster elsewhere at these sizes.
 """
 
+from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
 
@@ -20,10 +21,60 @@ class Scores(NamedTuple):
   Attributes:
     logits: one array a head, (B,) or (B, n), float32.
     features: one tuple of arrays a head, for feature matching.
+    auxiliary: name -> (B,) losses of questions beside "is it real?", such as
+      which class it is. D learns to answer them of real clips, G to make clips
+      of which D can (Odena et al. 2017, AC-GAN; Zhang et al. 2021, XMC-GAN).
   """
 
   logits: tuple
   features: tuple
+  auxiliary: Mapping[str, jax.Array] = {}
+
+  def per_clip(self) -> list[jax.Array]:
+    """Each head's mean logit of every clip: (B,) float32 a head."""
+    wide = (x.astype(jnp.float32) for x in self.logits)
+    return [x.reshape(x.shape[0], -1).mean(-1) for x in wide]
+
+
+class Drawn(NamedTuple):
+  """What a generator returns, if it returns more than its clips.
+
+  Attributes:
+    video: (B, T, H, W, C) float32.
+    losses: name -> (B,), such as the rate of a code; `config.reconstruction`
+      weighs them by these names.
+    extra: name -> array, for losses of `losses/reconstruction.py`.
+  """
+
+  video: jax.Array
+  losses: Mapping[str, jax.Array] = {}
+  extra: Mapping[str, jax.Array] = {}
+
+
+def drawn(output: Any) -> Drawn:
+  """What `generator.apply` returned, a video or a `Drawn`, as a `Drawn`."""
+  return output if isinstance(output, Drawn) else Drawn(output)
+
+
+def encode_and_draw(
+  generator: nn.Module,
+  target: jax.Array | None,
+  given: Mapping,
+  z: Mapping,
+  times: jax.Array,
+) -> tuple[Drawn, Mapping]:
+  """What a bound generator draws in training, with its costs, and its z.
+
+  A generator with `encode(target, given, z, times) -> (z, costs)` may look at
+  the target (B, T, H, W, C), as that of a VAE does: z is drawn as ever, and the
+  z that it returns is decoded. Its costs, name -> (B,), join `Drawn.losses`.
+  Without a target, z is decoded as it was drawn.
+  """
+  costs = {}
+  if target is not None and hasattr(generator, "encode"):
+    z, costs = generator.encode(target, given, z, times)
+  result = drawn(generator(given, z, times))
+  return result._replace(losses={**costs, **result.losses}), z
 
 
 def he(gain: float = 1.0):

@@ -4,7 +4,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import importlib
 import itertools
 import math
 import os
@@ -68,6 +67,7 @@ def _train(config, workdir: pathlib.Path, writer, stop, stack) -> bool:
   from jax.experimental import multihost_utils
   import jax.numpy as jnp
 
+  from vidgan_jax import losses
   from vidgan_jax import models
   from vidgan_jax import sampler
   from vidgan_jax import tasks
@@ -79,6 +79,7 @@ def _train(config, workdir: pathlib.Path, writer, stop, stack) -> bool:
   from vidgan_jax.evals import harness
   from vidgan_jax.store import checkpoint
   from vidgan_jax.store import provenance
+  from vidgan_jax.train import method as method_lib
   from vidgan_jax.train import optim
   from vidgan_jax.train import state as state_lib
   from vidgan_jax.train import step as step_lib
@@ -137,25 +138,21 @@ def _train(config, workdir: pathlib.Path, writer, stop, stack) -> bool:
   d_tx = optim.make(
     config.optim.d, total, config.batch, data.size, config.d_steps
   )
-  penalties = _penalties(config, total)
-  lecam = penalties.pop("lecam", None)
-  adversary = _adversary(config, count)
-  step_fn = step_lib.make_step(
+  method = method_lib.Method(
     generator=generator,
     discriminator=discriminator,
-    objective=importlib.import_module(f"vidgan_jax.losses.{config.objective}"),
+    seconds=data.seconds,
+    total=total,
+    **losses.create(config, total, count),
+  )
+  penalties, adversary = (
+    method.penalties | method.regularisers,
+    method.adversary,
+  )
+  step_fn = step_lib.make_step(
+    method,
     g_tx=g_tx,
     d_tx=d_tx,
-    seconds=data.seconds,
-    penalties=penalties,
-    lecam=lecam and lecam.weight,
-    augment=step_lib.Augment(
-      policy=config.augment.policy,
-      target=config.augment.target,
-      kimg=config.augment.kimg,
-    ),
-    reconstruction=_reconstruction(config),
-    adversary=adversary,
     ema_halflife=1e3
     * config_lib.kimg(config.ema.halflife, config.batch, data.size),
     ema_rampup=config.ema.rampup,
@@ -350,23 +347,6 @@ def _check_task(config, task) -> None:
     )
 
 
-def _penalties(config, total):
-  from vidgan_jax.losses import penalties as penalties_lib
-  from vidgan_jax.train import optim
-  from vidgan_jax.train import step as step_lib
-
-  penalties = {}
-  for name, fields in config.penalties.items():
-    weight, final = fields["weight"], fields["final"]
-    kind = "constant" if final is None else "geometric" if final else "linear"
-    penalties[name] = step_lib.Penalty(
-      fn=getattr(penalties_lib, name),
-      weight=optim.schedule(kind, start=weight, end=final or 0.0, total=total),
-      interval=fields["interval"],
-    )
-  return penalties
-
-
 def _samples(model, task, real):
   """What to look at: clips of fixed noise, or what is made of fixed clips."""
   import jax
@@ -380,52 +360,6 @@ def _samples(model, task, real):
     name: np.round((np.clip(video, -1, 1) + 1) * 127.5).astype(np.uint8)
     for name, video in task.preview(batch, fake).items()
   }
-
-
-def _reconstruction(config):
-  from vidgan_jax.losses import reconstruction as reconstruction_lib
-  from vidgan_jax.train import step as step_lib
-
-  parts = {}
-  for name, fields in config.reconstruction.items():
-    options = dict(fields)
-    weight = options.pop("weight", 1.0)
-    fn = getattr(reconstruction_lib, name)
-    rooms.check_kwargs(
-      fn,
-      options,
-      f"config.reconstruction.{name}",
-      given=("fake", "batch", "extras"),
-    )
-    parts[name] = step_lib.Reconstruction(
-      fn=functools.partial(fn, **options), weight=weight
-    )
-  return parts
-
-
-def _adversary(config, count):
-  import jax.numpy as jnp
-
-  from vidgan_jax.train import step as step_lib
-
-  fields = config.adversary
-  start, ramp = count(fields.start), count(fields.ramp)
-  what, then = f"start is {fields.start!r}, but until then", "start at 0steps"
-  if not fields.weight:  # D would train to no end.
-    start = np.iinfo(np.int32).max
-    what, then = "weight is 0, so", "give it a weight"
-  if start and not config.reconstruction:
-    raise config_lib.ConfigError(
-      f"config.adversary.{what} nothing would be learnt: config.reconstruction"
-      " is empty. Set config.reconstruction.charbonnier.weight=1, say, or "
-      f"{then}."
-    )
-  slope = np.float32(fields.weight / max(ramp, 1))
-  return step_lib.Adversary(
-    weight=lambda step: jnp.clip(slope * (step - start + 1), 0, fields.weight),
-    start=start,
-    hold=fields.hold,
-  )
 
 
 def _compile(run, state, batch, dues, parallel, log):

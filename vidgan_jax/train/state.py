@@ -1,11 +1,14 @@
 """The state of a training run: everything that a checkpoint must hold."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+
+from vidgan_jax.models import layers
 
 
 @flax.struct.dataclass
@@ -21,7 +24,8 @@ class State:
     g_opt: optimizer state of `g`.
     d_opt: optimizer state of `d`.
     augment_p: float32 (), probability of each augmentation of D's input.
-    lecam: float32 (2,), moving averages of D(real) and D(fake).
+    score_means: float32 (2,), moving averages of D(real) and D(fake); zeros at
+      first, near which an untrained D's scores are.
     skipped: int32 (), updates refused because a gradient was not finite.
     skipped_in_a_row: int32 (), the same since the last good update.
   """
@@ -34,7 +38,7 @@ class State:
   g_opt: Any
   d_opt: Any
   augment_p: jax.Array
-  lecam: jax.Array
+  score_means: jax.Array
   skipped: jax.Array
   skipped_in_a_row: jax.Array
 
@@ -71,6 +75,29 @@ def sample_noise(spec: dict[str, tuple], keys: jax.Array) -> dict:
   return jax.vmap(one)(keys)
 
 
+def fold(keys: jax.Array, number: int) -> jax.Array:
+  """Other keys, one for each of (B,) keys."""
+  return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+
+
+def told(given: Mapping, progress: jax.Array, keys: jax.Array) -> dict:
+  """`given` as both networks see it in training, and in training alone.
+
+  Args:
+    given: of the batch.
+    progress: () share of the run that is done.
+    keys: (B,).
+
+  Returns:
+    The same with 'progress', a float32 scalar in [0, 1], and 'keys', (B,) typed
+    keys to draw from. (Linen's own `rngs` take one key for all clips, with
+    which a clip's draw would depend on the batch.)
+  """
+  progress = jnp.clip(jnp.asarray(progress, jnp.float32), 0, 1)
+  # Far from the numbers that `sample_noise` folds.
+  return {**given, "progress": progress, "keys": fold(keys, 1 << 16)}
+
+
 def create(
   *,
   seed: int,
@@ -102,9 +129,12 @@ def create(
     name: jnp.zeros((1, *shape))
     for name, shape in generator.noise_spec(seconds).items()
   }
-  g = generator.init(g_key, one["given"], z, one["times"])["params"]
-  d = discriminator.init(d_key, one["target"], one["given"], one["times"])
-  d = d["params"]
+  given = told(one["given"], jnp.zeros(()), jax.random.split(run_key, 1))
+  target, times = one["target"], one["times"]
+  g = generator.init(
+    g_key, target, given, z, times, method=layers.encode_and_draw
+  )["params"]
+  d = discriminator.init(d_key, target, given, times)["params"]
   return State(
     step=jnp.zeros((), jnp.int32),
     key=run_key,
@@ -115,7 +145,7 @@ def create(
     g_opt=g_tx.init(g),
     d_opt=d_tx.init(d),
     augment_p=jnp.asarray(augment_p, jnp.float32),
-    lecam=jnp.zeros((2,), jnp.float32),
+    score_means=jnp.zeros((2,), jnp.float32),
     skipped=jnp.zeros((), jnp.int32),
     skipped_in_a_row=jnp.zeros((), jnp.int32),
   )
