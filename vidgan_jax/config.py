@@ -376,12 +376,6 @@ def _clips(
   return number * size
 
 
-# Where they were before rooms.py, for a while.
-names, variants, nearest = rooms.names, rooms.variants, rooms.nearest
-check_name, check_kwargs = rooms.check_name, rooms.check_kwargs
-model_losses = rooms.model_losses
-
-
 # --------------------------------------------------------------------- json
 
 
