@@ -40,6 +40,7 @@ from scipy import ndimage
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+from vidgan_jax import evals  # noqa: E402
 from vidgan_jax.data import sprites as world  # noqa: E402
 from vidgan_jax.evals import aligned as pairs  # noqa: E402
 from vidgan_jax.evals import fd_self  # noqa: E402
@@ -260,7 +261,7 @@ def paired(name, fake, real):
 
 
 class Clips:
-  """Clips in memory, as a source and as a model."""
+  """Clips in memory, as a source has them."""
 
   def __init__(self, video):
     self.video = video
@@ -271,11 +272,6 @@ class Clips:
   def read(self, indices):
     """Examples of a source."""
     return [{"video": self.video[i]} for i in indices]
-
-  def stream(self, seed, num, batch=32, *, frames=None):
-    """Clips of a model."""
-    for start in range(0, min(num, len(self)), batch):
-      yield self.video[start : min(start + batch, num)]
 
 
 def evaluators(num, features=None, names=None):
@@ -306,9 +302,11 @@ def paired_names(side, names=None):
 def distances(judges, fake, real):
   """Values of evaluators: name -> number; `NAME_real` is the reference's."""
   values = {}
+  sets = [evals.Reference(clips=Clips(video)) for video in (fake, real)]
   for judge in judges:
-    for name, value in judge.run(Clips(fake), Clips(real)):
-      values[name] = float(value)
+    for name, value in judge.run(*sets):
+      if isinstance(value, evals.Value):
+        values[name] = float(value)
   return values
 
 

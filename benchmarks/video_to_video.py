@@ -124,8 +124,8 @@ def shipped(name: str, data: str, workdir: pathlib.Path) -> dict:
     [f"--config.task.options.{k}={v}" for k, v in options.items()],
   )
   evaluators = harness.make_evaluators(config.evals)
-  source = harness.real_clips(config, workdir, evaluators)
-  values = harness.run(evaluators, zoo.load(SHIPPED[name]), source)
+  reference = harness.reference(config, workdir, evaluators)
+  values = harness.run(evaluators, zoo.load(SHIPPED[name]), reference)
   return {name: value.record() for name, value in values.items()}
 
 

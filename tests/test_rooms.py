@@ -265,7 +265,7 @@ def test_evaluators(name):
   module = load("evals", name)
   assert module.__doc__ and module.Evaluator.__doc__
   evaluator = module.Evaluator()  # All options have defaults.
-  assert list(parameters(evaluator.run)) == ["model", "source"]
+  assert list(parameters(evaluator.run)) == ["sampler", "reference"]
   assert inspect.isgeneratorfunction(evaluator.run)
 
 
@@ -530,9 +530,7 @@ BY_NAME = 59
 LATE_IMPORTS = 88
 LONGEST = {"function": 90, "class": 250}  # lines
 LONGER = {
-  "evals/memory.py run",
   "evals/oracle.py _candidates",
-  "evals/restoration.py run",
   "train/loop.py _train",
   "train/step.py make_step",
 }

@@ -109,8 +109,8 @@ def test_the_verb(folders, capsys, tmp_path):
   assert f"Worst by psnr_rgb: 2, {worst:.4g}" in text
   shown = aligned.extremes(root / "fake", root / "real", row["videos"])
   for pair, i in zip(shown.values(), (0, 2), strict=True):
-    np.testing.assert_array_equal(pair.generated, fake[i])
-    np.testing.assert_array_equal(pair.reference, real[i])
+    np.testing.assert_array_equal(pair.clips[0], fake[i])
+    np.testing.assert_array_equal(pair.beside[0], real[i])
   for name in ("0", "1", "2"):
     assert f'<th scope="row">{name}</th>' in text
 
@@ -207,7 +207,7 @@ def test_xpsnr_is_of_the_rate_of_the_video(tmp_path):
   assert abs(slow - fast) > 0.01
   assert float(values["xpsnr_y"]) == pytest.approx(fast)
   assert values["xpsnr_y"].protocol["fps"] == [50, 50]
-  assert not values["xpsnr_y"].note
+  assert values["xpsnr_y"].note == "no interval: one video"
   write.write(folders[0] / "a.mp4", clips[0], 25.0)
   note = aligned.run(*folders, ["psnr_rgb"])[0]["psnr_rgb"].note
   assert "1 of 1 videos have another frame rate" in note

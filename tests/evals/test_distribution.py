@@ -10,6 +10,7 @@ import numpy as np
 import processes
 import pytest
 
+from vidgan_jax import evals
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import files
 from vidgan_jax.measures import frechet
@@ -36,7 +37,7 @@ FRAMES = distribution.Network(
 
 
 class Clips:
-  """A source and a model of clips in memory."""
+  """Clips in memory."""
 
   def __init__(self, video):
     self.video, self.read_at = video, []
@@ -48,9 +49,9 @@ class Clips:
     self.read_at += indices
     return [{"video": self.video[i]} for i in indices]
 
-  def stream(self, seed, num, batch=32, *, frames=None):
-    for start in range(0, num, batch):
-      yield self.video[start : min(start + batch, num)]
+
+def reference(video, **more):
+  return evals.Reference(clips=Clips(video), **more)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_memory_does_not_grow_with_the_clips(tmp_path, monkeypatch):
 def test_a_sample_holds_moments_and_rows(clips):
   want = np.asarray(_means(1, clips), np.float64)
   for batch in (1, 7, 64, 100):
-    found = distribution.real(Clips(clips), NET, 64, batch)
+    found = distribution.real(reference(clips), NET, 64, batch)
     assert (found.num, found.shape, found.each) == (64, (4, 8, 8), 1)
     np.testing.assert_allclose(found.rows, want, rtol=1e-5)
     np.testing.assert_allclose(found.moments.mean, want.mean(0), rtol=1e-5)
@@ -110,7 +111,7 @@ def test_a_sample_holds_moments_and_rows(clips):
 
 
 def test_every_frame_is_a_row(clips):
-  found = distribution.generated(Clips(clips), FRAMES, 10, 0, 4)
+  found = distribution.generated(reference(clips), FRAMES, 10, 0, 4)
   want = clips[:10].mean((2, 3)).reshape(40, 3)
   np.testing.assert_allclose(found.rows, want, rtol=1e-5)
   assert (found.num, found.moments.num, found.each) == (10, 40, 4)
@@ -120,7 +121,8 @@ def test_rows_are_kept_at_random_and_the_same(clips, monkeypatch):
   monkeypatch.setattr(distribution, "KEEP", 16)
   all_rows = np.asarray(_means(1, clips))
   some = [
-    distribution.real(Clips(clips), NET, 64, batch).rows for batch in (5, 64)
+    distribution.real(reference(clips), NET, 64, batch).rows
+    for batch in (5, 64)
   ]
   np.testing.assert_allclose(some[0], some[1], rtol=1e-5)
   assert some[0].shape == (16, 6)
@@ -128,7 +130,7 @@ def test_rows_are_kept_at_random_and_the_same(clips, monkeypatch):
   assert len(set(index)) == 16 and index == sorted(index)
   assert index != list(range(16))
   # Of frames those of whole clips.
-  found = distribution.real(Clips(clips), FRAMES, 64, 5)
+  found = distribution.real(reference(clips), FRAMES, 64, 5)
   assert found.rows.shape == (16, 3) and found.moments.num == 256
   means = clips.mean((2, 3)).astype(np.float32)
   for four in found.rows.reshape(4, 4, 3):
@@ -148,7 +150,9 @@ def test_frames_are_cut():
 
 def compare(fake, real, net=NET, num=100, **options):
   options = {"seed": 0} | options
-  return distribution.compare(Clips(fake), Clips(real), net, num=num, **options)
+  return distribution.compare(
+    reference(fake), reference(real), net, num=num, **options
+  )
 
 
 def test_figures_know_what_they_rest_on(clips):
@@ -192,18 +196,16 @@ def test_figures_of_few_clips(clips):
 
 def test_what_real_clips_gave_is_kept(clips, tmp_path):
   def source(fingerprint="1"):
-    new = Clips(clips)
-    new.cache, new.fingerprint = tmp_path / "a", fingerprint
-    return new
+    return reference(clips, cache=tmp_path / "a", fingerprint=fingerprint)
 
   one = source()
   first = distribution.real(one, NET, 64)
-  assert one.read_at
-  one.read_at = []
+  assert one.clips.read_at
+  one.clips.read_at = []
   assert distribution.real(one, NET, 64, batch=5) is first
   other = source()  # As in another run of the program.
   again = distribution.real(other, NET, 64, batch=5)
-  assert not one.read_at and not other.read_at
+  assert not one.clips.read_at and not other.clips.read_at
   np.testing.assert_array_equal(first.rows, again.rows)
   np.testing.assert_array_equal(first.moments.cov, again.moments.cov)
   assert (again.num, again.shape) == (first.num, first.shape)
@@ -215,23 +217,33 @@ def test_what_real_clips_gave_is_kept(clips, tmp_path):
   for fresh in (False, True):
     for change in changes:
       some = source() if fresh else one
-      some.read_at = []
+      some.clips.read_at = []
       change(some)
-      assert bool(some.read_at) != fresh
+      assert bool(some.clips.read_at) != fresh
   some = source("2")
   distribution.real(some, NET, 64)
-  assert some.read_at
+  assert some.clips.read_at
   assert len(list((tmp_path / "a").iterdir())) == 5
 
 
+class Sampler:
+  """Draws the same clips each time."""
+
+  def __init__(self, video):
+    self.video = video
+
+  def stream(self, seed, num, batch=32, *, frames=None):
+    for start in range(0, num, batch):
+      yield self.video[start : min(start + batch, num)]
+
+
 def test_a_share_of_the_clips_is_theirs(clips):
-  whole = np.concatenate(
-    list(distribution.generated_clips(Clips(clips), 0, 20, 7))
-  )
+  whole = clips[:20]
   for first, last in ((0, 20), (3, 9), (7, 14), (19, 20)):
     for some in (
-      distribution.generated_clips(Clips(clips), 0, last, 7, first=first),
-      distribution.real_clips(Clips(clips), last, 7, first=first),
+      distribution.generated_clips(Sampler(clips), 0, last, 7, first=first),
+      distribution.generated_clips(reference(clips), 0, last, 7, first=first),
+      distribution.real_clips(reference(clips), last, 7, first=first),
     ):
       found = np.concatenate(list(some))
       np.testing.assert_array_equal(found, whole[first:last])

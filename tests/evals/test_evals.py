@@ -2,6 +2,8 @@
 
 import importlib
 import math
+import re
+import types
 
 import footage
 import jax
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from vidgan_jax import evals
+from vidgan_jax.evals import aligned
 from vidgan_jax.evals import cd_fvd
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import fid
@@ -18,6 +21,8 @@ from vidgan_jax.evals import inception_score
 from vidgan_jax.evals import jedi
 from vidgan_jax.evals import memory
 from vidgan_jax.evals import motion
+from vidgan_jax.evals import oracle
+from vidgan_jax.evals import restoration
 from vidgan_jax.evals import swd
 from vidgan_jax.measures import frechet
 from vidgan_jax.measures import kernels
@@ -30,10 +35,10 @@ from vidgan_jax.nets import vjepa
 
 
 class Clips:
-  """A source and a model of clips in memory."""
+  """Clips in memory."""
 
   def __init__(self, video):
-    self.video, self.asked = video, []
+    self.video = video
 
   def __len__(self):
     return len(self.video)
@@ -41,17 +46,20 @@ class Clips:
   def read(self, indices):
     return [{"video": self.video[i]} for i in indices]
 
-  def stream(self, seed, num, batch=32, *, frames=None):
-    self.asked.append((num, frames))
-    for start in range(0, min(num, len(self)), batch):
-      yield self.video[start : min(start + batch, num)]
+
+def reference(video, **more):
+  return evals.Reference(clips=Clips(video), **more)
+
+
+def values_of(results):
+  """What an evaluator yields, without exhibits."""
+  return {k: v for k, v in results if not isinstance(v, evals.Exhibit)}
 
 
 def run(evaluator, fake, real, train=None):
-  source = Clips(real)
-  if train is not None:
-    source.train = Clips(train)
-  return dict(evaluator.run(Clips(fake), source))
+  train = train if train is None else reference(train)
+  real = reference(real, train=train)
+  return values_of(evaluator.run(reference(fake), real))
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +146,11 @@ def test_with_weights(name, clips, monkeypatch):
     assert value.low <= float(value) <= value.high
   # The same clips have no distance, and the real ones are not read again.
   if name in ("fvd", "cd_fvd"):
-    source = Clips(clips[16:])
+    source = reference(clips[16:])
     for _ in range(2):
-      again = dict(evaluator.run(Clips(clips[16:]), source))
+      again = dict(evaluator.run(reference(clips[16:]), source))
       assert float(again[names[0]]) < 1e-6 * want
-      monkeypatch.setattr(source, "read", None)
+      monkeypatch.setattr(source.clips, "read", None)
 
 
 EVERY = ("frd_random", "swd", "motion", "memory", "speed", *NETWORKS)
@@ -164,13 +172,18 @@ def test_every_value_has_an_interval_or_says_why_not(
     options |= {"splits": min(num, 3) - 1} if name == "is" else {}
   else:
     module = importlib.import_module(f"vidgan_jax.evals.{name}")
-  model = Clips(clips[:num])
-  model.params, model.times = {"a": np.zeros(3)}, (0.0, 0.1)
-  model.clips = lambda seed, num, labels=None, **_: (clips[:num], None)
-  source = Clips(clips[16:][:num])
-  source.train = Clips(clips[:16])
-  values = dict(module.Evaluator(**options).run(model, source))
+  model = reference(clips[:num])
+  if name == "speed":
+    model = types.SimpleNamespace(
+      params={"a": np.zeros(3)},
+      times=(0.0, 0.1),
+      clips=lambda seed, num, labels=None, **_: (clips[:num], None),
+    )
+  source = reference(clips[16:][:num], train=reference(clips[:16]))
+  values = values_of(module.Evaluator(**options).run(model, source))
   for key, value in values.items():
+    if not math.isnan(float(value)) and num == 24:
+      check_direction(key, value)
     if math.isnan(float(value)):
       assert "not computed" in value.note, key
     elif value.low is None:
@@ -184,6 +197,50 @@ def test_every_value_has_an_interval_or_says_why_not(
       if name == "speed"
       else []
     )
+
+
+HIGHER = {
+  *("precision_{}", "recall_{}", "coverage_{}", "memory/latent_recall"),
+  *("is24_ucf", "speed/clips_per_second"),
+}
+NEITHER = {
+  *("density_{}", "memory/diversity", "memory/diversity_real"),
+  *("memory/near_copies_held_out_features", "memory/nearer_features"),
+  *("memory/near_copies_held_out_hashes", "memory/nearer_hashes"),
+  *("motion/warping_error", "motion/warping_error_real"),
+  *("motion/order", "motion/order_real", "speed/parameters"),
+}
+LOWER = {
+  *("frd_random", "krd_random", "swd", "fid", "kid", "cd_fvd", "jedi"),
+  *("fvd24_16f", "kvd24_16f", "fvd_inf24_16f"),
+  *("motion/speed_distance", "motion/spectrum_distance"),
+  *("motion/arrow_distance", "memory/near_copies_features"),
+  *("memory/near_copies_hashes", "speed/ms_per_frame"),
+  *("speed/ms_per_single_clip", "speed/ms_to_first_frame"),
+  *("speed/gflop_per_clip", "speed/peak_mib"),
+}
+
+
+def check_direction(name, value):
+  """Whoever computes a value says which is better."""
+  plain = re.sub("(random|i3d24_16f)$", "{}", name)
+  names = {"higher": HIGHER, "": NEITHER, "lower": LOWER}
+  assert {name, plain} & names[value.better], (name, value.better)
+
+
+def test_every_measure_says_what_is_better():
+  tables = *restoration.MEASURES.items(), *aligned.METRICS.items()
+  for name, measure in tables:
+    more = any(word in name for word in ("psnr", "ssim", "vmaf"))
+    assert measure.better == ("higher" if more else "lower"), name
+    assert (measure.unit == "dB") == ("psnr" in name), name
+  for name, (unit, better) in oracle._KINDS.items():
+    more = name in ("count_accuracy", "class_accuracy", "found")
+    less = name in ("law_error", "edge_width")
+    assert better == ("higher" if more else "lower" if less else ""), name
+    assert unit in ("", "pixels")
+  with pytest.raises(ValueError, match="better is 'more'"):
+    evals.Value(1.0, better="more")
 
 
 def test_inception_score_is_shared_by_processes(clips, monkeypatch):
@@ -220,21 +277,23 @@ def test_a_name_without_numbers_says_what_differs(name, clips, monkeypatch):
   monkeypatch.setattr(weights, "load", lambda n: ({}, "sha"))
   if hasattr(module._apply, "cache_clear"):
     module._apply.cache_clear()
-  source = Clips(clips[16:])
-  found = dict(module.Evaluator(num=24).run(Clips(clips), source))
+  source = reference(clips[16:])
+  found = dict(module.Evaluator(num=24).run(reference(clips), source))
   assert list(found) == [name]
   assert "the paper takes" in found[name].note
-  found = module.Evaluator(num=24, frames=8).run(Clips(clips), source)
+  found = module.Evaluator(num=24, frames=8).run(reference(clips), source)
   assert list(dict(found)) == [f"{name}_8f"]
-  source.card = {"stride": 8}
-  found = module.Evaluator(num=24).run(Clips(clips), source)
+  source = reference(clips[16:], card={"stride": 8})
+  found = module.Evaluator(num=24).run(reference(clips), source)
   assert list(dict(found)) == [f"{name}_128f_subsample8f"]
 
 
 def test_names_are_those_of_papers(clips, monkeypatch):
   evaluator = fvd.Evaluator(frames=16, stride=8)
-  assert evaluator._suffix(2048, None) == "2048_128f_subsample8f"
-  assert fvd.Evaluator()._suffix(2048, None) == "2048_16f"
+  names = evaluator.names(2048, reference(clips))
+  assert names["kernel"] == "kvd2048_128f_subsample8f"
+  names = fvd.Evaluator().names(2048, reference(clips))
+  assert names["frechet"] == "fvd2048_16f"
   monkeypatch.setattr(i3d, "Network", Means)
   monkeypatch.setattr(weights, "load", lambda n: ({}, "sha"))
   with pytest.raises(ValueError, match="16 frames, and 121 are needed"):
@@ -291,7 +350,12 @@ def test_memory_finds_copies(clips):
   fresh = rng.permuted(held_out, axis=0)[:20]
   honest = run(memory.Evaluator(num=20), fresh, held_out, train)
   evaluator = memory.Evaluator(num=20, pairs=3)
-  copied = run(evaluator, footage.noise(train, 2), held_out, train)
+  copied = dict(
+    evaluator.run(
+      reference(footage.noise(train, 2)),
+      reference(held_out, train=reference(train)),
+    )
+  )
   for space in ("features", "hashes"):
     assert float(copied[f"memory/near_copies_{space}"]) >= 0.9
     assert float(copied[f"memory/near_copies_held_out_{space}"]) <= 0.05
@@ -301,9 +365,9 @@ def test_memory_finds_copies(clips):
     nearer = f"memory/nearer_{space}"
     assert float(copied[nearer]) > 0.95 > float(honest[nearer])
   assert copied["memory/diversity"].num["train"] == 20
-  pairs = evaluator.closest
-  assert pairs.generated.shape == pairs.training.shape == (3, 8, 16, 16, 3)
-  gap = abs(pairs.generated.astype(int) - pairs.training)
+  closest = copied["Nearest training clips"]
+  assert closest.clips.shape == closest.beside().shape == (3, 8, 16, 16, 3)
+  gap = abs(closest.clips.astype(int) - closest.beside())
   assert gap.mean() < 5  # Each beside its original.
   one = np.repeat(clips[:1], 20, 0)
   alike = run(memory.Evaluator(num=20), one, held_out)

@@ -1,27 +1,27 @@
 """Features learnt from the data set: what they see, and how they are kept."""
 
-import types
-
 import footage
 import jax
 import numpy as np
 import pytest
 
+from vidgan_jax import evals
 from vidgan_jax.data import sprites
 from vidgan_jax.evals import fd_self
 from vidgan_jax.evals import features
 from vidgan_jax.measures import frechet
 from vidgan_jax.nets import selfnet
 from vidgan_jax.nets import store as weights
+from vidgan_jax.store import digest
 
 COMPUTES = True
 
 
 class Clips:
-  """Source and model at once: gives the clips it was given."""
+  """Clips in memory."""
 
-  def __init__(self, video, cache=None):
-    self.video, self.cache = video, cache
+  def __init__(self, video):
+    self.video = video
 
   def __len__(self):
     return len(self.video)
@@ -29,13 +29,11 @@ class Clips:
   def read(self, indices):
     return [{"video": self.video[i]} for i in indices]
 
-  def stream(self, seed, num, batch=32, *, frames=None):
-    yield self.video[:num]
 
-  def __getattr__(self, name):  # Named by its pixels where a name is asked.
-    if name == "fingerprint":
-      return self.video.tobytes()
-    raise AttributeError(name)
+def clips_of(video, cache=None):
+  """A reference, named by its pixels."""
+  name = digest.of(video)
+  return evals.Reference(clips=Clips(video), cache=cache, fingerprint=name)
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +194,7 @@ def test_the_same_numbers_twice(fitted, world):
 
 
 def test_evaluator(path, world):
-  real, fake = Clips(world[1][:16]), Clips(world[1][16:])
+  real, fake = clips_of(world[1][:16]), clips_of(world[1][16:])
   results = []
   for batch in (5, 16):
     evaluator = fd_self.Evaluator(num=16, batch=batch, features=str(path))
@@ -220,14 +218,14 @@ def test_without_features(world, tmp_path):
     (tmp_path, "--fit-features"),
   ):
     evaluator = fd_self.Evaluator(num=4)
-    source = Clips(world[1], cache)
+    source = clips_of(world[1], cache)
     ((name, value),) = evaluator.run(source, source)
     assert name == "fd_self" and np.isnan(float(value))
     assert value.note.startswith("not computed: ") and word in value.note
 
 
 def test_clips_of_another_size(path, world):
-  clips = Clips(world[1][:, :, :16, :16])
+  clips = clips_of(world[1][:, :, :16, :16])
   with pytest.raises(ValueError, match=r"\[8, 24, 24\], these are \[8, 16, 16"):
     list(fd_self.Evaluator(num=8, features=str(path)).run(clips, clips))
 
@@ -270,12 +268,11 @@ def test_features_are_learnt_once(path, fitted, world, tmp_path, monkeypatch):
 
 
 def test_where_features_are(world, tmp_path):
-  one, two = (fd_self.where(Clips(video, tmp_path)) for video in world)
+  one, two = (fd_self.where(clips_of(video, tmp_path)) for video in world)
   assert one.parent == two.parent == tmp_path and one != two
-  named = types.SimpleNamespace(cache=tmp_path, fingerprint="some clips")
-  assert fd_self.where(named) == fd_self.where(named) != one
+  assert fd_self.where(clips_of(world[0], tmp_path)) == one
   with pytest.raises(weights.Missing, match="option `features`"):
-    fd_self.where(Clips(world[0]))
+    fd_self.where(clips_of(world[0]))
 
 
 def clips(*shape, dtype=np.uint8):

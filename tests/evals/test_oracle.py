@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from vidgan_jax import evals
 from vidgan_jax.data import sprites
 from vidgan_jax.evals import oracle
 
@@ -230,12 +231,18 @@ class _Model:
     return self._clips[:num], wanted
 
 
+def _numbers(results):
+  return {name: float(value) for name, value in results}
+
+
 def test_evaluator_of_a_perfect_model():
   _, clips, examples = _real(32, split="train")
   labels = np.array([e["label"] for e in examples])
   source = sprites.make("test", frames=8, size=64)
   evaluator = oracle.Evaluator(num=32)
-  values = dict(evaluator.run(_Model(clips, labels), source))
+  source = evals.Reference(clips=source, world=source.world)
+  run = lambda *model: _numbers(evaluator.run(_Model(*model), source))
+  values = run(clips, labels)
   assert values["oracle/generated_clips"] == values["oracle/real_clips"] == 32
   for name in (
     "count_accuracy",
@@ -249,10 +256,10 @@ def test_evaluator_of_a_perfect_model():
   assert values["oracle/real_position_error"] < 0.1
   assert values["oracle/edge_width"] < 1.2
   # Wrong labels, and no labels.
-  wrong = dict(evaluator.run(_Model(clips, (labels + 1) % 4), source))
+  wrong = run(clips, (labels + 1) % 4)
   assert wrong["oracle/class_accuracy"] <= 0.04
   assert wrong["oracle/count_accuracy"] == values["oracle/count_accuracy"]
-  free = dict(evaluator.run(_Model(clips), source))
+  free = run(clips)
   assert set(wrong) - set(free) == {"oracle/class_accuracy"}
 
 
@@ -260,7 +267,7 @@ class _Cut:
   """A source of the middle frames, perhaps mirrored; it brings no truth."""
 
   def __init__(self, source, step=1):
-    self.world, self._source, self._step = source.world, source, step
+    self._source, self._step = source, step
 
   def __len__(self):
     return len(self._source)
@@ -275,7 +282,11 @@ class _Cut:
 def test_evaluator_finds_the_truth_of_cut_clips():
   source = sprites.make("test", frames=8, size=16)
   clips = np.stack([e["video"][:4] for e in source.read(range(16))])
-  run = lambda s: dict(oracle.Evaluator(num=16).run(_Model(clips), s))
+
+  def run(clips_of):
+    real = evals.Reference(clips=clips_of, world=source.world)
+    return _numbers(oracle.Evaluator(num=16).run(_Model(clips), real))
+
   whole, mirrored = run(_Cut(source)), run(_Cut(source, -1))
   assert whole["oracle/real_count_accuracy"] >= 0.9
   assert whole["oracle/real_position_error"] < 0.1
@@ -287,9 +298,10 @@ def test_evaluator_finds_the_truth_of_cut_clips():
 def test_evaluator_of_a_useless_model():
   clips = np.random.default_rng(0).integers(0, 256, (8, 8, 32, 32, 3))
   source, _, _ = _real(1, size=8)
-  values = dict(
+  values = _numbers(
     oracle.Evaluator(num=8).run(
-      _Model(clips.astype(np.uint8), np.zeros(8, np.int32)), source
+      _Model(clips.astype(np.uint8), np.zeros(8, np.int32)),
+      evals.Reference(clips=source, world=source.world),
     )
   )
   assert values["oracle/count_accuracy"] == 0
@@ -304,4 +316,4 @@ def test_evaluator_names_its_needs():
   with pytest.raises(ValueError, match="evals.oracle.num"):
     oracle.Evaluator(num=0)
   with pytest.raises(ValueError, match="needs the data set sprites"):
-    list(oracle.Evaluator().run(_Model(None), object()))
+    list(oracle.Evaluator().run(_Model(None), evals.Reference(clips=[])))

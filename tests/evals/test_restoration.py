@@ -4,6 +4,7 @@ import types
 import numpy as np
 import pytest
 
+from vidgan_jax import evals
 from vidgan_jax import tasks
 from vidgan_jax.evals import perceptual
 from vidgan_jax.evals import restoration
@@ -61,18 +62,24 @@ class _Model:
     return given["clean"] + self._error * scale
 
 
-def _numbers(values):
-  return {name: float(value) for name, value in values}
+def _numbers(results):
+  """The values as numbers, and the exhibit."""
+  *values, (_, exhibit) = results
+  return {name: float(value) for name, value in values}, exhibit
+
+
+def _reference(source):
+  return evals.Reference(clips=source, task=source.task)
 
 
 def _run(source, error=0.05, **more):
   evaluator = restoration.Evaluator(seed=7, batch=4, **more)
-  return evaluator, _numbers(evaluator.run(_Model(error), source))
+  return _numbers(evaluator.run(_Model(error), _reference(source)))
 
 
 def test_figures_are_those_of_each_clip():
   source = _Source()
-  evaluator, values = _run(source, num=10)
+  values, exhibit = _run(source, num=10)
   pairs = source.prepared(range(10))
   given = [p["given"] for p in pairs]
   copies = [g["video"].clip(-1, 1) for g in given]
@@ -99,7 +106,8 @@ def test_figures_are_those_of_each_clip():
   gain = psnr - other
   assert values["restoration/best"] == values["restoration/psnr/half"]
   assert values["restoration/gain"] == pytest.approx(gain.mean(), rel=1e-3)
-  records = dict(evaluator.run(_Model(0.05), source))
+  evaluator = restoration.Evaluator(seed=7, batch=4, num=10)
+  records = dict(evaluator.run(_Model(0.05), _reference(source)))
   over = records["restoration/gain"]
   assert gain.min() < over.low < gain.mean() < over.high < gain.max()
   assert over.num == 10 and over.note == "over half" and over.hash
@@ -108,15 +116,15 @@ def test_figures_are_those_of_each_clip():
   # Noise spoils the texture, another brightness does not.
   assert values["restoration/swd/base"] > 10 > values["restoration/swd/half"]
   assert list(values)[:2] == ["restoration/psnr", "restoration/ssim"]
-  text = evaluator.text.splitlines()
+  text = exhibit.text.splitlines()
   assert [line.split()[0] for line in text[1:4]] == ["model", "base", "half"]
   assert f"{psnr.mean():.2f}" in text[1] and "base (copy)" in text[2]
   assert "gain over half: +" in text[-1] and "of 10 clips" in text[-1]
   # Two of the best clips and two of the worst: base, model, target.
   order = np.argsort(-psnr)
   order = [*order[:2], *order[-2:]]
-  np.testing.assert_allclose(evaluator.panel_psnr, psnr[order], rtol=1e-5)
-  for i, panel in zip(order, evaluator.panels):
+  np.testing.assert_allclose(exhibit.scores, psnr[order], rtol=1e-5)
+  for i, panel in zip(order, exhibit.clips()):
     want = np.concatenate([copies[i], mine[i], pairs[i]["target"]], 2)
     want = want.clip(-1, 1) * 127.5 + 127.5
     np.testing.assert_allclose(panel, want, atol=0.501)
@@ -124,7 +132,7 @@ def test_figures_are_those_of_each_clip():
 
 def test_only_what_counts_and_clips_where_nothing_does():
   source = _Source(weight=True)
-  evaluator, values = _run(source)
+  values, exhibit = _run(source)
   want = np.mean(
     [
       fidelity.psnr(p["given"]["video"].clip(-1, 1), p["target"], p["weight"])
@@ -133,15 +141,18 @@ def test_only_what_counts_and_clips_where_nothing_does():
   )
   assert values["restoration/psnr/base"] == pytest.approx(want, rel=1e-5)
   assert all(np.isfinite(v) for v in values.values())
-  assert "of 10 clips" in evaluator.text
+  assert "of 10 clips" in exhibit.text
 
 
 def test_classical_answers_are_measured_once():
   source = _Source()
-  evaluator, first = _run(source)
+  evaluator = restoration.Evaluator(seed=7, batch=4)
+  reference = _reference(source)
+  run = lambda error: _numbers(evaluator.run(_Model(error), reference))[0]
+  first = run(0.05)
   calls = source.calls
   assert calls == 3
-  second = _numbers(evaluator.run(_Model(0.2), source))
+  second = run(0.2)
   assert source.calls == calls
   assert second["restoration/psnr/half"] == first["restoration/psnr/half"]
   assert second["restoration/gain"] < 0 < first["restoration/gain"]
@@ -149,7 +160,9 @@ def test_classical_answers_are_measured_once():
 
 def test_another_source_is_measured_anew():
   evaluator = restoration.Evaluator(seed=7, batch=4)
-  run = lambda num: _numbers(evaluator.run(_Model(0.1), _Source(num)))
+  run = lambda num: _numbers(
+    evaluator.run(_Model(0.1), _reference(_Source(num)))
+  )[0]
   many, few = run(11), run(3)
   assert few["restoration/psnr/grey"] != many["restoration/psnr/grey"]
   assert run(11) == many
@@ -161,11 +174,11 @@ def test_a_task_without_baselines_has_no_gain():
   model = _Model(0.05)
   model.generator = types.SimpleNamespace()
   evaluator = restoration.Evaluator(seed=7)
-  values = _numbers(evaluator.run(model, source))
+  values, exhibit = _numbers(evaluator.run(model, _reference(source)))
   assert set(values) == {
     f"restoration/{n}" for n in ("psnr", "ssim", "swd", "temporal")
   }
-  assert "gain" not in evaluator.text
+  assert "gain" not in exhibit.text
 
 
 def test_a_wrong_size_is_named():
@@ -204,7 +217,7 @@ def _asking(*measures, **more):
 def test_luma_and_colours_for_tasks_that_ask():
   asked = ("psnr_y", "chroma_error", "psnr_chroma", "temporal_chroma")
   source = _asking(*asked)
-  evaluator, values = _run(source)
+  values, exhibit = _run(source)
   for name in asked:
     want = [
       getattr(fidelity, name)(p["given"]["clean"] + 0.1, p["target"])
@@ -218,23 +231,24 @@ def test_luma_and_colours_for_tasks_that_ask():
   assert values["restoration/chroma_best"] == values[f"{error}/half"]
   gain = values["restoration/chroma_gain"]
   assert gain == pytest.approx(values[f"{error}/half"] - values[error])
-  head, model, *_, note = evaluator.text.splitlines()
+  head, model, *_, note = exhibit.text.splitlines()
   assert "PSNR-Y dB" in head and "chroma" in head
   assert f"{values[error]:.2f}" in model
   assert "chroma error below that of half: " in note and "levels [" in note
   # Nobody else is bothered.
-  assert not [n for n in _run(_Source())[1] if "chroma" in n or "_y" in n]
+  assert not [n for n in _run(_Source())[0] if "chroma" in n or "_y" in n]
 
 
 def test_lpips_where_its_weights_are(monkeypatch):
-  assert "restoration/lpips" not in _run(_Source())[1]
+  assert "restoration/lpips" not in _run(_Source())[0]
   monkeypatch.setattr(perceptual, "measurable", lambda frame: frame == (S, S))
   far = lambda video, target, weight: np.abs(video - target).mean()
-  monkeypatch.setitem(restoration.MEASURES, "lpips", ("LPIPS", 4, far))
-  evaluator, values = _run(_Source())
+  measure = dataclasses.replace(restoration.MEASURES["lpips"], function=far)
+  monkeypatch.setitem(restoration.MEASURES, "lpips", measure)
+  values, exhibit = _run(_Source())
   assert values["restoration/lpips"] < values["restoration/lpips/half"]
   assert values["restoration/lpips/half"] == pytest.approx(0.1, abs=0.01)
-  assert "LPIPS" in evaluator.text
+  assert "LPIPS" in exhibit.text
 
 
 class _Future(_Model):
@@ -266,7 +280,9 @@ def _predicting(known=1):
 @pytest.mark.parametrize("known", [1, 2])
 def test_predictions_are_told_by_how_far_ahead_they_are(known):
   evaluator = restoration.Evaluator(seed=7, batch=4)
-  values = _numbers(evaluator.run(_Future([0.1]), _predicting(known)))
+  values, exhibit = _numbers(
+    evaluator.run(_Future([0.1]), _reference(_predicting(known)))
+  )
   psnr = lambda error: 10 * np.log10(4 / error**2)
   for i in range(1, T - known + 1):
     got = values[f"restoration/psnr_{i}"]
@@ -275,7 +291,7 @@ def test_predictions_are_told_by_how_far_ahead_they_are(known):
     half = values[f"restoration/psnr_{i}/half"]
     assert half == pytest.approx(psnr(0.1), abs=0.1)
   assert f"restoration/psnr_{T - known + 1}" not in values
-  block = evaluator.text.splitlines()[5:10]
+  block = exhibit.text.splitlines()[5:10]
   steps = [str(i) for i in range(1, T - known + 1)]
   assert block[0].split() == ["PSNR", "dB,", "frames", "ahead", *steps]
   assert [line.split()[0] for line in block[1:]] == [
@@ -286,12 +302,12 @@ def test_predictions_are_told_by_how_far_ahead_they_are(known):
 
 def test_the_best_of_several_futures():
   errors = [0.3, 0.05, 0.2]
-  source = _predicting()
+  source = _reference(_predicting())
   evaluator = restoration.Evaluator(seed=7, batch=4, num_samples=3)
-  values = _numbers(evaluator.run(_Future(errors), source))
+  values, exhibit = _numbers(evaluator.run(_Future(errors), source))
   alone = lambda e: _numbers(
     restoration.Evaluator(seed=7, batch=4).run(_Future([e]), source)
-  )
+  )[0]
   best = alone(0.05)
   # All three were drawn of each clip, so the best is found whichever is first.
   for name in ("psnr", "psnr_1", "psnr_2"):
@@ -299,8 +315,8 @@ def test_the_best_of_several_futures():
     assert got == pytest.approx(best[f"restoration/{name}"], abs=1e-6)
   assert alone(0.3)["restoration/psnr"] < values["restoration/psnr"]
   assert values["restoration/psnr"] < values["restoration/psnr_best_of_3"]
-  assert "best of 3 samples of each clip" in evaluator.text.splitlines()[-1]
-  rows = [line.split("  ")[1] for line in evaluator.text.splitlines()[6:8]]
+  assert "best of 3 samples of each clip" in exhibit.text.splitlines()[-1]
+  rows = [line.split("  ")[1] for line in exhibit.text.splitlines()[6:8]]
   assert rows == ["model", "best of 3"]
   with pytest.raises(ValueError, match="num_samples is 3.*noise_dim"):
     list(evaluator.run(_Future(errors, noise=False), source))

@@ -4,7 +4,6 @@ import base64
 import html.parser
 import io
 import math
-import pathlib
 import re
 import shutil
 import subprocess
@@ -14,12 +13,6 @@ from PIL import Image
 import pytest
 
 from vidgan_jax import evals
-from vidgan_jax import rooms
-from vidgan_jax.evals import aligned
-from vidgan_jax.evals import distribution
-from vidgan_jax.evals import fd_self
-from vidgan_jax.evals import frd_random
-from vidgan_jax.evals import restoration
 from vidgan_jax.reports import evaluation
 
 CARD = {"network": "random3d-1", "frames": 8, "real": {"data": "sky"}}
@@ -102,9 +95,9 @@ def strip(clip):
 
 @pytest.fixture
 def make(tmp_path):
-  def render(records, samples=(), settings=(), **options):
+  def render(records, exhibits=(), settings=(), **options):
     path = tmp_path / "deep" / "report.html"
-    args = records, dict(samples), dict(settings)
+    args = records, dict(exhibits), dict(settings)
     assert evaluation.render(*args, path, **options) == path
     return Page(path)
 
@@ -130,13 +123,20 @@ def test_the_newest_values(make):
     {
       20: {
         "fvd8_16f": evals.missing("not computed: put i3d at /a/b"),
-        "frd_random": value(12.3456, 11.0, 13.5, note="asked 9, there are 8"),
+        "frd_random": value(
+          *(12.3456, 11.0, 13.5),
+          note="asked 9, there are 8",
+          better="lower",
+        ),
         "frd_random/raw": value(20.0).record(),
         "swd": 0.25,
         "broken": "NaN",
         "speed/parameters": 1234567,
       },
-      10: {"frd_random": value(99.0), "old/psnr": value(31.25, 30.0, 32.0)},
+      10: {
+        "frd_random": value(99.0),
+        "old/psnr": value(31.25, 30.0, 32.0, unit="dB", better="higher"),
+      },
     }
   )
   got = rows(page)
@@ -144,7 +144,7 @@ def test_the_newest_values(make):
   assert name and list(got) == [
     "frd_randomlower is better",
     "old/psnrdB, higher is better",
-    "swdlower is better",
+    "swd",
     "speed/parameters",
   ]
   frd, psnr, swd, parameters = got.values()
@@ -166,74 +166,21 @@ def test_the_newest_values(make):
   assert f"#protocol-{name}" in [e.get("href") for e in page.all("a")]
 
 
-@pytest.mark.parametrize(
-  "name, unit, better",
-  [
-    ("memory/diversity", "", "best like real clips'"),
-    ("memory/diversity_real", "", ""),
-    ("memory/nearer_features", "", "one half without memory"),
-    ("memory/near_copies_hashes", "", "lower is better"),
-    ("memory/near_copies_held_out_hashes", "", ""),
-    ("motion/order", "", "best like real clips'"),
-    ("motion/speed_distance", "", "lower is better"),
-    ("warping_error", "", "lower is better"),
-    ("speed/peak_mib", "MiB", "lower is better"),
-    ("peak_memory", "bytes", "lower is better"),
-    ("speed/ms_per_frame", "ms", "lower is better"),
-    ("recall_random", "", "higher is better"),
-    ("xpsnr_y", "dB", "higher is better"),
-    ("ms_ssim", "", "higher is better"),
-    ("is2048_ucf", "", "higher is better"),
-    ("kd_self", "", "lower is better"),
-  ],
-)
-def test_what_a_number_is_measured_in(make, name, unit, better):
-  [row] = rows(make({1: {name: 0.5}}))
-  assert row == name + ", ".join(filter(None, (unit, better)))
-
-
-def emitted():
-  """Names of all metrics: those in tables, and those that stand in the code."""
-  found = [*aligned.METRICS, "cd_fvd", "fid", "fvd_inf8_16f", "is8_ucf"]
-  found += ["jedi", "kid", "swd"]
-  for names in (
-    distribution.names("fvd8_16f", "kvd8_16f", "i3d8_16f"),
-    fd_self.NAMES,
-    frd_random.NAMES,
-  ):
-    found += names.values()
-  for name in restoration.MEASURES:
-    found += [f"restoration/{name}", f"restoration/{name}/lanczos"]
-  for judge in restoration.JUDGES.values():
-    for name in ("gain", "gain_low", "gain_high", "best"):
-      found.append(f"restoration/{judge.prefix}{name}")
-  for name in ("near_copies", "near_copies_held_out", "nearer"):
-    found += [f"memory/{name}_features", f"memory/{name}_hashes"]
-  found += ["memory/diversity", "motion/warping_error", "motion/order"]
-  found += [f"{name}_real" for name in found[-3:]]
-  found += ["restoration/swd", "restoration/psnr_1"]
-  names = "|".join(rooms.names("evals"))
-  for path in pathlib.Path(evaluation.__file__).parent.glob("*.py"):
-    found += re.findall(rf'"((?:{names})/[a-z_]+)"', path.read_text())
-  return set(found)
-
-
-def test_every_metric_says_which_is_better():
-  """Lower, where its name is none of these."""
-  want = {
-    "higher is better": r"psnr|ssim|vmaf|^is8|precision|recall|coverage|gain|"
-    r"per_second|^oracle/(found|\w+_accuracy)",
-    "best like real clips'": r"^memory/diversity|^motion/(order|warping_error)",
-    "1 where both are alike": r"density|speed_ratio",
-    "one half without memory": r"nearer",
-    "": r"_real$|held_out|parameters|_clips$|^oracle/real_|/(chroma_)?best$",
-  }
-  names = emitted()
-  assert {"speed/ms_per_frame", "oracle/found", "ms_ssim", "kd_self"} <= names
-  for name in names:
-    right = [way for way, text in want.items() if re.search(text, name)]
-    way = right[-1] if right else "lower is better"
-    assert evaluation.kind(name)[1] == way, name
+def test_who_computes_a_number_says_its_unit_and_which_is_better(make):
+  """Nothing is guessed from the letters of a name."""
+  names = "backdrop_share", "afd", "bits_per_pixel", "ssim", "vendi_score"
+  assert list(rows(make({1: dict.fromkeys(names, 0.5)}))) == list(names)
+  bits = value(0.5, unit="bits", better="lower")
+  for record in (bits, bits.record()):
+    (row,) = rows(make({1: {"bits_per_pixel": record}}))
+    assert row == "bits_per_pixelbits, lower is better"
+  # Files of before have neither.
+  old = bits.record()
+  del old["unit"], old["better"]
+  assert list(rows(make({1: {"psnr": old}}))) == ["psnr"]
+  page = make({s: {"a": value(s, unit="dB", better="higher")} for s in (1, 2)})
+  (figure,) = page.all("figure")
+  assert "higher is better" in figure["text"] and "dB" in figure["text"]
 
 
 def test_a_record_of_a_file_is_the_value(make):
@@ -371,10 +318,10 @@ def test_one_step_has_no_curve(make):
 
 def test_videos_over_their_references(make):
   video = clips(2)
-  pair = evaluation.Aligned(generated=video[0], reference=video[1])
+  pair = evals.Exhibit(clips=video[:1], beside=video[1:])
   table = {f"v<{i}>": {"psnr": 30.5 + i, "tof": 0.25} for i in range(2)}
   del table["v<1>"]["tof"]
-  page = make({1: {"a": 1.0}}, aligned={"Best: v<0>": pair}, videos=table)
+  page = make({1: {"a": 1.0}}, {"Best: v<0>": pair}, videos=table)
   for got, clip in zip(strips(page), video, strict=True):
     np.testing.assert_array_equal(got, strip(clip))
   captions = [e["text"] for e in page.all("p")]
@@ -387,14 +334,14 @@ def test_videos_over_their_references(make):
   assert "40 videos" in [e["text"] for e in page.all("summary")]
 
 
-@pytest.mark.parametrize("best", ["low", "high"])
-def test_best_and_worst(make, best):
+@pytest.mark.parametrize("better", ["lower", "higher"])
+def test_best_and_worst(make, better):
   video, scores = clips(20), np.random.default_rng(1).permutation(20) / 4
-  samples = evaluation.Samples(
-    clips=video, scores=scores, score="LPIPS", best=best
+  samples = evals.Exhibit(
+    clips=video, scores=scores, score="LPIPS", better=better
   )
   page = make({1: {"a": 1.0}}, {"Clips": samples})
-  order = np.argsort(scores if best == "low" else -scores)
+  order = np.argsort(scores if better == "lower" else -scores)
   want = [*order[:4], *order[::-1][:4]]
   for got, i in zip(strips(page), want, strict=True):
     np.testing.assert_array_equal(got, strip(video[i]))
@@ -406,7 +353,9 @@ def test_best_and_worst(make, best):
 
 def test_clips_without_scores_and_how_they_move(make):
   video = clips(11, frames=12)
-  page = make({1: {"a": 1.0}}, {"Generated": video})
+  # They are made for a page alone.
+  samples = evals.Exhibit(clips=lambda: video)
+  page = make({1: {"a": 1.0}}, {"Generated": samples})
   few = np.linspace(0, 11, 8).round().astype(int)
   for got, clip in zip(strips(page), video[:8], strict=True):
     np.testing.assert_array_equal(got, strip(clip[few]))
@@ -415,9 +364,8 @@ def test_clips_without_scores_and_how_they_move(make):
 
 
 def test_large_frames_are_shrunk(make):
-  page = make(
-    {1: {"a": 1.0}}, {"x": np.full((1, 2, 288, 384, 3), 90, np.uint8)}
-  )
+  large = np.full((1, 2, 288, 384, 3), 90, np.uint8)
+  page = make({1: {"a": 1.0}}, {"x": evals.Exhibit(clips=large)})
   (got,) = strips(page)
   assert got.shape == (144, 2 * 192, 3) and abs(got.astype(int) - 90).max() <= 3
 
@@ -425,14 +373,14 @@ def test_large_frames_are_shrunk(make):
 def test_closest_training_clips(make):
   fake, real = clips(10), clips(10, seed=1)
   distances = np.random.default_rng(2).permutation(10) + 0.5
-  pairs = evaluation.Pairs(
-    generated=fake,
-    training=real,
-    distances=distances,
-    space="features",
-    threshold=3.0,
+  closest = evals.Exhibit(
+    clips=fake,
+    beside=lambda: real,
+    scores=distances,
+    captions=("generated", "nearest in training"),
+    note="Near copies, below 3: 3 of 10.",
   )
-  page = make({1: {"a": 1.0}}, pairs={"Nearest": pairs})
+  page = make({1: {"a": 1.0}}, {"Nearest": closest})
   order = np.argsort(distances)[:8]
   want = [strip(v[i]) for i in order for v in (fake, real)]
   for got, expected in zip(strips(page), want, strict=True):
@@ -461,19 +409,17 @@ def test_settings_and_versions(make):
 def test_everything_is_escaped_and_within(make):
   evil = "<script>alert(1)</script>'\"><img src=x onerror=y>&amp;\udcff"
   number = lambda: value(1.5, 1, 2, num={evil: 3}, protocol={evil: evil})
-  samples = evaluation.Samples(clips=clips(2), scores=[1, 2], score=evil)
+  samples = evals.Exhibit(clips=clips(2), scores=[1, 2], score=evil, note=evil)
+  beside = evals.Exhibit(
+    clips=clips(1), beside=clips(1), scores=[1], captions=(evil, evil)
+  )
   page = make(
     {
       1: {evil: number(), f"{evil}/raw": number()},
       2: {evil: value(2.5, note=evil), "gone": evals.missing(evil)},
     },
-    {evil: samples},
+    {evil: samples, f"{evil} ": beside},
     {"title": evil, evil: [evil], "versions": {evil: evil}},
-    pairs={
-      evil: evaluation.Pairs(
-        generated=clips(1), training=clips(1), distances=[1], space=evil
-      )
-    },
   )
   assert not {"script", "iframe", "object", "form"} & {
     e["tag"] for e in page.elements
@@ -491,15 +437,20 @@ def test_everything_is_escaped_and_within(make):
 
 
 def test_the_same_again_and_never_half(make, tmp_path):
-  one = make({1: {"a": 1.0}}, {"x": clips(2)}).text
-  assert make({1: {"a": 1.0}}, {"x": clips(2)}).text == one
+  samples = {"x": evals.Exhibit(clips=clips(2))}
+  one = make({1: {"a": 1.0}}, samples).text
+  assert make({1: {"a": 1.0}}, samples).text == one
   with pytest.raises(ValueError):
-    make({1: {"a": 1.0}}, {"x": clips(2)[0]})
+    make({1: {"a": 1.0}}, {"x": evals.Exhibit(clips=clips(2)[0])})
   (page,) = (tmp_path / "deep").iterdir()
   assert page.read_text() == one
 
 
 SOME = {1: {"a": 1.0}}
+
+
+def show(**fields):
+  return {"x": evals.Exhibit(**fields)}
 
 
 @pytest.mark.parametrize(
@@ -511,19 +462,20 @@ SOME = {1: {"a": 1.0}}
     (({1: {"a": None}},), "'a' of step 1"),
     (({1: {"a": {"low": 3}}},), "'a' of step 1"),
     (({1: {"a": {"value": 1, "protocol": {"x": {1, 2}}}}},), "plain JSON"),
-    ((SOME, {"x": clips(2).astype(float)}), "'x' are .* float64"),
-    ((SOME, {"x": clips(0)}), "at least one"),
+    ((SOME, show(clips=clips(2).astype(float))), "'x' are .* float64"),
+    ((SOME, show(clips=clips(0))), "at least one"),
     (
-      (SOME, {"x": evaluation.Samples(clips=clips(2), scores=[1.0])}),
+      (SOME, show(clips=clips(2), scores=[1.0])),
       r"scores of 'x' are \(1,\)",
     ),
+    ((SOME, show(clips=clips(1), scores=[math.nan])), "finite number"),
     (
-      (SOME, {"x": evaluation.Samples(clips=clips(1), scores=[math.nan])}),
-      "finite number",
+      (SOME, show(clips=clips(1), scores=[1], better="top")),
+      "'lower' or 'higher'",
     ),
     (
-      (SOME, {"x": evaluation.Samples(clips=clips(1), scores=[1], best="top")}),
-      "'low' or 'high'",
+      (SOME, show(clips=clips(2), beside=clips(3))),
+      "2 clips and 3 beside them",
     ),
   ],
 )
@@ -532,19 +484,12 @@ def test_what_is_refused(make, args, words):
     make(*args)
 
 
-def test_pairs_that_are_none(make):
-  pairs = evaluation.Pairs(
-    generated=clips(2), training=clips(3), distances=[1, 2]
-  )
-  with pytest.raises(ValueError, match="2 generated clips and 3 training"):
-    make(SOME, pairs={"x": pairs})
-
-
 @pytest.mark.skipif(not BROWSER, reason="there is no Chromium")
 def test_a_browser_draws_it(make, tmp_path):
   """Curves and pictures come through the page's own policy."""
   video = np.zeros((1, 4, 16, 16, 3), np.uint8) + np.uint8([255, 0, 255])
-  make({1: {"a": 1.0, "a/raw": 1.5}, 2: {"a": 2.0, "a/raw": 4.0}}, {"x": video})
+  values = {1: {"a": 1.0, "a/raw": 1.5}, 2: {"a": 2.0, "a/raw": 4.0}}
+  make(values, show(clips=video))
   shot = tmp_path / "shot.png"
   done = subprocess.run(
     [

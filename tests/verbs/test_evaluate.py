@@ -123,7 +123,8 @@ def test_the_newest_checkpoint(workdir, capsys):
   for name, record in records.items():
     assert record["value"] == values[name]
     assert set(record) == {
-      *("value", "interval", "num", "hash", "protocol", "note")
+      *("value", "interval", "unit", "better", "num", "hash"),
+      *("protocol", "note"),
     }
   record = records["frd_random"]
   assert record["num"] == {"real": 4, "generated": 4}
@@ -292,7 +293,8 @@ def test_what_could_not_be_computed_is_told_once(tmp_path):
   def yields(model, source):
     yield "a", evals.missing("not computed: put X at Y")
     yield "b", evals.missing("not computed: put X at Y")
-    yield "c", evals.Value(1.0, 0.5, 2.0, 7, {"frames": 16}, "asked 9")
+    facts = {"frames": 16}
+    yield "c", evals.Value(1.0, 0.5, 2.0, 7, facts, "asked 9", "dB", "higher")
 
   lines = []
   some = {"some": types.SimpleNamespace(run=yields)}
@@ -305,6 +307,8 @@ def test_what_could_not_be_computed_is_told_once(tmp_path):
   assert row["records"]["c"] == {
     "value": 1.0,
     "interval": [0.5, 2.0],
+    "unit": "dB",
+    "better": "higher",
     "num": 7,
     "hash": evals.Value(9.0, protocol={"frames": 16}).hash,
     "protocol": {"frames": 16},
@@ -431,7 +435,7 @@ def test_real_features_are_kept(workdir, monkeypatch):
 
   with monkeypatch.context() as patch:
     patch.setattr(distribution, "real_clips", fail)
-    patch.setattr(evaluate, "_report_of_run", lambda *args: None)
+    patch.setattr(evaluate, "_report", lambda *args: None)
     assert run(workdir, "--metrics", "frd_random") == 0
   assert read(path) == first
   kept.write_bytes(kept.read_bytes()[:100])
@@ -564,11 +568,10 @@ def test_a_run_of_a_task(tmp_path, capsys):
 
 
 class Clips:
-  """Model and source at once: gives the clips it was given."""
+  """Clips in memory."""
 
-  def __init__(self, video, seconds=0.0):
-    self.video, self.seconds, self.asked = video, seconds, []
-    self.times, self.fixed = (0.0, 0.1, 0.2, 0.3), False
+  def __init__(self, video):
+    self.video = video
 
   def __len__(self):
     return len(self.video)
@@ -576,9 +579,13 @@ class Clips:
   def read(self, indices):
     return [{"video": self.video[i]} for i in indices]
 
-  def stream(self, seed, num, batch=32, *, frames=None):
-    for start in range(0, min(num, len(self.video)), batch):
-      yield self.video[start : min(start + batch, num)]
+
+class Sampler:
+  """Draws the clips it was given, slowly."""
+
+  def __init__(self, video, seconds):
+    self.video, self.seconds, self.asked = video, seconds, []
+    self.times, self.fixed = (0.0, 0.1, 0.2, 0.3), False
 
   def clips(self, seed, num, labels=None, *, batch=32, times=None):
     self.asked.append((num, batch, None if times is None else len(times)))
@@ -620,7 +627,8 @@ def world():
 
 def frd(real, fake, **options):
   options = {"num": 24, "batch": 8} | options
-  values = dict(frd_random.Evaluator(**options).run(Clips(fake), Clips(real)))
+  sets = (evals.Reference(clips=Clips(video)) for video in (fake, real))
+  values = dict(frd_random.Evaluator(**options).run(*sets))
   found = values["frd_random"]
   assert found.num == {
     "generated": min(len(fake), options["num"]),
@@ -671,6 +679,7 @@ def test_distance_does_not_depend_on_the_batch(world):
 
 DEVICES = """
 import jax, numpy as np, sys
+from vidgan_jax import evals
 from vidgan_jax import sampler
 from vidgan_jax.devices import sharding
 from vidgan_jax.data import sprites
@@ -687,7 +696,8 @@ place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 model = sampler.Model(
   generator=g, params=jax.device_put(params, place), step=0, num_classes=0,
   class_names=(), times=tuple(times), resolution=16)
-values = dict(frd_random.Evaluator(num=16, batch=8).run(model, source))
+reference = evals.Reference(clips=source)
+values = dict(frd_random.Evaluator(num=16, batch=8).run(model, reference))
 print(jax.device_count(), float(values["frd_random"]))
 """
 
@@ -716,7 +726,7 @@ def test_distance_does_not_depend_on_the_devices():
 
 
 def test_speed_is_that_of_the_model(world):
-  model = Clips(world, seconds=0.004)
+  model = Sampler(world, seconds=0.004)
   model.params = {"a": np.zeros((3, 4)), "b": np.zeros(5)}
   values = dict(speed.Evaluator(num=8, repeats=3).run(model, None))
   for name, value in values.items():

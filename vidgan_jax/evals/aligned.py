@@ -29,7 +29,6 @@ from vidgan_jax.evals import restoration
 from vidgan_jax.measures import ffmpeg
 from vidgan_jax.measures import fidelity
 from vidgan_jax.measures import flow
-from vidgan_jax.reports import evaluation
 from vidgan_jax.video import clips as clips_lib
 from vidgan_jax.video import folder as folder_lib
 from vidgan_jax.video import read as read_lib
@@ -41,6 +40,7 @@ _SHOWN = 24  # frames of a video in a report
 _LUMA = {"bt601": "BT.601", "bt709": "BT.709"}
 _YUV = "BT.709, 16 to 235, 4:2:0"
 _SSIM = {"of": "R, G, B by themselves", "window": "Gaussian, 11 x 11, 1.5"}
+_DB = ("dB", "higher")
 _FLOW = "Farneback (OpenCV, as TecoGAN calls it)"
 
 Measure = Callable[[np.ndarray, np.ndarray, float], float]
@@ -48,20 +48,33 @@ Measure = Callable[[np.ndarray, np.ndarray, float], float]
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-  """A figure of a pair.
+  """A figure of two aligned clips.
 
   Attributes:
     measure: of two clips (T, H, W, 3) uint8 and the target's frames a second.
     how: its part of the protocol; a ValueError where what it needs is missing.
+    unit: see `evals.Value`.
+    better: likewise.
   """
 
   measure: Measure
   how: Callable[[], dict[str, Any]]
+  unit: str = ""
+  better: str = "lower"
 
 
-def _metric(measure: Callable[..., float], how: dict, **options) -> Metric:
+def _metric(
+  measure: Callable[..., float],
+  how: dict,
+  unit: str = "",
+  better: str = "lower",
+  **options,
+) -> Metric:
   return Metric(
-    lambda fake, target, fps: measure(fake, target, **options), lambda: how
+    lambda fake, target, fps: measure(fake, target, **options),
+    lambda: how,
+    unit,
+    better,
   )
 
 
@@ -77,12 +90,12 @@ def _ssim(measure: Callable[..., float], least: int, **how) -> Metric:
       )
     return measure(fake, target)
 
-  return _metric(checked, _SSIM | how)
+  return _metric(checked, _SSIM | how, better="higher")
 
 
 def _psnr_y(matrix: str) -> Metric:
   how = {"of": f"Y of {_LUMA[matrix]}, 16 to 235, peak 255"}
-  return _metric(fidelity.psnr_y, how, matrix=matrix)
+  return _metric(fidelity.psnr_y, how, *_DB, matrix=matrix)
 
 
 def _lpips(measure: Callable[..., float], trunk: str) -> Metric:
@@ -102,12 +115,13 @@ def _xpsnr(part: str) -> Metric:
       ffmpeg.xpsnr(fake, target, fps=fps)[part], 100.0
     ),
     lambda: {"of": part.upper(), "yuv": _YUV, "ffmpeg": ffmpeg.version()},
+    *_DB,
   )
 
 
 METRICS: Mapping[str, Metric] = {
   "psnr_rgb": _metric(
-    fidelity.psnr, {"of": "R, G, B of all frames together, peak 255"}
+    fidelity.psnr, {"of": "R, G, B of all frames together, peak 255"}, *_DB
   ),
   "psnr_y_bt601": _psnr_y("bt601"),
   "psnr_y_bt709": _psnr_y("bt709"),
@@ -116,13 +130,14 @@ METRICS: Mapping[str, Metric] = {
   "lpips_alex": _lpips(perceptual.lpips, "alex"),
   "lpips_vgg": _lpips(perceptual.lpips, "vgg"),
   "tlp": _lpips(perceptual.tlp, "alex"),
-  "tof": _metric(flow.tof, {"flow": f"{_FLOW}, of both"}),
+  "tof": _metric(flow.tof, {"flow": f"{_FLOW}, of both"}, "pixels"),
   "warping_error": _metric(
     flow.warping_error, {"flow": f"{_FLOW}, of the reference"}
   ),
   "vmaf": Metric(
     lambda fake, target, fps: ffmpeg.vmaf(fake, target),
     lambda: {"model": ffmpeg.VMAF, "yuv": _YUV, "ffmpeg": ffmpeg.version()},
+    better="higher",
   ),
   "xpsnr_y": _xpsnr("y"),
   "xpsnr_u": _xpsnr("u"),
@@ -154,14 +169,8 @@ def run(
     rooms.check_name(name, METRICS, "--metrics")
   metrics = list(metrics) or list(METRICS)
   pairs = matched(out, reference)
+  how, reasons = _protocols(metrics)
   rows: dict[str, dict[str, float]] = {}
-  reasons: dict[str, str] = {}
-  how: dict[str, dict] = {}
-  for metric in metrics:
-    try:
-      how[metric] = METRICS[metric].how()
-    except ValueError as error:
-      reasons[metric] = _reason(error)
   rates, others = [], []
   for name, (read, read_target) in pairs.items():
     (fake, rate), (target, fps) = read(), read_target()
@@ -182,35 +191,49 @@ def run(
         rows[name][metric] = float(number)
       except (ValueError, RuntimeError) as error:  # The latter of ffmpeg.
         reasons[metric] = _reason(error, f"{name}: ")
-  notes = []
+  note = ""
   if others:
-    notes.append(
+    note = (
       f"{len(others)} of {len(rows)} videos have another frame rate than their "
       f"reference, as {others[0]} frames a second"
     )
-  values = {}
-  for metric in metrics:
-    protocol = {
-      "metric": metric,
-      **how.get(metric, {}),
+  common = evals.Measurement(
+    protocol={
       "generated": {"files": str(out)},
       "real": {"files": str(reference)},
       "estimator": "mean over the videos, as decoded, RGB 8 bits",
       "num": len(pairs),
       "fps": [min(rates), max(rates)] if rates else None,
-    }
+    },
+    note=note,
+  )
+  values = {}
+  for metric in metrics:
+    facts = {"metric": metric, **how.get(metric, {})}
     if metric in reasons:
+      protocol = {**common.protocol, **facts}
       values[metric] = evals.missing(reasons[metric], protocol)
-      continue
-    values[metric] = _mean(metric, rows, protocol, notes)
+    else:
+      values[metric] = _mean(metric, rows, common, facts)
   return values, rows
+
+
+def _protocols(metrics: Sequence[str]) -> tuple[dict, dict]:
+  """Metric -> its part of the protocol, or the reason why it has none."""
+  how, reasons = {}, {}
+  for metric in metrics:
+    try:
+      how[metric] = METRICS[metric].how()
+    except ValueError as error:
+      reasons[metric] = _reason(error)
+  return how, reasons
 
 
 def extremes(
   out: str | os.PathLike,
   reference: str | os.PathLike,
   rows: Mapping[str, Mapping[str, float]],
-) -> dict[str, evaluation.Aligned]:
+) -> dict[str, evals.Exhibit]:
   """The best and the worst video by the first metric that all have.
 
   Args:
@@ -219,9 +242,9 @@ def extremes(
     rows: what `run` gave for each pair, its metrics in the order asked for.
 
   Returns:
-    What it is -> some of its frames; nothing where there is no such metric.
+    Title -> some frames of it; nothing where there is no such metric.
   """
-  found = matched(out, reference)
+  pairs = matched(out, reference)
   metric = next(
     (
       name
@@ -232,22 +255,23 @@ def extremes(
   )
   if metric is None:
     return {}
-  sign = -1 if evaluation.kind(metric)[1] == "higher is better" else 1
+  sign = -1 if METRICS[metric].better == "higher" else 1
   order = sorted(rows, key=lambda name: sign * rows[name][metric])
   chosen = {"Best": order[0], "Worst": order[-1]}
   if len(order) == 1:
     chosen = {"The only one": order[0]}
-  shown = {}
-  for what, name in chosen.items():
-    (fake, _), (target, fps) = (read() for read in found[name])
-    some = np.linspace(0, len(fake) - 1, min(_SHOWN, len(fake))).astype(int)
-    title = f"{what} by {metric}: {name}, {rows[name][metric]:.4g}"
-    shown[title] = evaluation.Aligned(
-      generated=fake[some],
-      reference=target[some],
-      fps=(fps or _FPS) * len(some) / len(fake),
+  exhibits = {}
+  for place, name in chosen.items():
+    (fake, _), (target, fps) = (read() for read in pairs[name])
+    shown = min(_SHOWN, len(fake))
+    frames = np.linspace(0, len(fake) - 1, shown).astype(int)
+    title = f"{place} by {metric}: {name}, {rows[name][metric]:.4g}"
+    exhibits[title] = evals.Exhibit(
+      clips=fake[frames][None],
+      beside=target[frames][None],
+      fps=(fps or _FPS) * shown / len(fake),
     )
-  return shown
+  return exhibits
 
 
 def _reason(error: Exception, where: str = "") -> str:
@@ -256,29 +280,32 @@ def _reason(error: Exception, where: str = "") -> str:
   return text if ready else f"not computed: {where}{text}"
 
 
-def _mean(metric, rows, protocol, notes) -> evals.Value:
+def _mean(metric, rows, common, facts) -> evals.Value:
   """The mean over the videos that have a value; says how many have none."""
   numbers = np.array([row[metric] for row in rows.values()])
-  there = np.isfinite(numbers)
-  without = [name for name, has in zip(rows, there) if not has]
-  if not there.any():
+  finite = np.isfinite(numbers)
+  without = [name for name, has in zip(rows, finite) if not has]
+  if not finite.any():
     return evals.missing(
       f"not computed: no video has a value of {metric}: it needs two frames, "
       "and for flow something that is seen in both",
-      protocol,
+      {**common.protocol, **facts},
     )
+  note = ""
   if without:
-    notes = [
-      *notes,
+    note = (
       f"{len(without)} of {len(numbers)} videos have no value and are left "
-      f"out, as {without[0]}",
-    ]
-  numbers = numbers[there]
-  ends: tuple = restoration.interval(numbers, 1000, 0)
-  if len(numbers) < 2:
-    ends = None, None
-  return evals.Value(
-    float(numbers.mean()), *ends, len(numbers), protocol, "; ".join(notes)
+      f"out, as {without[0]}"
+    )
+  numbers = numbers[finite]
+  return dataclasses.replace(common, num=len(numbers)).value(
+    numbers.mean(),
+    restoration.interval(numbers, 1000, 0) if len(numbers) > 1 else None,
+    unit=METRICS[metric].unit,
+    better=METRICS[metric].better,
+    note=note,
+    reason="one video",
+    **facts,
   )
 
 
@@ -319,7 +346,7 @@ def matched(
       "videos",
     )
     return {out.stem: (single(out), single(reference))}
-  found = []
+  both = []
   for path in (out, reference):
     layout, sources = folder_lib.scan(path, "auto")
     # The name of a folder of images has no suffix, whatever its dots.
@@ -333,29 +360,29 @@ def matched(
       raise errors.UserError(
         f"{path}: several files share a name without their suffixes: keep one."
       )
-    found.append(named)
-  mine, theirs = found
-  if not mine or mine.keys() != theirs.keys():
-    alone = sorted(mine.keys() ^ theirs.keys())
+    both.append(named)
+  ours, theirs = both
+  if not ours or ours.keys() != theirs.keys():
+    alone = sorted(ours.keys() ^ theirs.keys())
     raise errors.UserError(
-      f"{out} has {len(mine)} videos, {reference} has {len(theirs)}, and "
+      f"{out} has {len(ours)} videos, {reference} has {len(theirs)}, and "
       f"{len(alone)} of them have no partner of the same name"
       + (f", as {alone[0]!r}." if alone else ".")
     )
-  return {name: (mine[name], theirs[name]) for name in sorted(mine)}
+  return {name: (ours[name], theirs[name]) for name in sorted(ours)}
 
 
 def _clips(out, reference) -> dict[str, tuple[Read, Read]]:
   """Clips of two arrays, by their number."""
-  mine, theirs = files.array(out), files.array(reference)
-  if len(mine) != len(theirs):
+  ours, theirs = files.array(out), files.array(reference)
+  if len(ours) != len(theirs):
     raise errors.UserError(
-      f"{out} has {len(mine)} clips, {reference} has {len(theirs)}: clips of "
+      f"{out} has {len(ours)} clips, {reference} has {len(theirs)}: clips of "
       "arrays are paired by their number, so give as many of both."
     )
   return {
-    str(i): (lambda i=i: (mine[i], None), lambda i=i: (theirs[i], None))
-    for i in range(len(mine))
+    str(i): (lambda i=i: (ours[i], None), lambda i=i: (theirs[i], None))
+    for i in range(len(ours))
   }
 
 

@@ -9,7 +9,6 @@ several processes each computes its share, and all get the whole.
 """
 
 from collections.abc import Callable
-from collections.abc import Hashable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ import logging
 import math
 import pathlib
 from typing import Any
-import weakref
+from typing import ClassVar
 
 import jax
 from jax.experimental import multihost_utils
@@ -126,20 +125,16 @@ class Sample:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pair:
+class Comparison(evals.Measurement):
   """Generated and real clips, seen by one network.
 
   Attributes:
     fake: of generated clips.
     real: of real ones.
-    protocol: of every figure of the two.
-    note: where there are fewer clips than asked for.
   """
 
   fake: Sample
   real: Sample
-  protocol: Mapping[str, Any]
-  note: str = ""
 
   @property
   def kept(self) -> str:
@@ -150,33 +145,16 @@ class Pair:
     (a, m), (b, n) = kept
     return f"of {a} of the {m} generated rows and {b} of the {n} real ones"
 
-  def value(
-    self,
-    estimator: str,
-    number: float,
-    low: float = math.nan,
-    high: float = math.nan,
-    note: str = "",
-  ) -> evals.Value:
-    """A figure of the two, with all that is known of it."""
-    ends = (low, high) if math.isfinite(low) else (None, None)
-    facts = {**self.protocol, "estimator": estimator}
-    none = "no interval: too few clips" * (ends == (None, None))
-    if math.isnan(number):
-      none = ""  # The note says why there is no number.
-    text = "; ".join(part for part in (self.note, note, none) if part)
-    return evals.Value(float(number), *ends, facts["num"], facts, text)
-
 
 # ---------------------------------------------------------------------- clips
 
 
 def real_clips(
-  source: Any, num: int, batch: int, cut: Cut = Cut(), first: int = 0
+  reference: Any, num: int, batch: int, cut: Cut = Cut(), first: int = 0
 ) -> Iterator[np.ndarray]:
-  """Yields the clips `first` to `num` of a source, some at a time."""
+  """Yields the clips `first` to `num` of a reference, `batch` at a time."""
   for start in range(first, num, batch):
-    examples = source.read(range(start, min(start + batch, num)))
+    examples = reference.read(range(start, min(start + batch, num)))
     shapes = {np.shape(example["video"]) for example in examples}
     if len(shapes) > 1:
       raise errors.UserError(
@@ -187,43 +165,58 @@ def real_clips(
 
 
 def generated_clips(
-  model: Any, seed: int, num: int, batch: int, cut: Cut = Cut(), first: int = 0
+  sampler: Any,
+  seed: int,
+  num: int,
+  batch: int,
+  cut: Cut = Cut(),
+  first: int = 0,
 ) -> Iterator[np.ndarray]:
-  """Yields the clips `first` to `num` of a model, some at a time."""
-  done = 0  # A model draws them in turn.
-  for video in model.stream(seed, num, batch, frames=cut.span):
-    done += len(video)
-    if done > first:
-      yield cut(video[max(0, len(video) - done + first) :])
+  """Yields the clips `first` to `num` of a sampler, or of clips in files."""
+  if isinstance(sampler, evals.Reference):
+    num = min(num, len(sampler))
+    yield from real_clips(sampler, num, batch, cut, first)
+    return
+  seen = 0  # A sampler draws its clips in turn.
+  for video in sampler.stream(seed, num, batch, frames=cut.span):
+    seen += len(video)
+    if seen > first:
+      yield cut(video[max(0, len(video) - seen + first) :])
 
 
-_KNOWN = weakref.WeakKeyDictionary()
-
-
-def once(source: Any, key: Hashable, make: Callable[[], Any]) -> Any:
-  """What `make` gives of real clips, which do not change from step to step."""
-  known = _KNOWN.setdefault(source, {})
-  if key not in known:
-    known[key] = make()
-  return known[key]
-
-
-def length(source: Any, frames: int, stride: int = 1) -> str:
+def length(reference: evals.Reference, frames: int, stride: int = 1) -> str:
   """How long clips are, as papers write it: '16f', '128f_subsample8f'.
 
   Papers count the frames before every k-th is taken; clips of files may be of
   every k-th frame already.
   """
-  stride *= (getattr(source, "card", None) or {}).get("stride", 1)
+  stride *= (reference.card or {}).get("stride", 1)
   return f"{frames * stride}f" + f"_subsample{stride}f" * (stride > 1)
 
 
-def card(source: Any, model: Any, **more: Any) -> dict[str, Any]:
-  """The protocol of a figure: what is compared, and how."""
-  return {
-    "real": getattr(source, "card", None),
-    "generated": getattr(model, "card", None),
-  } | more
+def measurement(
+  sampler: Any,
+  reference: evals.Reference | None,
+  num: Any = None,
+  note: str = "",
+  **facts: Any,
+) -> evals.Measurement:
+  """What the values of one evaluation have in common.
+
+  Args:
+    sampler: what was measured.
+    reference: what it was compared with, if with anything.
+    num: clips of each, see `evals.Value`; the protocol has it too.
+    note: see `evals.Value`.
+    **facts: how it was measured.
+  """
+  cards = {
+    "real": reference and reference.card,
+    "generated": getattr(sampler, "card", None),
+  }
+  return evals.Measurement(
+    protocol=cards | facts | {"num": num}, num=num, note=note
+  )
 
 
 def short(
@@ -253,8 +246,8 @@ def short(
 
 
 def compare(
-  model: Any,
-  source: Any,
+  sampler: Any,
+  reference: evals.Reference,
   network: Network,
   *,
   num: int,
@@ -262,13 +255,13 @@ def compare(
   batch: int = 32,
   cut: Cut = Cut(),
   num_real: int | None = None,
-) -> Pair:
+) -> Comparison:
   """Generated and real clips, seen by one network.
 
   Args:
-    model: a `generate.Model`, or clips of files.
-    source: real clips. One with `cache`, a folder, and `fingerprint`, a text
-      that changes with any of its clips, has what is known of them kept.
+    sampler: a `sampler.Sampler`, or clips of files.
+    reference: real clips. Where it has a `cache`, what is known of them is kept
+      there.
     network: gives the features.
     num: generated clips, and real ones unless `num_real` is given, at most.
     seed: of the generated clips.
@@ -280,37 +273,37 @@ def compare(
     ValueError: the sets differ in size: a distance would be that of sizes.
   """
   asked = num if num_real is None else num_real
-  known = real(source, network, asked, batch, cut)
-  fake = generated(model, network, num, seed, batch, cut)
+  known = real(reference, network, asked, batch, cut)
+  fake = generated(sampler, network, num, seed, batch, cut)
   if fake.shape != known.shape:
     raise errors.UserError(
       f"Generated clips have (T, H, W) = {fake.shape}, real ones "
       f"{known.shape}: bring both to one size and length, with --size and "
       "--frames."
     )
-  protocol = card(
-    source,
-    model,
+  common = measurement(
+    sampler,
+    reference,
+    {"generated": fake.num, "real": known.num},
+    short(num, fake.num, known.num, asked),
     **network.card,
     frames=cut.frames,
     stride=cut.stride,
     size=list(fake.shape),
-    num={"generated": fake.num, "real": known.num},
     seed=seed,
   )
-  note = short(num, fake.num, known.num, asked)
-  return Pair(fake=fake, real=known, protocol=protocol, note=note)
+  return Comparison(fake=fake, real=known, **vars(common))
 
 
 def real(
-  source: Any,
+  reference: evals.Reference,
   network: Network,
   num: int,
   batch: int = 32,
   cut: Cut = Cut(),
 ) -> Sample:
   """Features of real clips, from disk if they are there."""
-  num = min(num, len(source))
+  num = min(num, len(reference))
   settings = {
     "version": VERSION,
     "network": dict(network.card),
@@ -320,31 +313,31 @@ def real(
   }
 
   def make():
-    folder, path, found = getattr(source, "cache", None), None, None
-    if folder is not None:
-      name = digest.of(settings | {"data": source.fingerprint})
-      path = pathlib.Path(folder) / f"{name[:32]}.npz"
-      found = _load(path)
-    if all(_gathered(b"there" if found else b"")):
-      return found  # On the disk of each process.
-    clips = lambda first, last: real_clips(source, last, batch, cut, first)
-    found = _shared(clips, network, num, batch)
+    path, features_of_real = None, None
+    if reference.cache is not None:
+      name = digest.of(settings | {"data": reference.fingerprint})
+      path = pathlib.Path(reference.cache) / f"{name[:32]}.npz"
+      features_of_real = _load(path)
+    if all(_gathered(b"there" if features_of_real else b"")):
+      return features_of_real  # On the disk of each process.
+    clips = lambda first, last: real_clips(reference, last, batch, cut, first)
+    features_of_real = _shared(clips, network, num, batch)
     if path is not None and jax.process_index() == 0:
       try:
-        _save(path, found)
+        _save(path, features_of_real)
       except OSError as error:
         logging.getLogger(__name__).warning(
           "Features of real clips are not kept, and computed again next time: "
           "%s",
           error,
         )
-    return found
+    return features_of_real
 
-  return once(source, digest.of(settings), make)
+  return reference.once(digest.of(settings), make)
 
 
 def generated(
-  model: Any,
+  sampler: Any,
   network: Network,
   num: int,
   seed: int,
@@ -352,9 +345,10 @@ def generated(
   cut: Cut = Cut(),
 ) -> Sample:
   """Features of generated clips."""
-  num = min(num, len(model)) if hasattr(model, "__len__") else num
+  if isinstance(sampler, evals.Reference):
+    num = min(num, len(sampler))
   clips = lambda first, last: generated_clips(
-    model, seed, last, batch, cut, first
+    sampler, seed, last, batch, cut, first
   )
   return _shared(clips, network, num, batch)
 
@@ -490,6 +484,77 @@ def _load(path: pathlib.Path) -> Sample | None:
     return None
 
 
+# ------------------------------------------------------------------ evaluators
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Distance:
+  """What evaluators have in common that compare features of one network.
+
+  One of them says its `network` and its `names`, and where there is more to
+  say than `figures` does, its own `figures`. Where `frames`, `stride` or `real`
+  is an option, it is a field there.
+
+  Attributes:
+    num: generated clips, and at most as many real ones unless `real` says more.
+    seed: of the generated clips.
+    batch: clips at a time; it changes no value.
+    frames: of a clip; None: all.
+    stride: from one frame to the next.
+    real: real clips, at most.
+  """
+
+  frames: ClassVar[int | None] = None
+  stride: ClassVar[int] = 1
+  real: ClassVar[int | None] = None
+  num: int = 2048
+  seed: int = 1
+  batch: int = 32
+
+  def network(self, reference: evals.Reference) -> Network:
+    """The network, or `weights.Missing`."""
+    raise NotImplementedError
+
+  def names(self, num: int, reference: evals.Reference) -> dict[str, str]:
+    """Figure -> its name, of `num` generated clips, see `names`."""
+    raise NotImplementedError
+
+  def with_length(self, name: str, reference: evals.Reference) -> str:
+    """The name, with the length of the clips behind if it is not 16 frames."""
+    clip = length(reference, self.frames, self.stride)
+    return name if clip == "16f" else f"{name}_{clip}"
+
+  def figures(
+    self, comparison: Comparison, names: Mapping[str, str]
+  ) -> Iterator[tuple[str, evals.Value]]:
+    """Yields the values."""
+    return figures(comparison, names)
+
+  def compare(self, sampler: Any, reference: evals.Reference) -> Comparison:
+    """Generated and real clips, seen by the network."""
+    return compare(
+      sampler,
+      reference,
+      self.network(reference),
+      num=self.num,
+      num_real=self.real,
+      seed=self.seed,
+      batch=self.batch,
+      cut=Cut(frames=self.frames, stride=self.stride),
+    )
+
+  def run(self, sampler, reference) -> Iterator[tuple[str, evals.Value]]:
+    """Yields the figures, or why there are none."""
+    try:
+      comparison = self.compare(sampler, reference)
+    except weights.Missing as error:
+      name, *_ = self.names(self.num, reference).values()
+      yield name, evals.missing(error)
+      return
+    names = self.names(comparison.fake.num, reference)
+    yield from self.figures(comparison, names)
+
+
 # -------------------------------------------------------------------- figures
 
 
@@ -501,67 +566,94 @@ def names(frechet: str, kernel: str, suffix: str) -> dict[str, str]:
 
 
 def figures(
-  pair: Pair, names: Mapping[str, str]
+  comparison: Comparison, names: Mapping[str, str]
 ) -> Iterator[tuple[str, evals.Value]]:
   """Yields the figures of two samples.
 
   Args:
-    pair: from `compare`.
+    comparison: from `compare`.
     names: what to compute, see `names`.
   """
-  fake, real = pair.fake, pair.real
+  fake, real = comparison.fake, comparison.real
   if "frechet" in names:
     estimator = "Frechet, unbiased covariances, float64"
     few = min(fake.moments.num, real.moments.num) <= fake.rows.shape[1]
     note = "fewer clips than features: the covariances are singular" * few
+    interval = None
     if min(fake.num, real.num) < 3:
       number = frechet.distance(fake.moments, real.moments)
-      yield names["frechet"], pair.value(estimator, number, note=note)
     else:
-      found = frechet.estimate(
+      estimate = frechet.estimate(
         fake.moments, real.moments, _by_clip(fake), _by_clip(real)
       )
       estimator += "; infinitesimal jackknife over clips"
-      low = max(found.low, 0.0)
-      value = pair.value(estimator, found.value, low, found.high, note)
-      yield names["frechet"], value
+      number = estimate.value
+      interval = max(estimate.low, 0.0), estimate.high
+    yield (
+      names["frechet"],
+      comparison.value(
+        number,
+        interval,
+        unit="",
+        better="lower",
+        note=note,
+        estimator=estimator,
+      ),
+    )
   if "kernel" in names:
     if min(fake.num, real.num) < 3:
       reason = "not computed: needs 3 clips of each"
       yield names["kernel"], evals.missing(reason)
     else:
-      found = kernels.mmd(fake.rows, real.rows, each=fake.each)
-      estimator = "MMD^2, (x.y/D + 1)^3, unbiased; jackknife over clips"
+      estimate = kernels.mmd(fake.rows, real.rows, each=fake.each)
       yield (
         names["kernel"],
-        pair.value(estimator, found.value, found.low, found.high, pair.kept),
+        comparison.value(
+          estimate.value,
+          (estimate.low, estimate.high),
+          unit="",
+          better="lower",
+          note=comparison.kept,
+          estimator="MMD^2, (x.y/D + 1)^3, unbiased; jackknife over clips",
+        ),
       )
   if set(neighbours.Shares._fields) & set(names):
-    yield from _neighbours(pair, names)
+    yield from _neighbours(comparison, names)
 
 
-def _by_clip(one: Sample) -> np.ndarray:
-  return one.rows.reshape(-1, one.each, one.rows.shape[1])
+def _by_clip(sample: Sample) -> np.ndarray:
+  """(num, each, D): the rows of each clip."""
+  return sample.rows.reshape(-1, sample.each, sample.rows.shape[1])
 
 
-def _neighbours(pair, names):
+def _neighbours(comparison, names):
   """Precision, recall, density and coverage."""
-  x, y = pair.fake.rows, pair.real.rows
+  x, y = comparison.fake.rows, comparison.real.rows
   fields = neighbours.Shares._fields
-  least, parts = min(len(x), len(y)), min(PARTS, len(x), len(y))
-  if least < LEAST:
+  fewest, parts = min(len(x), len(y)), min(PARTS, len(x), len(y))
+  if fewest < LEAST:
     reason = f"not computed: needs {LEAST} clips of each"
-    yield from ((names[one], evals.missing(reason)) for one in fields)
+    yield from ((names[field], evals.missing(reason)) for field in fields)
     return
   estimator = "balls of the 3rd (density, coverage: 5th) neighbour"
-  if least - -(-least // parts) >= LEAST:
-    found = neighbours.estimate(x, y, parts)
-    low = np.maximum(found.low, 0)
-    high = np.minimum(found.high, [1, 1, math.inf, 1])
-    numbers = zip(found.value, low, high)
+  if fewest - -(-fewest // parts) >= LEAST:
+    estimate = neighbours.estimate(x, y, parts)
+    low = np.maximum(estimate.low, 0)
+    high = np.minimum(estimate.high, [1, 1, math.inf, 1])
+    numbers, intervals = estimate.value, zip(low, high)
     estimator += f"; jackknife over {parts} parts of either set"
   else:
-    numbers = ((number,) for number in neighbours.shares(x, y))
-  for name, some in zip(fields, numbers):
-    estimate = f"{name}, {estimator}"
-    yield names[name], pair.value(estimate, *some, note=pair.kept)
+    numbers, intervals = neighbours.shares(x, y), [None] * len(fields)
+  for field, number, interval in zip(fields, numbers, intervals):
+    yield (
+      names[field],
+      comparison.value(
+        number,
+        interval,
+        unit="",
+        # The density of two alike sets is 1, and it can be more.
+        better="" if field == "density" else "higher",
+        note=comparison.kept,
+        estimator=f"{field}, {estimator}",
+      ),
+    )

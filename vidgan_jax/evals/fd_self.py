@@ -8,7 +8,6 @@ for the same features, whose digest is in the protocol, and for nothing else.
 """
 
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
 import json
@@ -31,7 +30,7 @@ NAMES = distribution.names("fd_self", "kd_self", "self")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluator:
+class Evaluator(distribution.Distance):
   """Compares generated clips with the real ones of the evaluation split.
 
   Attributes:
@@ -40,31 +39,38 @@ class Evaluator:
     seed: seed of the generated clips.
     batch: clips at a time; it changes no value.
     features: file from `fit_features`; "" takes the one that `vidgan evaluate
-      --fit-features` makes, at `where(source)`.
+      --fit-features` makes, at `where(reference)`.
   """
 
   num: int = 512
-  seed: int = 1
-  batch: int = 32
   features: str = ""
 
-  def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
-    """Yields `fd_self`, its kernel distance, and shares of neighbours."""
-    try:
-      net = network(self.features or where(source))
-    except weights.Missing as error:
-      yield NAMES["frechet"], evals.missing(error)
-      return
-    pair = distribution.compare(
-      model, source, net, num=self.num, seed=self.seed, batch=self.batch
-    )
-    if pair.fake.shape != tuple(net.card["fitted"]["shape"]):
+  def network(self, reference):
+    """The one that was learnt."""
+    return network(self.features or where(reference))
+
+  def names(self, num, reference):
+    """All that `distribution.figures` computes."""
+    return NAMES
+
+  def figures(self, comparison, names):
+    """The distances and shares of neighbours."""
+    learnt = comparison.protocol["fitted"]["shape"]
+    if comparison.fake.shape != tuple(learnt):
       raise errors.UserError(
-        f"The features were learnt from clips of (T, H, W) = "
-        f"{net.card['fitted']['shape']}, these are {list(pair.fake.shape)}: "
-        "learn them from clips of this size, with --fit-features."
+        f"The features were learnt from clips of (T, H, W) = {learnt}, these "
+        f"are {list(comparison.fake.shape)}: learn them from clips of this "
+        "size, with --fit-features."
       )
-    yield from distribution.figures(pair, NAMES)
+    return distribution.figures(comparison, names)
+
+  def fit(
+    self, reference: evals.Reference, log: Callable[[str], None] = print
+  ) -> None:
+    """Learns the features, of the training clips if they are known."""
+    ops = (reference.card or {}).get("ops", "")
+    clips = (reference.train or reference).clips
+    fit_features(where(reference), clips, ops=ops, log=log)
 
 
 def network(path: str | os.PathLike) -> distribution.Network:
@@ -91,19 +97,19 @@ def network(path: str | os.PathLike) -> distribution.Network:
 # -------------------------------------------------------------------- features
 
 
-def where(source: Any) -> pathlib.Path:
-  """Where the features for a source, the one that is evaluated, belong.
+def where(reference: evals.Reference) -> pathlib.Path:
+  """Where the features for the clips of an evaluation belong.
 
   Raises:
-    weights.Missing: the source has no folder for such things.
+    weights.Missing: there is no folder for such things.
   """
-  if getattr(source, "cache", None) is None:
+  if reference.cache is None:
     raise weights.Missing(
       "not computed: name a file of learnt features, in the option `features` "
       "(see docs/metrics.md)"
     )
-  name = f"fd_self-{fingerprint(source)[:16]}.safetensors"
-  return pathlib.Path(source.cache) / name
+  name = digest.of(reference.fingerprint)[:16]
+  return pathlib.Path(reference.cache) / f"fd_self-{name}.safetensors"
 
 
 def fit_features(
@@ -154,22 +160,20 @@ def fit_features(
       return path
     log(f"fd_self: the features in {path} are of other data or settings.")
   log(f"fd_self: learning features from {len(source)} clips, {steps} steps.")
-  params, told = selfnet.fit(source, steps=steps, batch=batch, seed=seed)
-  save(path, params, wanted | {"told": told})
+  params, report = selfnet.fit(source, steps=steps, batch=batch, seed=seed)
+  save(path, params, wanted | {"told": report})
   log(
-    f"fd_self: right answers {told['order_right']:.0%} of order (chance 33 %), "
-    f"{told['speed_right']:.0%} of speed (chance {told['speed_chance']:.0%}); "
-    f"kept in {path}."
+    f"fd_self: right answers {report['order_right']:.0%} of order (chance "
+    f"33 %), {report['speed_right']:.0%} of speed (chance "
+    f"{report['speed_chance']:.0%}); kept in {path}."
   )
   return path
 
 
 def fingerprint(source: Any) -> str:
-  """Names the clips of a source: by its own name, or by 32 of them."""
-  if getattr(source, "fingerprint", None):
-    return digest.of(source.fingerprint)
-  some = np.linspace(0, len(source) - 1, min(32, len(source))).astype(int)
-  clips = [example["video"] for example in source.read(some)]
+  """Names the clips of a source by 32 of them."""
+  indices = np.linspace(0, len(source) - 1, min(32, len(source))).astype(int)
+  clips = [example["video"] for example in source.read(indices)]
   return digest.of([len(source), clips])
 
 

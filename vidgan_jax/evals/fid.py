@@ -4,20 +4,19 @@ Heusel et al. 2017, Binkowski et al. 2018. All frames of the clips that come
 count alike, so that each clip has the same weight. Weights: docs/metrics.md.
 """
 
-from collections.abc import Iterator
 import dataclasses
 import functools
 
-from vidgan_jax import evals
 from vidgan_jax.evals import distribution
 from vidgan_jax.measures import kernels
 from vidgan_jax.nets import inception
-from vidgan_jax.nets import store as weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluator:
+class Evaluator(distribution.Distance):
   """FID and KID on the 2048 pooled features of Inception-V3.
+
+  The intervals are over clips, not frames.
 
   Attributes:
     num: generated clips, and at most as many real ones.
@@ -27,49 +26,52 @@ class Evaluator:
     batch: clips at a time.
   """
 
-  num: int = 2048
   frames: int | None = None
   protocol: str = "tensorflow"
-  seed: int = 1
   batch: int = 4
 
-  def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
-    """Yields `fid` and `kid`; the intervals are over clips, not frames."""
-    try:
-      net = distribution.trained(
-        "inception",
-        _apply(self.protocol),
-        features="2048, the last pooling, of frames",
-        input=self.protocol,
-      )
-    except weights.Missing as error:
-      for name in ("fid", "kid"):
-        yield name, evals.missing(error)
-      return
-    pair = distribution.compare(
-      model,
-      source,
-      net,
-      num=self.num,
-      seed=self.seed,
-      batch=self.batch,
-      cut=distribution.Cut(frames=self.frames),
+  def network(self, reference):
+    """Inception-V3."""
+    return distribution.trained(
+      "inception",
+      _apply(self.protocol),
+      features="2048, the last pooling, of frames",
+      input=self.protocol,
     )
-    yield from distribution.figures(pair, {"frechet": "fid"})
-    fake, real = pair.fake, pair.real
+
+  def names(self, num, reference):
+    """`fid` and `kid`."""
+    return {"frechet": "fid", "subsets": "kid"}
+
+  def figures(self, comparison, names):
+    """FID, and KID as papers have it, over subsets."""
+    yield from distribution.figures(comparison, names)
+    fake, real = comparison.fake, comparison.real
     size = min(1000, len(fake.rows), len(real.rows))
-    value, deviation = kernels.kid(
+    number, deviation = kernels.kid(
       fake.rows, real.rows, size=size, seed=self.seed
     )
     estimator = f"unbiased MMD^2, (x.y/D + 1)^3, 100 subsets of {size}"
-    ends = ()
+    interval = None
     if min(fake.num, real.num) >= 3:
-      found = kernels.mmd(fake.rows, real.rows, each=fake.each)
-      ends = value + found.low - found.value, value + found.high - found.value
+      # That of the distance of all clips, around the mean of the subsets.
+      whole = kernels.mmd(fake.rows, real.rows, each=fake.each)
+      interval = tuple(
+        number + end - whole.value for end in (whole.low, whole.high)
+      )
       estimator += "; jackknife over clips, all frames at once"
-    notes = f"deviation of a subset {deviation:.3g}", pair.kept
-    note = "; ".join(filter(None, notes))
-    yield "kid", pair.value(estimator, value, *ends, note=note)
+    notes = f"deviation of a subset {deviation:.3g}", comparison.kept
+    yield (
+      names["subsets"],
+      comparison.value(
+        number,
+        interval,
+        unit="",
+        better="lower",
+        note="; ".join(filter(None, notes)),
+        estimator=estimator,
+      ),
+    )
 
 
 @functools.cache
@@ -77,7 +79,7 @@ def _apply(protocol):
   def apply(params, video):
     frames = video.reshape(-1, *video.shape[2:])
     frames = inception.preprocess(frames, protocol)
-    found = inception.Network().apply({"params": params}, frames)["features"]
-    return found.reshape(*video.shape[:2], -1)
+    rows = inception.Network().apply({"params": params}, frames)["features"]
+    return rows.reshape(*video.shape[:2], -1)
 
   return apply

@@ -2,14 +2,13 @@
 
 A folder of videos, GIFs, image folders or film strips: one clip of each. A
 single video: clips one after the other. A prepared data set. An array (N, T, H,
-W, 3) of uint8 in .npy or .npz. `Clips` is both a source (`read`) and what
-evaluators call a model (`stream`, `clips`). No clip has a frame missing: files
-of which one does not decode are refused.
+W, 3) of uint8 in .npy or .npz. They are an `evals.Reference`, also where they
+take the place of a sampler. No clip has a frame missing: files of which one
+does not decode are refused.
 """
 
 import bisect
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from concurrent import futures
 import functools
@@ -23,6 +22,7 @@ import zlib
 import numpy as np
 
 from vidgan_jax import errors
+from vidgan_jax import evals
 from vidgan_jax.store import digest
 from vidgan_jax.video import clips as clips_lib
 from vidgan_jax.video import folder as folder_lib
@@ -51,27 +51,14 @@ class Clips:
   take the first clips, which must be a fair sample.
 
   Attributes:
-    num_classes: 0.
-    class_names: none.
-    step: 0, as that of a model.
-    times: (T,) seconds of the frames of the first clip.
-    card: what the clips are, for protocols.
-    fingerprint: a text that changes with the files.
-    cache: folder for what is computed of them, or None.
+    shape: (T, H, W) of a clip.
   """
-
-  num_classes = 0
-  class_names = ()
-  step = 0
 
   def __init__(
     self,
     path: str | os.PathLike,
     read: Callable[[int], tuple[np.ndarray, np.ndarray]],
     num: int,
-    card: dict[str, Any],
-    fingerprint: str,
-    content: Any,
   ):
     """Looks at the first clip.
 
@@ -79,9 +66,6 @@ class Clips:
       path: what errors call them.
       read: number on disk -> video (T, H, W, 3) uint8 and times (T,) seconds.
       num: clips.
-      card: for protocols.
-      fingerprint: of the files.
-      content: what is in them, wherever they lie; see `digest_lib.digest`.
 
     Raises:
       ValueError: there is no clip.
@@ -92,16 +76,8 @@ class Clips:
     self._kept, self._room = {}, _KEEP
     self._order = np.random.default_rng(_SHUFFLE).permutation(num)
     self._read = lambda i: read(int(self._order[i]))
-    self.fingerprint, self.cache = f"{_VERSION} {fingerprint}", None
-    video, self.times = self._read(0)
+    video, _ = self._read(0)
     self.shape = video.shape[:3]
-    self.card = {
-      **card,
-      "content": digest.of([content, video])[:16],
-      "order": f"permuted, seed {_SHUFFLE}",
-      "num": num,
-      "size": list(self.shape),
-    }
 
   def __len__(self) -> int:
     return self._num
@@ -121,31 +97,48 @@ class Clips:
       if video.nbytes <= self._room:
         self._kept[i] = video, times
         self._room -= video.nbytes
-    found = [new[i] if i in new else self._kept[i] for i in indices]
-    for i, (video, _) in zip(indices, found):
+    chosen = [new[i] if i in new else self._kept[i] for i in indices]
+    for i, (video, _) in zip(indices, chosen):
       if video.shape[:3] != self.shape:
         raise errors.UserError(
           f"{self._path}: clip {i} has (T, H, W) = {video.shape[:3]}, the "
           f"first {self.shape}: all must be alike. --size 64 brings them to "
           "one size."
         )
-    return [{"video": video, "times": times} for video, times in found]
+    return [{"video": video, "times": times} for video, times in chosen]
 
-  def stream(
-    self, seed: int, num: int, batch: int = 32, *, frames: int | None = None
-  ) -> Iterator[np.ndarray]:
-    """Yields the first `num` clips, or all there are, `batch` at a time."""
-    del seed
-    num = min(num, self._num)
-    for start in range(0, num, batch):
-      some = self.read(range(start, min(start + batch, num)))
-      yield np.stack([example["video"] for example in some])[:, :frames]
 
-  def clips(
-    self, seed: int, num: int, labels: Any = None, *, batch: int = 32
-  ) -> tuple[np.ndarray, None]:
-    """The same at once."""
-    return np.concatenate(list(self.stream(seed, num, batch))), None
+def _reference(
+  path: str | os.PathLike,
+  read: Callable[[int], tuple[np.ndarray, np.ndarray]],
+  num: int,
+  card: dict[str, Any],
+  fingerprint: str,
+  contents: Any,
+) -> evals.Reference:
+  """Clips with what they are.
+
+  Args:
+    path: see `Clips`.
+    read: likewise.
+    num: likewise.
+    card: for protocols.
+    fingerprint: of the files.
+    contents: what is in them, wherever they are stored; see `digest.of`.
+  """
+  clips = Clips(path, read, num)
+  first = clips.read([0])[0]["video"]
+  return evals.Reference(
+    clips=clips,
+    fingerprint=f"{_VERSION} {fingerprint}",
+    card={
+      **card,
+      "content": digest.of([contents, first])[:16],
+      "order": f"permuted, seed {_SHUFFLE}",
+      "num": num,
+      "size": list(clips.shape),
+    },
+  )
 
 
 def open_clips(
@@ -157,7 +150,7 @@ def open_clips(
   split: str = "test",
   seed: int = 0,
   offset: str = "random",
-) -> Any:
+) -> evals.Reference:
   """Opens clips that are on disk.
 
   Args:
@@ -172,9 +165,6 @@ def open_clips(
     offset: a longer video of a folder gives one clip, 'random' at a place that
       follows from the seed and its name, or from its 'start'. In StyleGAN-V's
       protocol real clips are the former and generated ones the latter.
-
-  Returns:
-    `Clips`, or for a data set `data.reference.Clips` with the same fields.
 
   Raises:
     ValueError: nothing there, or clips that cannot be compared.
@@ -245,14 +235,14 @@ def _folder(path, seed, offset, frames, stride, size):
       start = int(rng.integers(lengths[index] - span + 1))
     tally = clips_lib.Tally()
     stream = clips_lib.frames(path, source, options, tally, threads=1)
-    some = list(itertools.islice(stream, start, start + span, stride))
+    chosen = list(itertools.islice(stream, start, start + span, stride))
     stream.close()  # From here on the tally holds.
-    return _stack(some, tally.damaged, frames, size, f"{path}/{source.file}")
+    return _stack(chosen, tally.damaged, frames, size, f"{path}/{source.file}")
 
   place = f"one clip a file, {_OFFSETS[offset]}"
   if offset == "random":
     place += f", seed {seed}"
-  return Clips(
+  return _reference(
     path,
     read,
     len(sources),
@@ -300,13 +290,13 @@ def _film(path, frames, stride, size):
     first = index * span
     wanted = times[first : first + span : stride]
     before = keys[: bisect.bisect_right(keys, first)]
-    some = before and _window(path, size, wanted, times[before[-1]])
-    some = some or _window(path, size, wanted, None)
-    return _stack(some, 0, frames, size, path)
+    chosen = before and _window(path, size, wanted, times[before[-1]])
+    chosen = chosen or _window(path, size, wanted, None)
+    return _stack(chosen, 0, frames, size, path)
 
   stat = path.stat()
   seconds = float(times[-1] - times[0])
-  return Clips(
+  return _reference(
     path,
     read,
     length // span,
@@ -337,7 +327,7 @@ def _window(path, size, wanted, key):
   Returns:
     Frames, or None where the container did not go to that picture.
   """
-  found, reached = [], key is None
+  chosen, reached = [], key is None
   with read_lib.Reader(
     path, size=size, upscale=True, square_pixels=True, threads=1
   ) as reader:
@@ -347,11 +337,11 @@ def _window(path, size, wanted, key):
       reached = reached or time == key
       if not reached and time > key:
         return None
-      if reached and time == wanted[len(found)]:
-        found.append(read_lib.Frame(reader.convert(picture), float(time)))
-        if len(found) == len(wanted):
-          return found
-  return None if key is not None else found
+      if reached and time == wanted[len(chosen)]:
+        chosen.append(read_lib.Frame(reader.convert(picture), float(time)))
+        if len(chosen) == len(wanted):
+          return chosen
+  return None if key is not None else chosen
 
 
 def array(path: pathlib.Path) -> np.ndarray:
@@ -400,7 +390,7 @@ def _array(path, frames, stride, size):
     return video, np.arange(frames, dtype=np.float32) / 25
 
   stat = path.stat()
-  return Clips(
+  return _reference(
     path,
     read,
     len(loaded),
@@ -442,34 +432,37 @@ def _loaded(path) -> np.ndarray:
 
 def _data_set(path, split, frames, stride, size):
   from vidgan_jax.data import pipeline
-  from vidgan_jax.data import reference
+  from vidgan_jax.data import reference as reference_lib
 
   data = {"name": "tfds", "options": {"directory": str(path)}, split: split}
   ops = f"clip({frames}, {stride})"
   if size is not None:
     ops += f" | resize({size}) | center_crop({size})"
   try:
-    clips = pipeline.make_source(data, split)
+    source = pipeline.make_source(data, split)
   except ValueError as error:
     raise errors.UserError(f"{error}: for --reference say --split.") from None
-  found = reference.Clips(clips, ops, name=f"{path} ({split})")
-  some = found.read(np.unique(np.linspace(0, len(found) - 1, 8).astype(int)))
-  shape = some[0]["video"].shape[:3]
-  steps = [np.median(np.diff(clip["times"])) for clip in some if frames > 1]
-  found.shape, found.cache = shape, None
-  found.card = {
-    "files": str(path),
-    "content": content(found),
-    "split": split,
-    "offset": "that of the op clip",
-    "num": len(found),
-    "too_short": found.dropped,
-    "size": list(shape),
-    **_rate([stride / step for step in steps]),
-    **_cut(frames, stride, size),
-  }
-  found.fingerprint = repr([stamp(path), split, ops])
-  return found
+  clips = reference_lib.Clips(source, ops, name=f"{path} ({split})")
+  indices = np.unique(np.linspace(0, len(clips) - 1, 8).astype(int))
+  examples = clips.read(indices)
+  shape = examples[0]["video"].shape[:3]
+  steps = [np.median(np.diff(e["times"])) for e in examples if frames > 1]
+  return evals.Reference(
+    clips=clips,
+    fingerprint=repr([stamp(path), split, ops]),
+    world=clips.world,
+    card={
+      "files": str(path),
+      "content": content(clips),
+      "split": split,
+      "offset": "that of the op clip",
+      "num": len(clips),
+      "too_short": clips.dropped,
+      "size": list(shape),
+      **_rate([stride / step for step in steps]),
+      **_cut(frames, stride, size),
+    },
+  )
 
 
 def stamp(path: pathlib.Path) -> list:
@@ -482,9 +475,9 @@ def stamp(path: pathlib.Path) -> list:
 
 
 def content(source: Any) -> str:
-  """Names the clips of a data set, wherever it lies, by 32 of them."""
-  some = np.unique(np.linspace(0, len(source) - 1, 32).astype(int))
-  videos = [clip["video"] for clip in source.read(some)]
+  """Names the clips of a data set, wherever it is stored, by 32 of them."""
+  indices = np.unique(np.linspace(0, len(source) - 1, 32).astype(int))
+  videos = [clip["video"] for clip in source.read(indices)]
   return digest.of([len(source), videos])[:16]
 
 
@@ -529,30 +522,32 @@ def _count(root, options, source, most=None):
     return len(times), reader.damaged, rate
 
 
-def _stack(found, damaged, frames, size, name):
+def _stack(images, damaged, frames, size, name):
   """Frames -> video (T, H, W, 3) uint8 and times (T,) from 0."""
-  if damaged or len(found) < frames:
+  if damaged or len(images) < frames:
     raise errors.UserError(
-      f"{name}: {max(damaged, frames - len(found))} of its frames cannot be "
+      f"{name}: {max(damaged, frames - len(images))} of its frames cannot be "
       "decoded: mend it, or take it out."
     )
-  video = np.stack([frame.image for frame in found])
+  video = np.stack([frame.image for frame in images])
   if size is not None:
     top, left = ((n - size) // 2 for n in video.shape[1:3])
     video = video[:, top : top + size, left : left + size]
-  times = np.array([frame.time for frame in found], np.float32)
+  times = np.array([frame.time for frame in images], np.float32)
   return np.ascontiguousarray(video), times - times[0]
 
 
 # ---------------------------------------------------------------------- checks
 
 
-def check(generated: Any, reference: Any, num: int = 64) -> list[str]:
+def check(
+  generated: evals.Reference, reference: evals.Reference, num: int = 64
+) -> list[str]:
   """Looks at some clips of both before anything is computed.
 
   Args:
-    generated: `Clips` or alike.
-    reference: likewise.
+    generated: clips of a system.
+    reference: real ones.
     num: clips of each to look at.
 
   Returns:
@@ -561,57 +556,63 @@ def check(generated: Any, reference: Any, num: int = 64) -> list[str]:
   Raises:
     ValueError: both cannot be compared.
   """
-  if tuple(generated.shape) != tuple(reference.shape):
+  both = {"generated": generated, "reference": reference}
+  shapes = [clips.read([0])[0]["video"].shape[:3] for clips in both.values()]
+  if shapes[0] != shapes[1]:
     raise errors.UserError(
-      f"Generated clips have (T, H, W) = {tuple(generated.shape)}, the "
-      f"reference {tuple(reference.shape)}: bring both to one size and length "
-      "with --size and --frames."
+      f"Generated clips have (T, H, W) = {shapes[0]}, the reference "
+      f"{shapes[1]}: bring both to one size and length with --size and "
+      "--frames."
     )
-  means, colours, remarks = {}, {}, []
-  rates = [
-    (getattr(clips, "card", None) or {}).get("fps")
-    for clips in (generated, reference)
-  ]
+  remarks = []
+  rates = [(clips.card or {}).get("fps") for clips in both.values()]
   if all(rates) and max(rates) > _APART * min(rates):
     remarks.append(
       f"The generated clips have {rates[0]:g} frames a second, the reference "
       f"{rates[1]:g}: what is seen of motion is then mostly this. Bring both "
       "to one rate."
     )
-  for name, clips in (("generated", generated), ("reference", reference)):
-    facts = getattr(clips, "card", None) or {}
+  for name, clips in both.items():
+    facts = clips.card or {}
     if "images_passed_over" in facts:
       remarks.append(
         f"The {name} folder has {facts['images_passed_over']} images beside "
         "its videos, which are passed over: give videos or images alone."
       )
-    some = np.unique(np.linspace(0, len(clips) - 1, num).astype(int))
-    total, count, high = np.zeros(3), 0, 0
-    colours[name] = np.zeros(8**3)
-    for i in some:
-      video = clips.read([i])[0]["video"]
-      total += video.sum((0, 1, 2), dtype=np.float64)
-      count += video[..., 0].size
-      octants = (video[:, ::2, ::2].reshape(-1, 3) >> 5) @ [64, 8, 1]
-      colours[name] += np.bincount(octants, minlength=8**3) / len(octants)
-      high = max(high, int(video.max()))
-    if high <= 1:
-      raise errors.UserError(
-        f"No pixel of the {name} clips is above {high} of 255: were floats in "
-        "[0, 1] cast to bytes? Multiply by 255 first."
-      )
-    means[name] = total / count
-    colours[name] = colours[name].reshape(8, 8, 8) / len(some)
+  means, colours = zip(
+    *(_colours(clips, name, num) for name, clips in both.items())
+  )
   # Shares of pixels of each colour: their means alone may be grey, as of skies
   # at noon and at dusk.
-  fake, real = colours["generated"], colours["reference"]
+  fake, real = colours
   straight = np.abs(fake - real).sum()
   swapped = np.abs(fake.transpose(2, 1, 0) - real).sum()
   if straight > 0.1 and swapped < _SWAPPED * straight:
-    fake, real = (one.round().astype(int) for one in means.values())
+    fake, real = (mean.round().astype(int) for mean in means)
     remarks.append(
       "The colours of the generated clips are nearer to those of the reference "
       f"with red and blue exchanged (BGR?); mean colours {fake} and {real}. "
       "Figures are of the clips as they are."
     )
   return remarks
+
+
+def _colours(clips, name, num) -> tuple[np.ndarray, np.ndarray]:
+  """The mean colour (3,), and the share of pixels in each octant (8, 8, 8)."""
+  indices = np.unique(np.linspace(0, len(clips) - 1, num).astype(int))
+  total, count, high = np.zeros(3), 0, 0
+  shares = np.zeros(8**3)
+  for i in indices:
+    video = clips.read([i])[0]["video"]
+    total += video.sum((0, 1, 2), dtype=np.float64)
+    count += video[..., 0].size
+    # Eight levels of each channel, on every second row and column.
+    octants = (video[:, ::2, ::2].reshape(-1, 3) >> 5) @ [64, 8, 1]
+    shares += np.bincount(octants, minlength=8**3) / len(octants)
+    high = max(high, int(video.max()))
+  if high <= 1:
+    raise errors.UserError(
+      f"No pixel of the {name} clips is above {high} of 255: were floats in "
+      "[0, 1] cast to bytes? Multiply by 255 first."
+    )
+  return total / count, shares.reshape(8, 8, 8) / len(indices)

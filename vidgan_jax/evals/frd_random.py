@@ -17,10 +17,11 @@ from vidgan_jax.measures import neighbours
 from vidgan_jax.nets import random3d
 
 NAMES = distribution.names("frd_random", "krd_random", "random")
+_SHOWN = 64  # generated clips that the best and the worst are taken of
 
 
-@dataclasses.dataclass(kw_only=True)
-class Evaluator:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluator(distribution.Distance):
   """Compares generated clips with the real ones of the evaluation split.
 
   Attributes:
@@ -28,27 +29,38 @@ class Evaluator:
       samples of one distribution is about C / num, so hold it fixed.
     seed: seed of the generated clips.
     batch: clips at a time; it changes no value.
-    nearest: after `run`, how far each generated clip is from the nearest real
-      one, (N,).
   """
 
   num: int = 512
-  seed: int = 1
-  batch: int = 32
-  nearest: Any = dataclasses.field(default=None, init=False, repr=False)
 
-  def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
-    """Yields `frd_random`, its kernel distance, and shares of neighbours."""
-    pair = distribution.compare(
-      model,
-      source,
-      network(),
-      num=self.num,
-      seed=self.seed,
-      batch=self.batch,
+  def network(self, reference):
+    """The random network."""
+    return network()
+
+  def names(self, num, reference):
+    """All that `distribution.figures` computes."""
+    return NAMES
+
+  def run(self, sampler, reference) -> Iterator[tuple[str, Any]]:
+    """Yields the distances, shares of neighbours, and generated clips."""
+    comparison = self.compare(sampler, reference)
+    yield from self.figures(comparison, NAMES)
+    if comparison.kept:
+      return  # Which clips the rows are of is not known.
+    rows = comparison.fake.rows[:_SHOWN]
+    distances, _ = neighbours.nearest(rows, comparison.real.rows)
+    num = len(distances)
+    yield (
+      "Generated",
+      evals.Exhibit(
+        # They are drawn again: to keep all that were measured takes memory.
+        clips=lambda: next(
+          distribution.generated_clips(sampler, self.seed, num, num)
+        ),
+        scores=distances,
+        score="distance to the nearest real clip",
+      ),
     )
-    self.nearest, _ = neighbours.nearest(pair.fake.rows, pair.real.rows)
-    yield from distribution.figures(pair, NAMES)
 
 
 def network() -> distribution.Network:

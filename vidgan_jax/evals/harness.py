@@ -1,8 +1,10 @@
 """Runs evaluators: in training, of a workdir and of clips in files."""
 
+import ast
 from collections.abc import Callable
 from collections.abc import Mapping
 import importlib
+import inspect
 import json
 import math
 import os
@@ -15,101 +17,187 @@ from vidgan_jax import config as config_lib
 from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax import rooms
+from vidgan_jax.data import oplang
 from vidgan_jax.store import files as files_lib
 from vidgan_jax.store import workdir as workdir_lib
 
+# What needs no weights, and FVD, which says how to get its own.
+DEFAULT = ("frd_random", "swd", "motion", "memory", "fvd")
+LEARNT = "fd_self"  # Learns its features from the data set.
 _ALONE = "no interval: its evaluator gives the number alone"
+
+
+# --------------------------------------------------------- names and options
+
+
+def evaluator(name: str, where: str) -> type:
+  """The class of an evaluator; a `ConfigError` where there is none."""
+  rooms.check_name(name, rooms.names("evals"), where)
+  return importlib.import_module(f"vidgan_jax.evals.{name}").Evaluator
 
 
 def make_evaluators(fields: Mapping[str, Any]) -> dict[str, Any]:
   """Builds the evaluators that `config.evals` names: name -> Evaluator."""
   evaluators = {}
   for name, options in fields.items():
-    rooms.check_name(name, rooms.names("evals"), "config.evals")
-    module = importlib.import_module(f"vidgan_jax.evals.{name}")
-    # When it runs in training is no matter of its own.
+    create = evaluator(name, "config.evals")
+    # `cadence` is the loop's, not an option of the evaluator.
     options = {k: v for k, v in options.items() if k != "cadence"}
-    rooms.check_kwargs(module.Evaluator, options, f"config.evals.{name}")
-    evaluators[name] = module.Evaluator(**options)
+    rooms.check_kwargs(create, options, f"config.evals.{name}")
+    evaluators[name] = create(**options)
   return evaluators
 
 
-def real_clips(config: Any, workdir: str | os.PathLike, evaluators: Any) -> Any:
-  """The held-out clips of a run, as evaluators take them.
+def parse(text: str) -> dict[str, dict[str, Any]]:
+  """'a, b(c=1)' -> {'a': {}, 'b': {'c': 1}}: evaluators and their options."""
+  example = "as \"fvd(protocol='tfhub'),swd\""
+  try:
+    node = ast.parse(text.strip(), mode="eval").body
+  except SyntaxError as e:
+    raise config_lib.ConfigError(
+      f"--metrics {text!r} cannot be read at character {e.offset}: give names "
+      f"of evaluators with commas between, {example}."
+    ) from None
+  fields, names = {}, rooms.names("evals")
+  for item in getattr(node, "elts", [node]):
+    name = ast.unparse(getattr(item, "func", item)).replace(" ", "")
+    if name not in names:
+      # Of a value, as 'fvd2048_16f' or 'motion/order': its evaluator.
+      stem = re.split(r"[\d/]", name)[0]
+      near = [k for k in names if k.startswith(stem)][:1] or names
+      raise config_lib.ConfigError(
+        f"--metrics: {name!r} is no evaluator. "
+        f"{rooms.nearest(near[0] if len(near) == 1 else stem, near)} "
+        "Which values each of them gives stands in docs/metrics.md."
+      )
+    if name in fields:
+      raise config_lib.ConfigError(
+        f"--metrics names {name!r} twice, and its values would have the same "
+        "names: run the verb twice, with an --out each."
+      )
+    [(_, args, options)] = oplang.parse(ast.unparse(item))
+    if args:
+      raise config_lib.ConfigError(
+        f"--metrics: {ast.unparse(item)!r}: options have names, {example}."
+      )
+    create = evaluator(name, "--metrics")
+    rooms.check_kwargs(create, options, f"--metrics: {name}")
+    fields[name] = options
+  return fields
+
+
+def with_options(
+  fields: Mapping[str, Any], num: int | None = None, frames: int | None = None
+) -> dict[str, dict[str, Any]]:
+  """Evaluators and their options, with more where they know them.
+
+  Args:
+    fields: name -> options.
+    num: clips that each is to use; None: its own number.
+    frames: of a clip, for networks that look at so many, unless an option says
+      another number; None: their own numbers.
+  """
+  from vidgan_jax.evals import distribution
+
+  asked = {}
+  for name, options in fields.items():
+    create = evaluator(name, "--metrics")
+    known = inspect.signature(create).parameters
+    asked[name] = dict(options)
+    if num is not None and "num" in known:
+      asked[name]["num"] = num
+    looks = issubclass(create, distribution.Distance) and "frames" in known
+    if frames is not None and looks:
+      asked[name].setdefault("frames", frames)
+  return asked
+
+
+def default(frames: int) -> dict[str, dict[str, Any]]:
+  """The evaluators that are run unless others are asked for.
+
+  Args:
+    frames: of a clip. The network of some needs more.
+  """
+  least = lambda name: getattr(evaluator(name, ""), "least_frames", 0)
+  return {name: {} for name in DEFAULT if least(name) <= frames}
+
+
+# ------------------------------------------------------------------- running
+
+
+def reference(
+  config: Any,
+  workdir: str | os.PathLike,
+  evaluators: Mapping[str, Any],
+  train: bool = False,
+) -> evals.Reference:
+  """The held-out clips of a run.
 
   Args:
     config: of the run.
     workdir: what is computed of the clips is kept below it.
-    evaluators: name -> Evaluator; for those with `needs_train` the result has
-      the training clips as `train`.
-
-  Returns:
-    A `data.reference.Clips` that says what it is: `card`, `fingerprint` and
-    `cache`, see `evals.distribution`.
+    evaluators: name -> Evaluator; for one with `needs_train` the training clips
+      come with them. Without any the clips are not described.
+    train: the training clips are to come in any case.
   """
   from vidgan_jax import tasks
   from vidgan_jax.data import pipeline
-  from vidgan_jax.data import reference
+  from vidgan_jax.data import reference as reference_lib
 
-  clips = lambda split: reference.Clips(
-    pipeline.make_source(config.data, split),
-    config.data.eval_ops,
-    task=tasks.create(config.task),
-  )
-  source, cache = clips("test"), workdir_lib.cache(workdir)
-  if evaluators:
-    _describe(source, config, "test", cache)
-  if any(getattr(one, "needs_train", False) for one in evaluators.values()):
-    source.train = clips("train")
-    _describe(source.train, config, "train", cache)
-  return source
+  task = tasks.create(config.task)
+
+  def split(name, **more):
+    clips = reference_lib.Clips(
+      pipeline.make_source(config.data, name), config.data.eval_ops, task=task
+    )
+    if evaluators:
+      card, fingerprint = _described(clips, config, name)
+      more |= {"card": card, "fingerprint": fingerprint}
+      more["cache"] = workdir_lib.cache(workdir)
+    return evals.Reference(clips=clips, task=task, world=clips.world, **more)
+
+  needed = any(getattr(e, "needs_train", False) for e in evaluators.values())
+  return split("test", train=split("train") if train or needed else None)
 
 
-def _describe(source, config, split, cache) -> None:
-  """Says what the clips are, for protocols and for what is kept of them."""
+def _described(clips, config, split) -> tuple[dict[str, Any], str]:
+  """What the clips are, for protocols, and a name for what is kept of them."""
   from vidgan_jax.evals import files
 
-  content = files.content(source)
+  content = files.content(clips)
   folder = config.data.options.get("directory")
   data = json.loads(config_lib.to_json(config))["data"]
-  source.fingerprint = repr(
-    [
-      data,
-      split,
-      len(source),
-      content,
-      files.stamp(pathlib.Path(folder)) if folder else None,
-    ]
-  )
-  source.cache = cache
-  source.card = {
+  stamp = files.stamp(pathlib.Path(folder)) if folder else None
+  card = {
     "data": config.data.name,
     "options": data["options"],
     "content": content,
     "split": data[split],
     "ops": config.data.eval_ops,
-    "clips": len(source),
+    "clips": len(clips),
   }
+  return card, repr([data, split, len(clips), content, stamp])
 
 
 def run(
   evaluators: Mapping[str, Any],
-  model: Any,
-  source: Any,
+  sampler: Any,
+  reference: evals.Reference,
   log: Callable[[str], None] = print,
   failed: dict[str, str] | None = None,
+  exhibits: dict[str, evals.Exhibit] | None = None,
 ) -> dict[str, evals.Value]:
-  """Runs evaluators on one model.
+  """Runs evaluators on one sampler.
 
   Args:
     evaluators: from `make_evaluators`.
-    model: a `generate.Model`, or clips of files.
-    source: a `data.reference.Clips`, or clips of files.
-    log: gets the table of an evaluator that has one (`text`), and a line for
-      each reason why values are missing.
-    failed: gets name -> what went wrong in an evaluator, which is a value of
-      its name that could not be computed, and the others go on; None: that is
-      an error.
+    sampler: a `sampler.Sampler`, or clips of files.
+    reference: real clips.
+    log: gets the tables of exhibits, and a line for each reason why values are
+      missing.
+    failed: gets name -> what went wrong in an evaluator. Its name has a value
+      that could not be computed, and the others go on; None: that is an error.
+    exhibits: gets title -> clips worth a look; None: nobody looks.
 
   Returns:
     name -> value, in the order of the evaluators.
@@ -119,12 +207,17 @@ def run(
   """
   values = {}
   for name, evaluator in evaluators.items():
-    found = {}
+    results, tables = {}, []
     try:
-      for key, value in evaluator.run(model, source):
-        if not isinstance(value, evals.Value):
-          value = evals.Value(float(value), note=_ALONE)
-        found[key] = value
+      for key, result in evaluator.run(sampler, reference):
+        if isinstance(result, evals.Exhibit):
+          tables += [result.text] if result.text else []
+          if exhibits is not None:
+            exhibits[key] = result
+        elif isinstance(result, evals.Value):
+          results[key] = result
+        else:
+          results[key] = evals.Value(float(result), note=_ALONE)
     except Exception as e:
       if failed is None:
         e.add_note(f"This was the evaluator {name!r}.")
@@ -132,22 +225,46 @@ def run(
       if errors.shown_whole(e):
         traceback.print_exc()
       failed[name] = f"Evaluator {name!r}: {e}"
-      found[name] = evals.missing(f"not computed: {e}")
-    for note in dict.fromkeys(
-      value.note for value in found.values() if math.isnan(float(value))
-    ):
-      if note:
-        log(f"{name}: {note}")
-    values |= found
-    if getattr(evaluator, "text", ""):
-      log(f"{name}, step {model.step}:\n{evaluator.text}")
+      results[name] = evals.missing(f"not computed: {e}")
+    missing = (v.note for v in results.values() if math.isnan(float(v)))
+    for note in dict.fromkeys(filter(None, missing)):
+      log(f"{name}: {note}")
+    values |= results
+    for table in tables:
+      log(f"{name}, step {getattr(sampler, 'step', 0)}:\n{table}")
   return values
+
+
+def shown(
+  sampler: Any,
+  reference: evals.Reference,
+  exhibits: Mapping[str, evals.Exhibit],
+) -> dict[str, evals.Exhibit]:
+  """Exhibits for a page, beside generated and real clips."""
+  from vidgan_jax.evals import distribution
+
+  if reference.task is not None and reference.task.given is not None:
+    return dict(exhibits)  # It draws no clips by itself.
+  drawn = {
+    "Generated": evals.Exhibit(
+      clips=lambda: next(distribution.generated_clips(sampler, 1, 8, 8))
+    ),
+    "Real": evals.Exhibit(
+      clips=lambda: next(
+        distribution.real_clips(reference, min(8, len(reference)), 8)
+      )
+    ),
+  }
+  return drawn | exhibits
+
+
+# ------------------------------------------------------------------- results
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
   """What a curve can show: without the values that could not be computed."""
-  found = {name: float(value) for name, value in values.items()}
-  return {name: x for name, x in found.items() if not math.isnan(x)}
+  plain = {name: float(value) for name, value in values.items()}
+  return {name: x for name, x in plain.items() if not math.isnan(x)}
 
 
 def write(
@@ -190,6 +307,21 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     return {}
 
 
+def records(workdir: str | os.PathLike) -> dict[int, dict[str, Any]]:
+  """All values of a run: step -> name -> record, or number without one."""
+  steps = {}
+  for path in workdir_lib.evaluations(workdir):
+    row = read(path)
+    if "step" not in row:
+      continue
+    step, known = row.pop("step"), row.pop("records", {})
+    row.pop("evaluators", None)
+    steps[step] = {
+      name: known.get(name, float(value)) for name, value in row.items()
+    }
+  return steps
+
+
 def table(values: Mapping[str, Any]) -> str:
   """The values with their intervals, and the raw weights' beside them."""
   names = [n for n in values if not n.endswith("/raw")]
@@ -222,15 +354,13 @@ def _cell(value: Any) -> str:
 
 def cards(values: Mapping[str, Any]) -> str:
   """What stands under the table: a line for each distance, and the notes."""
-  lines, told = [], {}
+  lines, others = [], {}
   for name, value in values.items():
     facts = getattr(value, "protocol", {})
     note = getattr(value, "note", "")
     if math.isnan(float(value)):
-      continue  # `run` has told why.
-    if "network" in facts and re.search(
-      "Frechet|MMD", facts.get("estimator", "")
-    ):
+      continue  # `run` has said why.
+    if "network" in facts and value.better == "lower":
       num, (frames, *size) = facts["num"], facts["size"]
       line = (
         f"  {name}: {num['generated']} generated, {num['real']} real, "
@@ -239,8 +369,8 @@ def cards(values: Mapping[str, Any]) -> str:
       )
       lines.append("; ".join(filter(None, (line, note))))
     elif note and not note.startswith("no interval"):
-      told.setdefault(note, []).append(name)
-  for note, names in told.items():
+      others.setdefault(note, []).append(name)
+  for note, names in others.items():
     if not any(line.endswith(note) for line in lines):
       more = f" and {len(names) - 1} more" * (len(names) > 1)
       lines.append(f"  {names[0]}{more}: {note}")

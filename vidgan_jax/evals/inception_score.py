@@ -44,13 +44,12 @@ class Evaluator:
         f"inception_score: num is {self.num}: give at most {distribution.KEEP}."
       )
 
-  def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
+  def run(self, sampler, reference) -> Iterator[tuple[str, evals.Value]]:
     """Yields `isNUM_ucf`."""
-    rooms.check_name(
-      self.protocol, c3d.PROTOCOLS, "inception_score: protocol"
-    )
+    del reference
+    rooms.check_name(self.protocol, c3d.PROTOCOLS, "inception_score: protocol")
     try:
-      net = distribution.trained(
+      network = distribution.trained(
         "c3d",
         _apply(self.protocol),
         features="101 logits",
@@ -61,29 +60,34 @@ class Evaluator:
       return
     cut = distribution.Cut(frames=_FRAMES)
     logits = distribution.generated(
-      model, net, self.num, self.seed, self.batch, cut
+      sampler, network, self.num, self.seed, self.batch, cut
     ).rows
     mean, deviation = classes.inception_score(logits, self.splits)
-    facts = distribution.card(
+    interval = None
+    if self.splits > 1:
+      spread = intervals.Spread(mean, deviation)
+      interval = intervals.batch_means(spread, self.splits)
+    common = distribution.measurement(
+      sampler,
       None,
-      model,
-      **net.card,
+      len(logits),
+      distribution.short(self.num, len(logits), self.num),
+      **network.card,
       frames=_FRAMES,
       splits=self.splits,
-      num=len(logits),
       seed=self.seed,
-      estimator="exp E KL, mean over splits; interval from the splits",
     )
-    ends = None, None
-    if self.splits > 1:
-      found = intervals.Spread(mean, deviation)
-      ends = intervals.batch_means(found, self.splits)
-    note = distribution.short(self.num, len(logits), self.num)
-    text = f"{note}; " * bool(note) + f"deviation of a split {deviation:.3g}"
-    text += "; no interval: one split" * (self.splits == 1)
     yield (
       f"is{len(logits)}_ucf",
-      evals.Value(mean, *ends, len(logits), facts, text),
+      common.value(
+        mean,
+        interval,
+        unit="",
+        better="higher",
+        note=f"deviation of a split {deviation:.3g}",
+        reason="one split",
+        estimator="exp E KL, mean over splits; interval from the splits",
+      ),
     )
 
 

@@ -139,7 +139,7 @@ def arrows(videos: Iterable[np.ndarray]) -> np.ndarray:
 
   def numbers(video):
     gray = video.mean(-1, dtype=np.float64)
-    found = []
+    ratios = []
     for size in (1, 2, 4, 8):
       t, h, w = len(gray), gray.shape[1] // size, gray.shape[2] // size
       x = gray[:, : h * size, : w * size]
@@ -151,8 +151,8 @@ def arrows(videos: Iterable[np.ndarray]) -> np.ndarray:
           change = after - before
           scale = x.std() * np.square(change).mean()
           odd = (before * after * change).mean()
-          found.append(odd / scale if scale else 0.0)
-    return np.array(found)
+          ratios.append(odd / scale if scale else 0.0)
+    return np.array(ratios)
 
   return _rows(videos, numbers)
 
@@ -166,28 +166,6 @@ def arrow_distance(fake: np.ndarray, real: np.ndarray) -> float:
   spread = (fake.var(0) + real.var(0)) / 2
   apart = np.square(fake.mean(0) - real.mean(0))
   return float(np.sqrt(np.mean(apart / np.where(spread, spread, 1))))
-
-
-def order_sensitivity(features: np.ndarray, shuffled: np.ndarray) -> float:
-  """How much features see of time: their answer to shuffled frames.
-
-    mean |f(x) - f(shuffled x)|^2 / mean |f(x) - f(x')|^2
-
-  The change by another order of the same frames over the distance of two
-  different clips. 0 for features of single frames; of a network near 0 a
-  Frechet distance says nothing about motion.
-
-  Args:
-    features: (N, D) of real clips.
-    shuffled: (N, D) of the same clips, from `shuffle`.
-  """
-  gap = np.square(features - shuffled).sum(1).mean()
-  return float(gap / (2 * np.var(features, axis=0, ddof=1).sum()))
-
-
-def shuffle(video: np.ndarray, seed: int) -> np.ndarray:
-  """The frames in another order: (T, H, W, 3)."""
-  return video[np.random.default_rng(seed).permutation(len(video))]
 
 
 # -------------------------------------------------------------------- warping
@@ -229,6 +207,32 @@ def _rows(videos: Iterable[np.ndarray], measure: Callable) -> np.ndarray:
 
 # ------------------------------------------------------------------ evaluator
 
+# Name -> rows, distance of two sets of them, unit, protocol.
+_DISTANCES = {
+  "speed_distance": (
+    "speeds",
+    speed_distance,
+    "pixels",
+    "Wasserstein of flow lengths (Farneback), pixels a frame",
+  ),
+  "spectrum_distance": (
+    "spectra",
+    spectrum_distance,
+    "dB",
+    "mean |dB| of spectra of frame differences",
+  ),
+  "arrow_distance": (
+    "arrows",
+    arrow_distance,
+    "",
+    "mean bicovariances that turn with time, in deviations of a clip",
+  ),
+}
+_MEANS = {
+  "warping_error": "E_warp along the clip's own flow, mean over clips",
+  "order": "1 - von Neumann's ratio, mean over clips",
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluator:
@@ -246,80 +250,68 @@ class Evaluator:
   batch: int = 32
   parts: int = 16
 
-  def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
+  def run(self, sampler, reference) -> Iterator[tuple[str, evals.Value]]:
     """Yields distances of what moves, and both sets' E_warp and order."""
-    some = min(self.num, len(source))
-    real = distribution.once(
-      source,
-      ("motion", some),
-      lambda: _measures(distribution.real_clips(source, some, self.batch)),
+    num = min(self.num, len(reference))
+    real = reference.once(
+      ("motion", num),
+      lambda: _measures(distribution.real_clips(reference, num, self.batch)),
     )
-    clips = distribution.generated_clips(model, self.seed, self.num, self.batch)
-    fake = _measures(clips)
-    num = {"generated": len(fake["order"]), "real": len(real["order"])}
-    note = distribution.short(self.num, num["generated"], num["real"])
-
-    def value(number, low, high, estimator):
-      facts = distribution.card(
-        source, model, seed=self.seed, estimator=estimator, num=num
-      )
-      none = "no interval: too few clips" * (low is None)
-      text = "; ".join(filter(None, (note, none)))
-      return evals.Value(number, low, high, num, facts, text)
-
-    for name, key, function, estimator in (
-      (
-        "motion/speed_distance",
-        "speeds",
-        speed_distance,
-        "Wasserstein of flow lengths (Farneback), pixels a frame",
-      ),
-      (
-        "motion/spectrum_distance",
-        "spectra",
-        spectrum_distance,
-        "mean |dB| of spectra of frame differences",
-      ),
-      (
-        "motion/arrow_distance",
-        "arrows",
-        arrow_distance,
-        "mean bicovariances that turn with time, in deviations of a clip",
-      ),
-    ):
+    fake = _measures(
+      distribution.generated_clips(sampler, self.seed, self.num, self.batch)
+    )
+    nums = {"generated": len(fake["order"]), "real": len(real["order"])}
+    common = distribution.measurement(
+      sampler,
+      reference,
+      nums,
+      distribution.short(self.num, *nums.values()),
+      seed=self.seed,
+    )
+    groups = min(self.parts, *nums.values())
+    for name, (key, function, unit, estimator) in _DISTANCES.items():
       if isinstance(fake[key], str):
-        yield name, evals.missing(fake[key])
+        yield f"motion/{name}", evals.missing(fake[key])
         continue
-      ends = None, None
-      groups = min(self.parts, *num.values())
+      interval = None
       if groups >= 3:
-        found = intervals.jackknife(
+        estimate = intervals.jackknife(
           lambda a, b, f=function: f(np.concatenate(a), np.concatenate(b)),
           intervals.split(fake[key], groups),
           intervals.split(real[key], groups),
         )
-        ends = max(found.low, 0.0), found.high
-      yield name, value(function(fake[key], real[key]), *ends, estimator)
-    for name, estimator in (
-      ("warping_error", "E_warp along the clip's own flow, mean over clips"),
-      ("order", "1 - von Neumann's ratio, mean over clips"),
-    ):
-      for whose, found in (("", fake), ("_real", real)):
-        if isinstance(found[name], str):
-          yield f"motion/{name}{whose}", evals.missing(found[name])
-          continue
-        rows = found[name][np.isfinite(found[name])]
-        if not len(rows):
-          yield (
-            f"motion/{name}{whose}",
-            evals.missing("not computed: no clip of the set moves"),
-          )
-          continue
-        ends = restoration.interval(rows, 1000, self.seed)
+        interval = max(estimate.low, 0.0), estimate.high
+      yield (
+        f"motion/{name}",
+        common.value(
+          function(fake[key], real[key]),
+          interval,
+          unit=unit,
+          better="lower",
+          estimator=estimator,
+        ),
+      )
+    for name, estimator in _MEANS.items():
+      for suffix, measured in (("", fake), ("_real", real)):
         yield (
-          f"motion/{name}{whose}",
-          value(float(rows.mean()), *ends, estimator),
+          f"motion/{name}{suffix}",
+          self._mean(common, measured[name], estimator),
         )
+
+  def _mean(self, common, rows, estimator) -> evals.Value:
+    """The mean over the clips, of which real clips' is the best."""
+    if isinstance(rows, str):
+      return evals.missing(rows)
+    rows = rows[np.isfinite(rows)]
+    if not len(rows):
+      return evals.missing("not computed: no clip of the set moves")
+    return common.value(
+      rows.mean(),
+      restoration.interval(rows, 1000, self.seed),
+      unit="",
+      better="",
+      estimator=estimator,
+    )
 
 
 def _measures(videos: Iterable[np.ndarray]) -> dict[str, np.ndarray | str]:
@@ -331,18 +323,18 @@ def _measures(videos: Iterable[np.ndarray]) -> dict[str, np.ndarray | str]:
     "order": order,
     "warping_error": warping_errors,
   }
-  found = {name: [] for name in measures}
+  parts = {name: [] for name in measures}
   for video in videos:
     for name, measure in measures.items():
-      if isinstance(found[name], str):
+      if isinstance(parts[name], str):
         continue
       try:
-        found[name].append(measure(video))
+        parts[name].append(measure(video))
       except ValueError as error:
         if not str(error).startswith("not computed"):
           raise
-        found[name] = str(error)
+        parts[name] = str(error)
   return {
     name: rows if isinstance(rows, str) else np.concatenate(rows)
-    for name, rows in found.items()
+    for name, rows in parts.items()
   }

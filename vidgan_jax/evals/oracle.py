@@ -28,6 +28,7 @@ import numpy as np
 from scipy import optimize
 
 from vidgan_jax import errors
+from vidgan_jax import evals
 from vidgan_jax.data import sprites
 
 # An object is accepted when the share of its energy (squared difference from
@@ -82,6 +83,25 @@ class Finding:
   confidence: float
 
 
+# Name -> unit, which is better. What the oracle says of real clips is about the
+# oracle, and neither is better.
+_KINDS = {
+  "generated_clips": ("", ""),
+  "count_accuracy": ("", "higher"),
+  "class_accuracy": ("", "higher"),
+  "found": ("", "higher"),
+  "speed_ratio": ("", ""),  # 1 where both are alike.
+  "law_error": ("pixels", "lower"),
+  "real_law_error": ("pixels", ""),
+  "edge_width": ("pixels", "lower"),
+  "real_class_accuracy": ("", ""),
+  "real_count_accuracy": ("", ""),
+  "real_position_error": ("pixels", ""),
+  "real_clips": ("", ""),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluator:
   """Judges generated clips by the world of the sprites.
 
@@ -103,103 +123,100 @@ class Evaluator:
       the true ones, pixels, in clips whose number it finds;
     oracle/generated_clips, oracle/real_clips: how many were looked at.
   A value that nothing was found for is NaN. The true number and places are
-  made again from the world and the split (`source.split`, or 'test'), and count
-  only for clips whose pixels agree; where none does, for instance because a
-  random op flips them, the two values that need them are left out.
+  made again from the world, and count only for clips whose pixels agree; where
+  none does, for instance because a random op flips them, the two values that
+  need them are left out.
+
+  Attributes:
+    num: most clips to look at; about 40 take a second on one core.
+    seed: seed of the generated clips.
   """
 
-  def __init__(self, num: int = 256, seed: int = 0):
-    """Sets up.
+  num: int = 256
+  seed: int = 0
 
-    Args:
-      num: most clips to look at; about 40 take a second on one core.
-      seed: seed of the generated clips.
-
-    Raises:
-      ValueError: `num` is not positive.
-    """
-    if num < 1:
+  def __post_init__(self):
+    if self.num < 1:
       raise errors.UserError(
-        f"evals.oracle.num must be at least 1; it is {num}."
+        f"evals.oracle.num must be at least 1; it is {self.num}."
       )
-    self._num, self._seed = num, seed
-    self._real = None  # what was seen in the real clips, and of which source
 
-  def run(self, model, source) -> Iterator[tuple[str, float]]:
-    """Judges a model.
-
-    Args:
-      model: has `clips(seed, num, labels=None)`, which returns (N, T, H, W, 3)
-        uint8 at the data's frame rate, and labels (N,) or None.
-      source: real clips with `len`, `read(indices)` and `world`.
-
-    Yields:
-      Names and values.
+  def run(self, sampler, reference) -> Iterator[tuple[str, evals.Value]]:
+    """Yields the values.
 
     Raises:
-      ValueError: the source is not of sprites, or the clips do not fit it.
+      ValueError: the clips are not of sprites, or do not fit their world.
     """
-    options = getattr(source, "world", None)
-    if options is None:
+    if reference.world is None:
       raise errors.UserError(
         "evals.oracle needs the data set sprites, whose world it knows; this "
         "source has no `world`. Set data.name to sprites, or take oracle out "
         "of evals."
       )
-    world = sprites.World(**options)
-    clips, labels = model.clips(self._seed, self._num)
-    found = inspect(clips, world)
-    some = [f for f in found if f.count]
-    yield "oracle/generated_clips", float(len(found))
-    yield (
-      "oracle/count_accuracy",
-      _mean(
-        world.objects[0] <= f.count <= world.objects[1]
-        and f.explained >= EXPLAINED
-        for f in found
-      ),
-    )
-    if labels is not None:
-      yield (
-        "oracle/class_accuracy",
-        _mean(f.label == int(label) for f, label in zip(found, labels)),
-      )
-    yield "oracle/found", len(some) / len(found)
+    world = sprites.World(**reference.world)
+    clips, labels = sampler.clips(self.seed, self.num)
+    findings = inspect(clips, world)
     steps = clips.shape[1]
-    if self._real is None or self._real[:2] != (source, steps):
-      self._real = source, steps, _real(source, world, self._num, steps)
-    seen, values = self._real[2]
-    yield (
-      "oracle/speed_ratio",
-      (_mean(f.speed for f in some) / _mean(f.speed for f in seen if f.count)),
+    real, of_oracle = reference.once(
+      ("oracle", self.num, steps),
+      lambda: _real(reference, world, self.num, steps),
     )
-    yield "oracle/law_error", _median(f.law for f in some)
-    yield "oracle/real_law_error", _median(f.law for f in seen if f.count)
-    yield "oracle/edge_width", _median(f.edge for f in found)
-    yield from values.items()
-    yield "oracle/real_clips", float(len(seen))
+    numbers = _judged(findings, real, labels, world) | of_oracle
+    numbers["real_clips"] = float(len(real))
+    common = evals.Measurement()
+    for name, number in numbers.items():
+      unit, better = _KINDS[name]
+      yield (
+        f"oracle/{name}",
+        common.value(
+          number, unit=unit, better=better, reason="the oracle gives none"
+        ),
+      )
+
+
+def _judged(findings, real, labels, world) -> dict[str, float]:
+  """What is said of the generated clips, beside the findings of real ones."""
+  shown = [f for f in findings if f.count]
+  numbers = {
+    "generated_clips": float(len(findings)),
+    "count_accuracy": _mean(
+      world.objects[0] <= f.count <= world.objects[1]
+      and f.explained >= EXPLAINED
+      for f in findings
+    ),
+  }
+  if labels is not None:
+    numbers["class_accuracy"] = _mean(
+      f.label == int(label) for f, label in zip(findings, labels)
+    )
+  speed = _mean(f.speed for f in shown)
+  return numbers | {
+    "found": len(shown) / len(findings),
+    "speed_ratio": speed / _mean(f.speed for f in real if f.count),
+    "law_error": _median(f.law for f in shown),
+    "real_law_error": _median(f.law for f in real if f.count),
+    "edge_width": _median(f.edge for f in findings),
+  }
 
 
 def _real(
-  source, world: sprites.World, num: int, steps: int
+  reference, world: sprites.World, num: int, steps: int
 ) -> tuple[list[Finding], dict[str, float]]:
   """Findings of the first real clips, and the oracle's own accuracy."""
-  indices = range(min(num, len(source)))
-  examples = source.read(indices)
+  indices = range(min(num, len(reference)))
+  examples = reference.read(indices)
   clips = np.stack([e["video"][:steps] for e in examples])
-  seen = inspect(clips, world)
+  findings = inspect(clips, world)
   values = {}
   if "label" in examples[0]:
-    values["oracle/real_class_accuracy"] = _mean(
-      f.label == int(e["label"]) for f, e in zip(seen, examples)
+    values["real_class_accuracy"] = _mean(
+      f.label == int(e["label"]) for f, e in zip(findings, examples)
     )
   # The truth is made again; a clip may be cut from its source's clip.
-  options = dict(source.world, supervision="truth")
-  truth = sprites.make(
-    getattr(source, "split", "test"), size=len(source), **options
-  ).read(indices)
+  options = dict(reference.world, supervision="truth")
+  truth = sprites.make("test", size=len(reference), **options).read(indices)
   right, gaps = [], []
-  for f, clip, e in zip(seen, clips, truth):
+  for f, clip, e in zip(findings, clips, truth):
     starts = [
       s
       for s in range(len(e["video"]) - steps + 1)
@@ -213,9 +230,9 @@ def _real(
       gap = np.sqrt(((f.positions[:, :, None] - true) ** 2).sum(-1)).min(-1)
       gaps.extend(gap[np.isfinite(gap)])
   if right:
-    values["oracle/real_count_accuracy"] = _mean(right)
-    values["oracle/real_position_error"] = _mean(gaps)
-  return seen, values
+    values["real_count_accuracy"] = _mean(right)
+    values["real_position_error"] = _mean(gaps)
+  return findings, values
 
 
 def _mean(values) -> float:

@@ -10,10 +10,11 @@ joins them where its weights are installed.
 """
 
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
 import dataclasses
 import functools
+import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,16 +27,49 @@ from vidgan_jax.measures import fidelity
 from vidgan_jax.measures import texture
 from vidgan_jax.models import bases
 
-# Name -> heading, decimals, (fake, target, weight) -> figure of one clip.
+# (answer, target, weight) -> figure of one clip, see `fidelity`.
+Function = Callable[[np.ndarray, np.ndarray, np.ndarray | None], float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measure:
+  """A figure of one clip.
+
+  Attributes:
+    function: computes it.
+    heading: of its column.
+    digits: behind the point.
+    unit: see `evals.Value`.
+    better: likewise.
+  """
+
+  function: Function
+  heading: str
+  digits: int = 2
+  unit: str = ""
+  better: str = "lower"
+
+
+_DB = {"unit": "dB", "better": "higher"}
 MEASURES = {
-  "psnr": ("PSNR dB", 2, fidelity.psnr),
-  "ssim": ("SSIM", 4, fidelity.ssim),
-  "temporal": ("temporal", 2, fidelity.temporal_error),
-  "psnr_y": ("PSNR-Y dB", 2, fidelity.psnr_y),
-  "chroma_error": ("chroma", 2, fidelity.chroma_error),
-  "psnr_chroma": ("chroma dB", 2, fidelity.psnr_chroma),
-  "temporal_chroma": ("its temporal", 2, fidelity.temporal_chroma),
-  "lpips": ("LPIPS", 4, perceptual.lpips),
+  "psnr": Measure(function=fidelity.psnr, heading="PSNR dB", **_DB),
+  "ssim": Measure(
+    function=fidelity.ssim, heading="SSIM", digits=4, better="higher"
+  ),
+  "temporal": Measure(
+    function=fidelity.temporal_error, heading="temporal", unit="levels"
+  ),
+  "psnr_y": Measure(function=fidelity.psnr_y, heading="PSNR-Y dB", **_DB),
+  "chroma_error": Measure(
+    function=fidelity.chroma_error, heading="chroma", unit="levels"
+  ),
+  "psnr_chroma": Measure(
+    function=fidelity.psnr_chroma, heading="chroma dB", **_DB
+  ),
+  "temporal_chroma": Measure(
+    function=fidelity.temporal_chroma, heading="its temporal", unit="levels"
+  ),
+  "lpips": Measure(function=perceptual.lpips, heading="LPIPS", digits=4),
 }
 ALWAYS = ("psnr", "ssim", "temporal")
 AHEAD = "psnr_ahead"  # psnr_1 of the first frame to come, psnr_2, ...
@@ -43,29 +77,20 @@ AHEAD = "psnr_ahead"  # psnr_1 of the first frame to come, psnr_2, ...
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judge:
-  """How a figure tells whether a model is better than the best other answer.
+  """How a figure says whether a model is better than the best other answer.
 
   Attributes:
-    sign: 1 if more is better, -1 if less is.
-    prefix: before 'gain', 'gain_low', 'gain_high' and 'best'.
+    prefix: before 'gain' and 'best'.
     text: before the name of that answer.
-    unit: of the gain.
   """
 
-  sign: int = 1
   prefix: str = ""
   text: str = "gain over"
-  unit: str = "dB"
 
 
 JUDGES = {
   "psnr": Judge(),
-  "chroma_error": Judge(
-    sign=-1,
-    prefix="chroma_",
-    text="chroma error below that of",
-    unit="levels",
-  ),
+  "chroma_error": Judge(prefix="chroma_", text="chroma error below that of"),
 }
 
 
@@ -75,178 +100,62 @@ class Figures:
 
   Attributes:
     clips: name -> (N,), one a clip; NaN where nothing counts.
-    swd: of all clips together; NaN where it was not measured.
+    swd: of all clips together; None where it was not measured.
   """
 
   clips: dict[str, np.ndarray]
-  swd: float = float("nan")
+  swd: float | None = None
 
-  def means(self) -> dict[str, float]:
+  def means(self) -> dict[str, float | None]:
     """Name -> mean over the clips."""
     return {n: _mean(x) for n, x in self.clips.items()} | {"swd": self.swd}
 
-  def values(self, known: Callable) -> dict[str, evals.Value]:
-    """The means with their intervals; `known` makes a `Value` of numbers."""
-    swd = dataclasses.replace(
-      known(np.array([self.swd])),
-      num=None,
-      note="no interval: one figure of all clips",
-    )
-    return {n: known(x) for n, x in self.clips.items()} | {"swd": swd}
 
-
-@dataclasses.dataclass(kw_only=True)
-class Evaluator:
-  """Measures on the first clips of the held-out split.
-
-  The classical answers are measured once; they do not change.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Questions:
+  """The examples, which every way to answer is asked.
 
   Attributes:
-    num: clips, at most.
-    seed: of the model's noise, of the patches and of the bootstrap.
-    bootstrap: resamples for the interval.
-    num_samples: answers drawn of a model with noise. The first is *the* model;
-      of several, also the figures of each clip's best by PSNR are given, with
-      `_best_of_N` behind their names (Denton and Fergus 2018).
-    batch: clips at a time.
-    text: the table, after `run`.
-    panels: (n, T, H, 3 W, 3) uint8 after `run`, at most `batch` clips of the
-      highest and the lowest PSNR: base, model and target side by side.
-    panel_psnr: (n,), of the model.
+    examples: as the task prepares them.
+    measures: name -> what is measured of an answer.
+    seed: of the patches.
+    batch: examples at a time.
   """
 
-  num: int = 60
-  seed: int = 0
-  bootstrap: int = 1000
-  num_samples: int = 1
-  batch: int = 8
+  examples: list[dict]
+  measures: dict[str, Measure]
+  seed: int
+  batch: int
 
-  def __post_init__(self):
-    self.text = ""
-    self.panels = self.panel_psnr = None
-    self._source = self._pairs = None
-    self._classical: dict[str, Figures] = {}
-
-  def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
-    """Yields the figures; `source` is a `reference.Clips`, for its task."""
-    if not hasattr(source, "prepared"):
-      raise errors.UserError(
-        "restoration measures a run of a task: give a WORKDIR. Videos that are "
-        "aligned are compared by --paired."
-      )
-    if source is not self._source:
-      self._source, self._classical = source, {}
-      self._pairs = source.prepared(range(min(self.num, len(source))))
-      if not self._pairs:
-        raise errors.UserError("There are no held-out clips to measure on.")
-    generator = model.generator
-    if self.num_samples > 1 and not generator.noise_spec(0.0):
-      raise errors.UserError(
-        f"num_samples is {self.num_samples}, but this generator takes no noise "
-        "and has one answer: set it to 1, or train with "
-        "config.model.generator.noise_dim=16, say."
-      )
-    measures = _measures(source.task.measures, self._pairs[0])
-    base = getattr(generator, "base", None)
-    answers = dict(source.task.baselines)
-    if base is not None:
-      start = functools.partial(_base, base, getattr(generator, "scale", 1))
-      answers = {"base": start} | answers
-    for name, answer in answers.items():
-      if name not in self._classical:
-        # The best strength of each: a straw man proves nothing.
-        self._classical[name] = max(
-          (
-            self._measure(name, one, measures)
-            for one in getattr(answer, "strengths", [answer])
-          ),
-          key=lambda figures: _mean(figures.clips["psnr"]),
-        )
-    draw = lambda i: functools.partial(model.apply, seed=self.seed + i)
-    mine = self._measure("the model", draw(0), measures)
-    self._show([*([start] if base is not None else []), draw(0)], mine)
-    others = {n: self._classical[n] for n in answers}
-    names = {n: f"base ({base})" if n == "base" else n for n in others}
-    rows = {"model": mine} | {names[n]: f for n, f in others.items()}
-    protocol = distribution.card(
-      source,
-      model,
-      seed=self.seed,
-      estimator="mean over clips, each classical answer at its best strength",
-      num=len(self._pairs),
+  def classical(self, name: str, answer: Callable) -> Figures:
+    """Figures at the best strength of an answer: a straw man proves nothing."""
+    return max(
+      (
+        self.measure(name, strength)
+        for strength in getattr(answer, "strengths", [answer])
+      ),
+      key=lambda figures: _mean(figures.clips["psnr"]),
     )
-    known = functools.partial(self._value, protocol)
-    values, notes = mine.values(known), []
-    table = _table(rows)
-    for name, judge in JUDGES.items():
-      if others and name in measures:
-        best, gain = _gain(name, judge.sign, mine, others)
-        over = dataclasses.replace(known(gain), note=f"over {best}")
-        values[f"{judge.prefix}gain"] = over
-        values[f"{judge.prefix}best"] = known(others[best].clips[name])
-        span = (
-          ""
-          if over.low is None
-          else (
-            f" [{over.low:+.2f}, {over.high:+.2f}], 95 % of {self.bootstrap}"
-            f" resamples of {over.num} clips"
-          )
-        )
-        notes.append(
-          f"  {judge.text} {names[best]}: {over.value:+.2f} {judge.unit}{span}"
-        )
-    if self.num_samples > 1:
-      label = f"best of {self.num_samples}"
-      psnrs = {n: f for n, f in measures.items() if n.startswith("psnr")}
-      more = [
-        self._measure("the model", draw(i), psnrs, with_texture=False)
-        for i in range(1, self.num_samples)
-      ]
-      best = _best([mine, *more], psnrs)
-      suffix = "_" + label.replace(" ", "_")
-      values |= {n + suffix: known(x) for n, x in best.clips.items()}
-      notes.append(
-        f"  {label} samples of each clip: {_mean(best.clips['psnr']):.2f} dB"
-      )
-      rows = {"model": mine, label: best} | rows
-    for other, figures in others.items():
-      values |= {f"{n}/{other}": x for n, x in figures.values(known).items()}
 
-    ahead = [n for n in measures if n not in MEASURES]
-    if ahead:
-      table += "\n" + _table_ahead(rows, ahead)
-    self.text = "\n".join([table, *notes])
-    for name, value in values.items():
-      yield f"restoration/{name}", value
-
-  def _value(self, protocol: dict, numbers: np.ndarray) -> evals.Value:
-    """The mean of one number a clip, with its interval over clips."""
-    numbers = numbers[np.isfinite(numbers)]
-    ends, note = (None, None), "no interval: too few clips"
-    if len(numbers) > 1:
-      ends, note = interval(numbers, self.bootstrap, self.seed), ""
-    return evals.Value(_mean(numbers), *ends, len(numbers), protocol, note)
-
-  def _measure(
+  def measure(
     self,
     name: str,
     answer: Callable,
-    measures: dict[str, Callable],
     with_texture: bool = True,
   ) -> Figures:
-    """Figures of `answer`: (given, times) -> video, on all pairs."""
-    clips, fakes, targets = {n: [] for n in measures}, [], []
-    for start in range(0, len(self._pairs), self.batch):
-      pairs = self._pairs[start : start + self.batch]
-      for i, (pair, video) in enumerate(zip(pairs, self._ask(answer, pairs))):
-        target, weight = np.asarray(pair["target"]), pair.get("weight")
+    """Figures of `answer`: (given, times) -> video, on all examples."""
+    clips, fakes, targets = {n: [] for n in self.measures}, [], []
+    for start in range(0, len(self.examples), self.batch):
+      part = self.examples[start : start + self.batch]
+      for i, (example, video) in enumerate(zip(part, self._ask(answer, part))):
+        target, weight = np.asarray(example["target"]), example.get("weight")
         if video.shape != target.shape:
           raise errors.UserError(
             f"{name} made a clip of shape {video.shape} for a target of "
             f"{target.shape}: scale and frames must be the task's."
           )
-        for key, measure in measures.items():
-          clips[key].append(measure(video, target, weight))
+        for key, measure in self.measures.items():
+          clips[key].append(measure.function(video, target, weight))
         if with_texture:
           patches = functools.partial(
             texture.descriptors, weight=weight, seed=self.seed + start + i
@@ -260,68 +169,245 @@ class Evaluator:
     swd = texture.sliced_wasserstein(join(fakes), join(targets), self.seed)
     return Figures(clips=clips, swd=swd)
 
-  def _ask(self, answer: Callable, pairs: list[dict]) -> np.ndarray:
-    """What one answers to at most `batch` pairs, in [-1, 1]."""
+  def _ask(self, answer: Callable, examples: list[dict]) -> np.ndarray:
+    """The answers to at most `batch` examples, in [-1, 1]."""
     # The last batch is filled up, so that a model compiles once.
-    full = pairs + pairs[-1:] * (self.batch - len(pairs))
-    given = jax.tree.map(lambda *x: np.stack(x), *[p["given"] for p in full])
-    times = np.stack([p["times"] for p in full]).astype(np.float32)
+    full = examples + examples[-1:] * (self.batch - len(examples))
+    given = jax.tree.map(lambda *x: np.stack(x), *[e["given"] for e in full])
+    times = np.stack([e["times"] for e in full]).astype(np.float32)
     videos = np.asarray(answer(given, times), np.float32)
-    return videos[: len(pairs)].clip(-1, 1)
+    return videos[: len(examples)].clip(-1, 1)
 
-  def _show(self, answers: list[Callable], mine: Figures) -> None:
-    """Keeps pictures of the best and of the worst clips."""
-    psnr = mine.clips["psnr"]
+  def best(self, model: Figures, draws: list[Callable]) -> Figures:
+    """Of each clip the figures of the draw whose PSNR is the best."""
+    psnrs = {n: m for n, m in self.measures.items() if n.startswith("psnr")}
+    psnr = dataclasses.replace(self, measures=psnrs)
+    drawn = [
+      model,
+      *(psnr.measure("the model", draw, with_texture=False) for draw in draws),
+    ]
+    chosen = np.argmax([f.clips["psnr"] for f in drawn], 0)
+    clip = np.arange(len(chosen))
+    return Figures(
+      clips={
+        n: np.stack([f.clips[n] for f in drawn])[chosen, clip] for n in psnrs
+      }
+    )
+
+  def exhibit(
+    self, answers: list[Callable], model: Figures, text: str
+  ) -> evals.Exhibit:
+    """Answers side by side with the target, of the best and worst clips."""
+    psnr = model.clips["psnr"]
     order = np.argsort(-psnr, kind="stable")
     order = order[np.isfinite(psnr[order])]
     half = self.batch // 2
     chosen = [*order[:half], *order[half:][-half:]] if half else order[:1]
     if not len(chosen):
-      return
-    pairs = [self._pairs[i] for i in chosen]
-    videos = [self._ask(answer, pairs) for answer in answers]
-    videos.append(np.stack([p["target"] for p in pairs]))
-    videos = np.concatenate(videos, 3) * 127.5 + 127.5
-    self.panels = np.rint(videos).astype(np.uint8)
-    self.panel_psnr = psnr[chosen]
+      return evals.Exhibit(text=text)
+
+    def clips():
+      """(n, T, H, W of all, 3) uint8."""
+      part = [self.examples[i] for i in chosen]
+      videos = [self._ask(answer, part) for answer in answers]
+      videos.append(np.stack([example["target"] for example in part]))
+      videos = np.concatenate(videos, 3) * 127.5 + 127.5
+      return np.rint(videos).astype(np.uint8)
+
+    return evals.Exhibit(
+      clips=clips,
+      scores=psnr[chosen],
+      score="PSNR, dB",
+      better="higher",
+      text=text,
+    )
 
 
-def _measures(asked: tuple[str, ...], pair: dict) -> dict[str, Callable]:
-  """Name -> function, of what is measured always and what the task asks for."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluator:
+  """Measures on the first clips of the held-out split.
+
+  The classical answers are measured once; they do not change.
+
+  Attributes:
+    num: clips, at most.
+    seed: of the model's noise, of the patches and of the bootstrap.
+    bootstrap: resamples for the interval.
+    num_samples: answers drawn of a model with noise. The first is *the* model;
+      of several, also the figures of each clip's best by PSNR are given, with
+      `_best_of_N` behind their names (Denton and Fergus 2018).
+    batch: clips at a time.
+  """
+
+  num: int = 60
+  seed: int = 0
+  bootstrap: int = 1000
+  num_samples: int = 1
+  batch: int = 8
+
+  def run(self, sampler, reference) -> Iterator[tuple[str, Any]]:
+    """Yields the figures, and pictures of the best and of the worst clips."""
+    examples = self._examples(reference)
+    generator = sampler.generator
+    if self.num_samples > 1 and not generator.noise_spec(0.0):
+      raise errors.UserError(
+        f"num_samples is {self.num_samples}, but this generator takes no noise "
+        "and has one answer: set it to 1, or train with "
+        "config.model.generator.noise_dim=16, say."
+      )
+    measures = _measures(reference.task.measures, examples[0])
+    questions = _Questions(
+      examples=examples, measures=measures, seed=self.seed, batch=self.batch
+    )
+    base = getattr(generator, "base", None)
+    answers = dict(reference.task.baselines)
+    scale = getattr(generator, "scale", 1)
+    if base is not None:
+      answers = {"base": functools.partial(_base, base, scale)} | answers
+    others = {
+      name: reference.once(
+        ("restoration", name, base, scale, tuple(measures), self),
+        lambda n=name, a=answer: questions.classical(n, a),
+      )
+      for name, answer in answers.items()
+    }
+    labels = {n: f"base ({base})" if n == "base" else n for n in others}
+    draws = [
+      functools.partial(sampler.apply, seed=self.seed + i)
+      for i in range(self.num_samples)
+    ]
+    model = questions.measure("the model", draws[0])
+    rows = {"model": model} | {labels[n]: f for n, f in others.items()}
+    tables = [_table(rows)]
+    common = distribution.measurement(
+      sampler,
+      reference,
+      len(examples),
+      seed=self.seed,
+      estimator="mean over clips, each classical answer at its best strength",
+    )
+    values = self._values(common, model, measures)
+    notes = []
+    for name, judge in JUDGES.items():
+      if others and name in measures:
+        more, note = self._gain(common, name, judge, model, others, labels)
+        values |= more
+        notes.append(note)
+    if self.num_samples > 1:
+      label = f"best of {self.num_samples}"
+      best = questions.best(model, draws[1:])
+      suffix = "_" + label.replace(" ", "_")
+      more = self._values(common, best, measures)
+      values |= {name + suffix: value for name, value in more.items()}
+      notes.append(
+        f"  {label} samples of each clip: {_mean(best.clips['psnr']):.2f} dB"
+      )
+      rows = {"model": model, label: best} | rows
+    for name, figures in others.items():
+      more = self._values(common, figures, measures)
+      values |= {f"{n}/{name}": value for n, value in more.items()}
+    for name, value in values.items():
+      yield f"restoration/{name}", value
+    ahead = [n for n in measures if n not in MEASURES]
+    if ahead:
+      tables.append(_table_ahead(rows, ahead))
+    shown = [answers["base"]] if base is not None else []
+    yield (
+      "Base, model and target",
+      questions.exhibit(
+        [*shown, draws[0]], model, "\n".join([*tables, *notes])
+      ),
+    )
+
+  def _examples(self, reference) -> list[dict]:
+    """The clips as the task prepares them."""
+    if reference.task is None:
+      raise errors.UserError(
+        "restoration measures a run of a task: give a WORKDIR. Videos that are "
+        "aligned are compared by --paired."
+      )
+    num = min(self.num, len(reference))
+    examples = reference.once(
+      ("restoration", num), lambda: reference.clips.prepared(range(num))
+    )
+    if not examples:
+      raise errors.UserError("There are no held-out clips to measure on.")
+    return examples
+
+  def _values(self, common, figures, measures) -> dict[str, evals.Value]:
+    """The means of some figures, with their intervals."""
+    values = {
+      name: self._value(
+        common, numbers, measures[name].unit, measures[name].better
+      )
+      for name, numbers in figures.clips.items()
+    }
+    if figures.swd is not None:
+      small = "not computed: nothing counts, or pictures are below 16 pixels"
+      values["swd"] = dataclasses.replace(common, num=None).value(
+        figures.swd,
+        unit="",
+        better="lower",
+        note=small * math.isnan(figures.swd),
+        reason="one figure of all clips",
+      )
+    return values
+
+  def _value(self, common, numbers, unit, better) -> evals.Value:
+    """The mean of one number a clip, with its interval over clips."""
+    numbers = numbers[np.isfinite(numbers)]
+    some = len(numbers) > 1
+    return dataclasses.replace(common, num=len(numbers)).value(
+      _mean(numbers),
+      interval(numbers, self.bootstrap, self.seed) if some else None,
+      unit=unit,
+      better=better,
+    )
+
+  def _gain(self, common, name, judge, model, others, labels):
+    """How much better than the best other answer the model is, in words too."""
+    measure = MEASURES[name]
+    sign = 1 if measure.better == "higher" else -1
+    best = max(others, key=lambda n: sign * _mean(others[n].clips[name]))
+    theirs = others[best].clips[name]
+    gain = self._value(
+      common, sign * (model.clips[name] - theirs), measure.unit, "higher"
+    )
+    gain = dataclasses.replace(gain, note=f"over {best}")
+    values = {
+      f"{judge.prefix}gain": gain,
+      f"{judge.prefix}best": self._value(common, theirs, measure.unit, ""),
+    }
+    note = f"  {judge.text} {labels[best]}: {gain.value:+.2f} {measure.unit}"
+    if gain.low is not None:
+      note += (
+        f" [{gain.low:+.2f}, {gain.high:+.2f}], 95 % of {self.bootstrap} "
+        f"resamples of {gain.num} clips"
+      )
+    return values, note
+
+
+def _measures(asked: tuple[str, ...], example: dict) -> dict[str, Measure]:
+  """What is measured of every task, and what this one asks for beside it."""
   names = [*ALWAYS, *(n for n in asked if n != AHEAD)]
-  if perceptual.measurable(pair["target"].shape[1:3]):
+  if perceptual.measurable(example["target"].shape[1:3]):
     names.append("lpips")
-  found = {n: MEASURES[n][2] for n in names}
+  measures = {n: MEASURES[n] for n in names}
   if AHEAD in asked:
-    known = np.asarray(pair["weight"]).min((1, 2, 3)) == 0
-    first = len(known) - known[::-1].argmax()
-    for frame in range(first, len(known)):
-      found[f"psnr_{frame - first + 1}"] = functools.partial(_psnr_of, frame)
-  return found
+    given = np.asarray(example["weight"]).min((1, 2, 3)) == 0
+    first = len(given) - given[::-1].argmax()
+    for frame in range(first, len(given)):
+      ahead = str(frame - first + 1)
+      measures[f"psnr_{ahead}"] = Measure(
+        function=functools.partial(_psnr_of, frame), heading=ahead, **_DB
+      )
+  return measures
 
 
 def _psnr_of(frame, fake, target, weight):
-  one = slice(frame, frame + 1)
-  return fidelity.psnr(fake[one], target[one], weight[one])
-
-
-def _gain(
-  name: str, sign: int, mine: Figures, others: dict[str, Figures]
-) -> tuple[str, np.ndarray]:
-  """Which other answer is the best, and how much better mine is, (N,)."""
-  best = max(others, key=lambda n: sign * _mean(others[n].clips[name]))
-  return best, sign * (mine.clips[name] - others[best].clips[name])
-
-
-def _best(drawn: list[Figures], names: Iterable[str]) -> Figures:
-  """Of each clip the figures of the sample whose PSNR is best."""
-  chosen = np.argmax([f.clips["psnr"] for f in drawn], 0)
-  clip = np.arange(len(chosen))
-  return Figures(
-    clips={
-      n: np.stack([f.clips[n] for f in drawn])[chosen, clip] for n in names
-    }
-  )
+  """PSNR of one frame."""
+  only = slice(frame, frame + 1)
+  return fidelity.psnr(fake[only], target[only], weight[only])
 
 
 def interval(
@@ -356,12 +442,10 @@ def _mean(values: np.ndarray) -> float:
 def _table(rows: dict[str, Figures]) -> str:
   """One row a way to answer."""
   names = [n for n in MEASURES if n in rows["model"].clips]
-  head = [MEASURES[n][0] for n in names] + ["SWD x1e3"]
-  digits = [MEASURES[n][1] for n in names] + [1]
-  table = []
-  for figures in rows.values():
-    means = figures.means()
-    table.append([means[n] for n in [*names, "swd"]])
+  head = [MEASURES[n].heading for n in names] + ["SWD x1e3"]
+  digits = [MEASURES[n].digits for n in names] + [1]
+  means = [figures.means() for figures in rows.values()]
+  table = [[row[n] for n in [*names, "swd"]] for row in means]
   return _layout("", head, digits, list(rows), table)
 
 

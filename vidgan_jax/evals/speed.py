@@ -14,7 +14,7 @@ from vidgan_jax import evals
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluator:
-  """Times `model.clips`, pixels on the host included.
+  """Times `sampler.clips`, pixels on the host included.
 
   Attributes:
     num: clips in one timed call.
@@ -25,81 +25,90 @@ class Evaluator:
   num: int = 64
   repeats: int = 5
 
-  def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
+  def run(self, sampler, reference) -> Iterator[tuple[str, evals.Value]]:
     """Yields clips/s, latency, time a frame, parameters, FLOPs and memory."""
-    del source
-    if not hasattr(model, "params"):
-      yield (
-        "speed/clips_per_second",
-        evals.missing("not computed: files have no speed, a checkpoint has"),
-      )
+    del reference
+    if not hasattr(sampler, "params"):
+      reason = "not computed: files have no speed, a checkpoint has"
+      yield "speed/clips_per_second", evals.missing(reason)
       return
     device = jax.devices()[0]
-    facts = {
-      "device": f"{device.device_kind} x {jax.device_count()}",
-      "repeats": self.repeats,
-      "num": self.num,
-    }
+    common = evals.Measurement(
+      protocol={
+        "device": f"{device.device_kind} x {jax.device_count()}",
+        "repeats": self.repeats,
+        "num": self.num,
+      }
+    )
 
-    def value(number, **more):
-      """Of one number, or of those of the repeats: their median and ends."""
-      number, note = np.atleast_1d(number), ""
-      ends = float(number.min()), float(number.max())
-      if len(number) < 2:
-        ends = None, None
-        note = f"no interval: {more.pop('once', 'timed once')}"
-      return evals.Value(
-        float(np.median(number)), *ends, protocol={**facts, **more}, note=note
+    def timed(numbers, unit, better="lower", **facts):
+      """The median of the repeats; the interval is from end to end."""
+      several = len(numbers) > 1
+      return common.value(
+        np.median(numbers),
+        (float(min(numbers)), float(max(numbers))) if several else None,
+        unit=unit,
+        better=better,
+        reason="timed once",
+        **facts,
       )
 
-    seconds, shape = self._seconds(model, self.num)
-    yield "speed/clips_per_second", value(self.num / seconds)
+    seconds, shape = self._seconds(sampler, self.num)
+    yield (
+      "speed/clips_per_second",
+      timed(self.num / seconds, "clips/s", better="higher"),
+    )
     yield (
       "speed/ms_per_frame",
-      value(1e3 * seconds / (self.num * shape[1]), size=list(shape[1:4])),
+      timed(1e3 * seconds / (self.num * shape[1]), "ms", size=[*shape[1:4]]),
     )
-    single, _ = self._seconds(model, 1)
-    yield "speed/ms_per_single_clip", value(1e3 * single)
+    single, _ = self._seconds(sampler, 1)
+    yield "speed/ms_per_single_clip", timed(1e3 * single, "ms")
     try:
-      first, _ = self._seconds(model, 1, np.float32(model.times[:1]))
+      first, _ = self._seconds(sampler, 1, np.float32(sampler.times[:1]))
       how = "one clip, its first frame drawn by itself"
     except ValueError:  # A generator of clips of one length.
       first, how = single, "one clip: its first frame comes with its last"
-    yield "speed/ms_to_first_frame", value(1e3 * first, estimator=how)
+    yield "speed/ms_to_first_frame", timed(1e3 * first, "ms", estimator=how)
+    leaves = jax.tree.leaves(sampler.params)
     yield (
       "speed/parameters",
-      value(
-        sum(np.size(leaf) for leaf in jax.tree.leaves(model.params)),
-        once="counted",
+      common.value(
+        sum(map(np.size, leaves)), unit="", better="", reason="counted"
       ),
     )
-    flops = model.flops() if hasattr(model, "flops") else None
-    yield (
-      "speed/gflop_per_clip",
-      (
-        evals.missing("not computed: XLA does not say")
-        if flops is None
-        else value(
-          flops / 1e9,
-          estimator="XLA's cost analysis of one clip",
-          once="counted",
-        )
-      ),
-    )
+    flops = sampler.flops() if hasattr(sampler, "flops") else None
+    if flops is None:
+      value = evals.missing("not computed: XLA does not say")
+    else:
+      value = common.value(
+        flops / 1e9,
+        unit="GFLOP",
+        better="lower",
+        reason="counted",
+        estimator="XLA's cost analysis of one clip",
+      )
+    yield "speed/gflop_per_clip", value
     memory, where = _memory(device)
     yield (
       "speed/peak_mib",
-      value(memory / 2**20, estimator=where, once="a maximum"),
+      common.value(
+        memory / 2**20,
+        unit="MiB",
+        better="lower",
+        reason="a maximum",
+        estimator=where,
+      ),
     )
 
-  def _seconds(self, model, num, seconds=None):
-    """Of each repeat, and the shape of the clips."""
-    times = []
+  def _seconds(self, sampler, num, times=None):
+    """Seconds of each repeat, and the shape of the clips."""
+    seconds = []
     for i in range(self.repeats + 1):  # The first one may compile.
       start = time.perf_counter()
-      video, _ = model.clips(i, num, batch=num, times=seconds)
-      times.append(time.perf_counter() - start)
-    return np.array(times[1:]), video.shape
+      video, _ = sampler.clips(i, num, batch=num, times=times)
+      seconds.append(time.perf_counter() - start)
+    return np.array(seconds[1:]), video.shape
 
 
 def _memory(device) -> tuple[float, str]:

@@ -33,41 +33,44 @@ class Evaluator:
   seed: int = 1
   batch: int = 32
 
-  def run(self, model, source) -> Iterator[tuple[str, evals.Value]]:
+  def run(self, sampler, reference) -> Iterator[tuple[str, evals.Value]]:
     """Yields `swd`."""
-    real = list(self._frames(self._real(source)))
+    num = min(self.num, len(reference))
+    real = list(
+      self._frames(distribution.real_clips(reference, num, self.batch))
+    )
     fake = list(
       self._frames(
-        distribution.generated_clips(model, self.seed, self.num, self.batch)
+        distribution.generated_clips(sampler, self.seed, self.num, self.batch)
       )
     )
-    protocol = distribution.card(
-      source,
-      model,
+    common = distribution.measurement(
+      sampler,
+      reference,
+      {"generated": len(fake), "real": len(real)},
+      distribution.short(self.num, len(fake), len(real)),
       patches=self.patches,
       frames=self.frames,
       seed=self.seed,
-      estimator="1000 x sliced Wasserstein, 256 directions, Laplacian pyramid; "
-      "interval from 8 parts of the clips",
-      num={"generated": len(fake), "real": len(real)},
     )
-    found = texture.distance(
+    estimate = texture.distance(
       fake, real, patches=self.patches, frames=self.frames, seed=self.seed
     )
-    ends = max(found.low, 0.0), found.high
-    note = distribution.short(self.num, len(fake), len(real))
-    if math.isnan(found.low):
-      ends = None, None
-      note = "; ".join(filter(None, (note, "no interval: too few clips")))
-    value = evals.Value(found.value, *ends, protocol["num"], protocol, note)
-    yield "swd", value
-
-  def _real(self, source):
-    num = min(self.num, len(source))
-    return distribution.real_clips(source, num, self.batch)
+    low = estimate.low
+    yield (
+      "swd",
+      common.value(
+        estimate.value,
+        (low if math.isnan(low) else max(low, 0.0), estimate.high),
+        unit="",
+        better="lower",
+        estimator="1000 x sliced Wasserstein, 256 directions, Laplacian "
+        "pyramid; interval from 8 parts of the clips",
+      ),
+    )
 
   def _frames(self, videos):
-    """Some frames of each clip, so that memory holds no more."""
+    """Yields some frames of each clip, so that memory holds no more."""
     number = 0
     for video in videos:
       for clip in video:

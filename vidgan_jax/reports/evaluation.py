@@ -1,9 +1,9 @@
-"""`report.html`: one page with all that an evaluation found.
+"""`report.html`: one page with all results of an evaluation.
 
-Curves, a table with intervals, film strips, the closest training clips,
-protocols and settings. The file holds everything itself: no script, no font, no
-address; it opens from a disk, prints, and follows the reader's light or dark
-theme. The same numbers give the same bytes.
+Curves, a table with intervals, film strips, protocols and settings. The file
+holds everything itself: no script, no font, no address; it opens from a disk,
+prints, and follows the reader's light or dark theme. The same numbers give the
+same bytes.
 """
 
 import base64
@@ -17,7 +17,6 @@ import json
 import math
 import os
 import pathlib
-import re
 from typing import Any
 
 import numpy as np
@@ -27,106 +26,19 @@ from vidgan_jax import evals
 from vidgan_jax.store import files
 from vidgan_jax.store import provenance
 
-_ROWS = 4  # Film strips shown of a kind: best, worst, first, closest.
+_ROWS = 4  # Film strips shown of the best, of the worst.
 _FRAMES = 8  # Of a film strip.
 _OPEN = 16  # Rows of a table of videos that is not folded away.
 _LOSSLESS = 64  # Pixels: larger frames are kept as lossy pictures.
 _LARGEST = 192  # Pixels: larger frames are shrunk.
 
-# What a number is measured in, and which is the better one, by its name. The
-# first that fits counts.
-_KINDS = (
-  (r"num_|(^|[/_])parameters|_real$|held_out", "", ""),
-  (r"^oracle/(real_|generated_clips)|^restoration/(chroma_)?best", "", ""),
-  (r"ssim|vmaf|^is\d", "", "higher is better"),
-  (r"psnr|^restoration/gain", "dB", "higher is better"),
-  (r"per_second", "clips/s", "higher is better"),
-  (r"(^|/)ms_", "ms", "lower is better"),
-  (r"gflop", "GFLOP", "lower is better"),
-  (r"bytes|peak_memory", "bytes", "lower is better"),
-  (r"_mib$", "MiB", "lower is better"),
-  (r"diversity|motion/(warping_error|order)", "", "best like real clips'"),
-  (r"near_copies", "", "lower is better"),
-  (r"density|speed_ratio", "", "1 where both are alike"),
-  (r"nearer", "", "one half without memory"),
-  (
-    r"precision|recall|coverage|accuracy|oracle/found|gain",
-    "",
-    "higher is better",
-  ),
-  (
-    r"f[vir]?d|k[vir]?d|jedi|swd|lpips|tof|tlp|warp|distance|error|temporal|"
-    r"edge_width",
-    "",
-    "lower is better",
-  ),
-)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Samples:
-  """Clips to look at.
-
-  Attributes:
-    clips: (N, T, H, W, 3) uint8.
-    scores: (N,), a number for each clip; the best and the worst are shown. None
-      shows the first ones.
-    score: its name.
-    best: "low" or "high".
-    fps: frames a second of the moving picture.
-  """
-
-  clips: np.ndarray
-  scores: Sequence[float] | None = None
-  score: str = "score"
-  best: str = "low"
-  fps: float = 8.0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Pairs:
-  """Generated clips, each with the training clip that is nearest to it.
-
-  Attributes:
-    generated: (N, T, H, W, 3) uint8.
-    training: (N, ...), the same way.
-    distances: (N,); the closest pairs are shown.
-    space: what the distances are measured in.
-    threshold: pairs below it are near copies; None: not known.
-    fps: frames a second of the moving picture.
-  """
-
-  generated: np.ndarray
-  training: np.ndarray
-  distances: Sequence[float]
-  space: str = ""
-  threshold: float | None = None
-  fps: float = 8.0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Aligned:
-  """A video over its reference.
-
-  Attributes:
-    generated: (T, H, W, 3) uint8.
-    reference: the same way.
-    fps: frames a second of the moving picture.
-  """
-
-  generated: np.ndarray
-  reference: np.ndarray
-  fps: float = 8.0
-
 
 def render(
   records: Mapping[int, Mapping[str, Any]],
-  samples: Mapping[str, np.ndarray | Samples],
+  exhibits: Mapping[str, evals.Exhibit],
   settings: Mapping[str, Any],
   path: str | os.PathLike,
   *,
-  pairs: Mapping[str, Pairs] | None = None,
-  aligned: Mapping[str, Aligned] | None = None,
   videos: Mapping[str, Mapping[str, float]] | None = None,
 ) -> pathlib.Path:
   """Writes the page; the old one is there until the new one is complete.
@@ -135,19 +47,17 @@ def render(
     records: step -> name -> `evals.Value`, its record as in eval/STEP.json, or
       a plain number. A name that ends in /raw is that of the weights that are
       not averaged.
-    samples: title -> clips (N, T, H, W, 3) uint8, or `Samples`.
+    exhibits: title -> clips.
     settings: nested mappings of plain values. Two keys have a place of their
       own: 'title', and 'versions', which default to those of this process.
     path: of the page.
-    pairs: title -> the closest training clips.
-    aligned: title -> a video over its reference.
     videos: name of a video -> metric -> its own number.
 
   Returns:
     The path.
 
   Raises:
-    ValueError: there is nothing to show, or clips that are none.
+    ValueError: there is nothing to show, or clips of another shape.
   """
   if not any(records.values()):
     raise ValueError(
@@ -169,17 +79,7 @@ def render(
     f"<p>{_text(' · '.join(facts))}</p></header>",
     _section("Newest values", _newest(table)),
     _section("Over training", "".join(_curves(table))),
-    _section(
-      "Samples", "".join(_samples(t, s) for t, s in dict(samples).items())
-    ),
-    _section(
-      "Closest training clips",
-      "".join(_pairs(t, p) for t, p in dict(pairs or {}).items()),
-    ),
-    _section(
-      "Best and worst",
-      "".join(_aligned(t, a) for t, a in dict(aligned or {}).items()),
-    ),
+    _section("Samples", "".join(_exhibit(t, e) for t, e in exhibits.items())),
     _section("Each video", _videos(dict(videos or {}))),
     _section("Protocols", _protocols(table)),
     _section(
@@ -238,6 +138,8 @@ def _record(value: Any, where: str) -> evals.Value:
         num=value.get("num"),
         protocol=value.get("protocol") or {},
         note=value.get("note") or "",
+        unit=value.get("unit") or "",
+        better=value.get("better") or "",
       )
     elif not isinstance(value, evals.Value):
       value = evals.Value(value)
@@ -245,8 +147,8 @@ def _record(value: Any, where: str) -> evals.Value:
     if None in ends or not all(map(math.isfinite, ends)):
       ends = [None, None]
     protocol = json.loads(json.dumps(dict(value.protocol)))
-    return evals.Value(
-      float(value), *ends, num=value.num, protocol=protocol, note=value.note
+    return dataclasses.replace(
+      value, value=float(value), low=ends[0], high=ends[1], protocol=protocol
     )
   except (TypeError, ValueError, KeyError) as e:
     raise ValueError(
@@ -256,12 +158,9 @@ def _record(value: Any, where: str) -> evals.Value:
     ) from e
 
 
-def kind(name: str) -> tuple[str, str]:
-  """(unit, which is better) of a metric, either may be empty."""
-  for pattern, unit, better in _KINDS:
-    if re.search(pattern, name):
-      return unit, better
-  return "", ""
+def _better(record: evals.Value) -> str:
+  """In words, where there is something to say."""
+  return f"{record.better} is better" if record.better else ""
 
 
 # ---------------------------------------------------------------------- table
@@ -283,11 +182,9 @@ def _newest(table: _Table) -> str:
       notes = dict.fromkeys(r.note or "not computed" for r in records)
       missing.append((name, "; ".join(notes)))
       continue
-    unit, better = kind(name)
-    unit = str(records[0].protocol.get("unit", unit))
     counts = dict.fromkeys(_count(r.num) for r in records)
     links = dict.fromkeys(_link(r) for r in records if r.protocol)
-    sub = ", ".join(filter(None, (unit, better)))
+    sub = ", ".join(filter(None, (records[0].unit, _better(records[0]))))
     rows.append(
       f'<tr><th scope="row">{_text(name)}'
       + (f"<small>{_text(sub)}</small>" if sub else "")
@@ -358,10 +255,9 @@ def _curves(table: _Table) -> Iterator[str]:
       if points:
         lines[side] = points
     points = [point for line in lines.values() for point in line]
-    if len({step for step, _ in points}) < 2 or "num_" in name:
+    if len({step for step, _ in points}) < 2:
       continue
-    unit, better = kind(name)
-    unit = str(points[-1][1].protocol.get("unit", unit))
+    newest = points[-1][1]
     legend = "".join(
       f'<span class="{side}"><i></i>{side if len(table.sides) > 1 else ""} '
       f"<b>{_number(line[-1][1].value)}</b></span>"
@@ -369,8 +265,8 @@ def _curves(table: _Table) -> Iterator[str]:
     )
     yield (
       f"<figure><figcaption><h3>{_text(name)}</h3>"
-      f"<small>{_text(better)}</small>{legend}</figcaption>"
-      f"{_chart(name, unit, lines)}</figure>"
+      f"<small>{_text(_better(newest))}</small>{legend}</figcaption>"
+      f"{_chart(name, newest.unit, lines)}</figure>"
     )
 
 
@@ -497,69 +393,59 @@ def _decades(low: float, high: float) -> list[float]:
 # ------------------------------------------------------------------- pictures
 
 
-def _samples(title: str, samples: np.ndarray | Samples) -> str:
-  """The best and the worst clips, or the first ones."""
-  if not isinstance(samples, Samples):
-    samples = Samples(clips=samples)
-  clips = _checked(samples.clips, title)
+def _exhibit(title: str, exhibit: evals.Exhibit) -> str:
+  """The best and the worst clips, or the first ones; or clips over others."""
+  if exhibit.clips is None:
+    return ""
+  clips = _clips(exhibit.clips, title)
   head = f"<h3>{_text(title)}</h3>"
-  if samples.scores is None:
-    return head + _strips(
-      [(clips[i], f"clip {i}") for i in range(min(2 * _ROWS, len(clips)))],
-      samples.fps,
+  if exhibit.note:
+    head += f'<p class="quiet">{_text(exhibit.note)}</p>'
+  order, scores = range(len(clips)), None
+  if exhibit.scores is not None:
+    scores = _numbers(exhibit.scores, len(clips), f"scores of {title!r}")
+    if exhibit.better not in ("lower", "higher"):
+      raise ValueError(
+        f"{title!r}: better is {exhibit.better!r}; say 'lower' or 'higher'."
+      )
+    sign = 1 if exhibit.better == "lower" else -1
+    order = np.argsort(sign * scores, kind="stable")
+  if exhibit.beside is not None:
+    return head + _beside(title, clips, exhibit, order, scores)
+
+  def rows(chosen):
+    score = lambda i: "" if scores is None else f", {_number(scores[i])}"
+    return _strips(
+      [(clips[i], f"clip {i}{score(i)}") for i in chosen], exhibit.fps
     )
-  scores = _numbers(samples.scores, len(clips), f"scores of {title!r}")
-  if samples.best not in ("low", "high"):
-    raise ValueError(
-      f"{title!r}: best is {samples.best!r}; say 'low' or 'high'."
-    )
-  order = np.argsort(
-    scores if samples.best == "low" else -scores, kind="stable"
-  )
+
+  if scores is None:
+    return head + rows(order[: 2 * _ROWS])
   count = min(_ROWS, -(-len(order) // 2))
-  rows = lambda chosen: _strips(
-    [(clips[i], f"clip {i}, {_number(scores[i])}") for i in chosen],
-    samples.fps,
-  )
-  out = f"{head}<h4>Best by {_text(samples.score)}</h4>{rows(order[:count])}"
+  name = _text(exhibit.score)
+  out = f"{head}<h4>Best by {name}</h4>{rows(order[:count])}"
   if len(order) > count:
     worst = order[max(count, len(order) - count) :][::-1]
-    out += f"<h4>Worst by {_text(samples.score)}</h4>{rows(worst)}"
+    out += f"<h4>Worst by {name}</h4>{rows(worst)}"
   return out
 
 
-def _pairs(title: str, pairs: Pairs) -> str:
-  """Generated above, training below, the closest pair first."""
-  fake = _checked(pairs.generated, f"{title}, generated")
-  real = _checked(pairs.training, f"{title}, training")
-  if len(fake) != len(real):
+def _beside(title, clips, exhibit, order, scores) -> str:
+  """Each clip over the one beside it, the best first."""
+  others = _clips(exhibit.beside, f"{title}, {exhibit.captions[1]}")
+  if len(clips) != len(others):
     raise ValueError(
-      f"{title!r}: {len(fake)} generated clips and {len(real)} training clips "
-      "make no pairs; give each generated clip its nearest one."
+      f"{title!r}: {len(clips)} clips and {len(others)} beside them; give one "
+      "for each."
     )
-  distances = _numbers(pairs.distances, len(fake), f"distances of {title!r}")
-  out = [f"<h3>{_text(title)}</h3>"]
-  notes = [f"Distances: {pairs.space}." if pairs.space else ""]
-  if pairs.threshold is not None:
-    near = int((distances < pairs.threshold).sum())
-    notes.append(
-      f"Near copies, below {_number(pairs.threshold)}: {near} of {len(fake)}."
-    )
-  if any(notes):
-    out.append(f'<p class="quiet">{_text(" ".join(notes).strip())}</p>')
-  for i in np.argsort(distances, kind="stable")[: 2 * _ROWS]:
-    rows = [(fake[i], f"generated, {_number(distances[i])}")]
-    rows.append((real[i], "nearest in training"))
-    out.append(f'<div class="pair">{_strips(rows, pairs.fps)}</div>')
+  out = []
+  for i in order[: 2 * _ROWS]:
+    above, below = exhibit.captions
+    if scores is not None:
+      above += f", {_number(scores[i])}"
+    strips = _strips([(clips[i], above), (others[i], below)], exhibit.fps)
+    out.append(f'<div class="pair">{strips}</div>')
   return "".join(out)
-
-
-def _aligned(title: str, pair: Aligned) -> str:
-  """Generated above, reference below."""
-  fake = _checked(pair.generated[None], f"{title}, generated")
-  real = _checked(pair.reference[None], f"{title}, reference")
-  strips = _strips([(fake[0], "generated"), (real[0], "reference")], pair.fps)
-  return f'<h3>{_text(title)}</h3><div class="pair">{strips}</div>'
 
 
 def _videos(rows: Mapping[str, Mapping[str, float]]) -> str:
@@ -585,21 +471,23 @@ def _videos(rows: Mapping[str, Mapping[str, float]]) -> str:
   return _details(f"{len(rows)} videos", table)
 
 
-def _checked(clips: Any, title: str) -> np.ndarray:
-  shape, kind = np.shape(clips), getattr(clips, "dtype", type(clips))
-  if len(shape) != 5 or shape[-1] != 3 or kind != np.uint8 or 0 in shape:
+def _clips(clips: Any, title: str) -> np.ndarray:
+  """Clips of an exhibit: made if need be, and looked at."""
+  clips = clips() if callable(clips) else clips
+  shape, dtype = np.shape(clips), getattr(clips, "dtype", type(clips))
+  if len(shape) != 5 or shape[-1] != 3 or dtype != np.uint8 or 0 in shape:
     raise ValueError(
-      f"The clips {title!r} are {shape} {kind}; a report shows at least one, "
+      f"The clips {title!r} are {shape} {dtype}; a report shows at least one, "
       "(N, T, H, W, 3) uint8."
     )
   return clips
 
 
-def _numbers(values: Any, count: int, what: str) -> np.ndarray:
+def _numbers(values: Any, count: int, name: str) -> np.ndarray:
   values = np.asarray(values, np.float64)
   if values.shape != (count,) or not np.isfinite(values).all():
     raise ValueError(
-      f"The {what} are {values.shape}; give a finite number for each of the "
+      f"The {name} are {values.shape}; give a finite number for each of the "
       f"{count} clips."
     )
   return values
@@ -612,8 +500,8 @@ def _strips(rows: Sequence[tuple[np.ndarray, str]], fps: float) -> str:
     few = np.linspace(0, len(clip) - 1, min(_FRAMES, len(clip))).round()
     frames = [_small(frame) for frame in clip]
     moving = "".join(
-      f'<img class="{kind}" alt="{alt}" src="{_image(some, fps)}">'
-      for kind, alt, some in (("still", "", frames[:1]), ("moving", "", frames))
+      f'<img class="{name}" alt="" src="{_image(images, fps)}">'
+      for name, images in (("still", frames[:1]), ("moving", frames))
     )
     strip = np.concatenate([frames[int(i)] for i in few], 1)
     height, width = strip.shape[:2]
@@ -704,8 +592,8 @@ def _flat(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
 def _section(title: str, body: str) -> str:
   if not body:
     return ""
-  kind = title.lower().replace(" ", "-")
-  return f'<section class="{kind}"><h2>{title}</h2>{body}</section>'
+  name = title.lower().replace(" ", "-")
+  return f'<section class="{name}"><h2>{title}</h2>{body}</section>'
 
 
 def _details(summary: str, body: str, raw: bool = False) -> str:
@@ -850,8 +738,7 @@ circle { fill: var(--own); } .near { fill-opacity: 0; }
 g:hover .near { fill-opacity: .18; }
 
 .strips { display: grid; gap: .6rem; margin-top: .6rem; }
-:is(.samples, .closest-training-clips, .best-and-worst)
-  h3:not(:first-of-type) { margin-top: 2rem; }
+.samples h3:not(:first-of-type) { margin-top: 2rem; }
 .row { display: grid; gap: .2rem .6rem; align-items: start;
   grid-template-columns: auto minmax(0, 1fr); break-inside: avoid; }
 .row p { grid-column: 1 / -1; color: var(--quiet); font-size: .8rem;

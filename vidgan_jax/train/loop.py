@@ -103,7 +103,8 @@ def _train(config, workdir: pathlib.Path, writer, stop, stack) -> bool:
     log=log,
   )
   evaluators = harness.make_evaluators(config.evals)
-  real = harness.real_clips(config, workdir, evaluators)
+  reference = harness.reference(config, workdir, evaluators)
+  real = reference.clips
   _check_labels(config, data)
   _check_task(config, task)
   clip = real.read([0])[0]
@@ -259,7 +260,7 @@ def _train(config, workdir: pathlib.Path, writer, stop, stack) -> bool:
       if judge:  # By all processes: they share the clips.
         # What fails is recorded as not computed: training is worth more.
         failed = {}
-        values = harness.run(judge, now, real, log, failed)
+        values = harness.run(judge, now, reference, log, failed)
         writer.scalars(step, harness.numbers(values))
         if main:
           options = config.evals.to_dict()

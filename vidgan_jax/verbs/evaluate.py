@@ -14,14 +14,10 @@ started alike take a share of the clips each.
 """
 
 import argparse
-import ast
 from collections.abc import Mapping
 import dataclasses
-import importlib
-import inspect
 import json
 import pathlib
-import re
 import sys
 import time
 from typing import Any
@@ -29,14 +25,11 @@ from typing import Any
 from vidgan_jax import config as config_lib
 from vidgan_jax import errors
 from vidgan_jax import rooms
-from vidgan_jax.data import oplang
 from vidgan_jax.evals import harness
 from vidgan_jax.store import files as files_lib
 from vidgan_jax.store import workdir as workdir_lib
 
-# What needs no weights, and FVD, which says how to get its own.
-DEFAULT = ("frd_random", "swd", "motion", "memory", "fvd")
-LEAST = 8  # clips of a set that a distance between sets can be told of
+LEAST = 8  # clips of each of two sets that can be compared
 POLL = 10.0  # seconds between looks at a running job
 
 
@@ -132,15 +125,15 @@ def _check(args) -> None:
     "files": ("step", "all", "follow"),
   }
   mode = "workdir" if args.workdir else "paired" if args.paired else "files"
+  subject = {
+    "workdir": "a WORKDIR",
+    "paired": "--paired",
+    "files": "--generated",
+  }
   for name in wrong[mode]:
     if getattr(args, name):
-      what = {
-        "workdir": "a WORKDIR",
-        "paired": "--paired",
-        "files": "--generated",
-      }
       raise config_lib.ConfigError(
-        f"--{name.replace('_', '-')} says nothing of {what[mode]}: leave it "
+        f"--{name.replace('_', '-')} says nothing of {subject[mode]}: leave it "
         "out."
       )
   if mode == "files" and not (args.generated and args.reference):
@@ -175,63 +168,13 @@ def _names(text: str | None) -> list[str]:
   return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
-def _specs(text: str) -> dict[str, dict[str, Any]]:
-  """'a, b(c=1)' -> {'a': {}, 'b': {'c': 1}}: evaluators and their options."""
-  example = "as \"fvd(protocol='tfhub'),swd\""
-  try:
-    node = ast.parse(text.strip(), mode="eval").body
-  except SyntaxError as e:
-    raise config_lib.ConfigError(
-      f"--metrics {text!r} cannot be read at character {e.offset}: give names "
-      f"of evaluators with commas between, {example}."
-    ) from None
-  specs, known = {}, rooms.names("evals")
-  for one in getattr(node, "elts", [node]):
-    name = ast.unparse(getattr(one, "func", one)).replace(" ", "")
-    if name not in known:
-      # Of a value, as 'fvd2048_16f' or 'motion/order': its evaluator.
-      stem = re.split(r"[\d/]", name)[0]
-      near = [k for k in known if k.startswith(stem)][:1] or known
-      raise config_lib.ConfigError(
-        f"--metrics: {name!r} is no evaluator. "
-        f"{rooms.nearest(near[0] if len(near) == 1 else stem, near)} "
-        "Which values each of them gives stands in docs/metrics.md."
-      )
-    if name in specs:
-      raise config_lib.ConfigError(
-        f"--metrics names {name!r} twice, and its values would have the same "
-        "names: run the verb twice, with an --out each."
-      )
-    [(_, args, options)] = oplang.parse(ast.unparse(one))
-    if args:
-      raise config_lib.ConfigError(
-        f"--metrics: {ast.unparse(one)!r}: options have names, {example}."
-      )
-    module = importlib.import_module(f"vidgan_jax.evals.{name}")
-    rooms.check_kwargs(module.Evaluator, options, f"--metrics: {name}")
-    specs[name] = options
-  return specs
-
-
-def _options(fields: Mapping[str, Any], num: int | None) -> dict[str, dict]:
-  """Options of evaluators, with --num where they know it."""
-  found = {}
-  for name, options in fields.items():
-    rooms.check_name(name, rooms.names("evals"), "--metrics")
-    module = importlib.import_module(f"vidgan_jax.evals.{name}")
-    knows = "num" in inspect.signature(module.Evaluator).parameters
-    more = {"num": num} if num is not None and knows else {}
-    found[name] = dict(options) | more
-  return found
-
-
 def _say(text: str) -> None:
   if _main():
     print(text, flush=True)
 
 
 def _main() -> bool:
-  """Whether this process is the one that tells and writes."""
+  """Whether this process is the one that prints and writes."""
   import jax
 
   return jax.process_index() == 0
@@ -241,9 +184,6 @@ def _main() -> bool:
 
 
 def _workdir(args) -> None:
-  from vidgan_jax.data import pipeline
-  from vidgan_jax.data import reference
-
   workdir, step = workdir_lib.find(args.workdir)
   if step is not None:
     if args.step is not None or args.all or args.follow:
@@ -258,22 +198,25 @@ def _workdir(args) -> None:
   if args.metrics:
     chosen = {
       name: {**chosen.get(name, {}), **options}
-      for name, options in _specs(args.metrics).items()
+      for name, options in harness.parse(args.metrics).items()
     }
   if args.fit_features:
-    chosen = {**chosen, "fd_self": chosen.get("fd_self", {})}
+    chosen = {**chosen, harness.LEARNT: chosen.get(harness.LEARNT, {})}
   if not chosen:
     raise config_lib.ConfigError(
       f"The config of {args.workdir!r} names no evaluators; name some: "
       f"--metrics {','.join(rooms.names('evals'))}."
     )
-  options = _options(chosen, args.num)
+  options = harness.with_options(chosen, args.num)
   evaluators = harness.make_evaluators(options)
-  source = harness.real_clips(config, args.workdir, evaluators)
+  reference = harness.reference(
+    config, args.workdir, evaluators, train=args.fit_features
+  )
   if args.fit_features:
-    data = pipeline.make_source(config.data, "train")
-    _fit(args, source, reference.Clips(data, config.data.eval_ops))
-  judge = lambda step: _judge(args, evaluators, options, source, config, step)
+    evaluators[harness.LEARNT].fit(reference, _say)
+  judge = lambda step: _judge(
+    args, evaluators, options, reference, config, step
+  )
   if args.follow:
     _follow(args.workdir, config, judge)
     return
@@ -281,50 +224,48 @@ def _workdir(args) -> None:
     judge(step)
 
 
-def _fit(args, source, train) -> None:
-  """Learns the features of `fd_self`, of the training clips if they are told.
-
-  They are kept beside what else is computed of the real clips.
-  """
-  from vidgan_jax.evals import fd_self
-
-  if args.fit_features:
-    ops = (getattr(source, "card", None) or {}).get("ops", "")
-    fd_self.fit_features(fd_self.where(source), train, ops=ops, log=_say)
-
-
-def _judge(args, evaluators, options, source, config, step) -> None:
+def _judge(args, evaluators, options, reference, config, step) -> None:
   """Evaluates one checkpoint; one that is followed, only where it was not."""
-  from vidgan_jax import sampler
+  from vidgan_jax import sampler as sampler_lib
   from vidgan_jax.train import writer
 
-  values, model, done, failed = {}, None, {}, {}
+  values, sampler, done, failed, exhibits = {}, None, {}, {}, {}
   path = workdir_lib.evaluation(args.workdir, step)
-  there = harness.read(path).get("evaluators", {}) if args.follow else {}
+  before = harness.read(path).get("evaluators", {}) if args.follow else {}
   sides = ("ema", "raw") if args.weights == "both" else (args.weights,)
   for side in sides:
     suffix = "/raw" if side == "raw" else ""
     todo = {
       name: evaluator
       for name, evaluator in evaluators.items()
-      if there.get(f"{name}{suffix}") != files_lib.plain(options[name])
+      if before.get(f"{name}{suffix}") != files_lib.plain(options[name])
     }
     if todo:
-      model = sampler.load(args.workdir, step=step, weights=side)
-      found = harness.run(todo, model, source, _say, failed)
-      values |= {f"{name}{suffix}": value for name, value in found.items()}
+      sampler = sampler_lib.load(args.workdir, step=step, weights=side)
+      results = harness.run(todo, sampler, reference, _say, failed, exhibits)
+      values |= {f"{name}{suffix}": value for name, value in results.items()}
       done |= {
         f"{name}{suffix}": options[name] for name in todo if name not in failed
       }
-  if model is None:
+  if sampler is None:
     _say(f"Step {step}: its values are in {path}.")
     return
   if _main():
-    path = harness.write(args.workdir, model.step, values, done)
-    writer.add(args.workdir, model.step, harness.numbers(values))
+    path = harness.write(args.workdir, sampler.step, values, done)
+    writer.add(args.workdir, sampler.step, harness.numbers(values))
     table = harness.table(values) + harness.cards(values)
-    _say(f"Step {model.step}:\n{table}\n  -> {path}")
-    _report_of_run(args, evaluators, model, source, config)
+    _say(f"Step {sampler.step}:\n{table}\n  -> {path}")
+    settings = {
+      "title": str(args.workdir),
+      "config": json.loads(config_lib.to_json(config)),
+    }
+    page = args.report or workdir_lib.report(args.workdir)
+    _report(
+      harness.records(args.workdir),
+      harness.shown(sampler, reference, exhibits),
+      settings,
+      page,
+    )
   _refuse(failed, values)
 
 
@@ -371,74 +312,11 @@ def _last_step(config) -> int:
   return config_lib.steps(config.total, config.batch, size)
 
 
-def _report_of_run(args, evaluators, model, source, config) -> None:
-  records = {}
-  for path in workdir_lib.evaluations(args.workdir):
-    row = harness.read(path)
-    if "step" not in row:
-      continue
-    step, known = row.pop("step"), row.pop("records", {})
-    row.pop("evaluators", None)
-    records[step] = {
-      name: known.get(name, float(value)) for name, value in row.items()
-    }
-  settings = {
-    "title": str(args.workdir),
-    "config": json.loads(config_lib.to_json(config)),
-  }
-  path = args.report or workdir_lib.report(args.workdir)
-  _report(records, model, source, evaluators, settings, path)
-
-
-def _report(records, model, source, evaluators, settings, path) -> None:
+def _report(records, exhibits, settings, path, **more) -> None:
   from vidgan_jax.reports import evaluation
 
-  task = getattr(source, "task", None)
-  answers = task is not None and task.given is not None
-  samples = (_answered if answers else _drawn)(model, source, evaluators)
-  pairs = {
-    f"{name}: nearest training clips": evaluator.closest
-    for name, evaluator in evaluators.items()
-    if getattr(evaluator, "closest", None) is not None
-  }
-  _say(
-    f"  -> {evaluation.render(records, samples, settings, path, pairs=pairs)}"
-  )
-
-
-def _drawn(model, source, evaluators) -> dict[str, Any]:
-  """Clips of a model, for the report, beside real ones."""
-  from vidgan_jax.evals import distribution
-  from vidgan_jax.reports import evaluation
-
-  first = lambda clips: next(iter(clips))
-  judge = evaluators.get("frd_random")
-  nearest = getattr(judge, "nearest", None)
-  if nearest is None:
-    clips = first(distribution.generated_clips(model, 1, 8, 8))
-  else:
-    most = min(64, len(nearest))
-    clips = evaluation.Samples(
-      clips=first(distribution.generated_clips(model, judge.seed, most, most)),
-      scores=nearest[:most],
-      score="distance to the nearest real clip",
-    )
-  real = first(distribution.real_clips(source, min(8, len(source)), 8))
-  return {"Generated": clips, "Real": real}
-
-
-def _answered(model, source, evaluators) -> dict[str, Any]:
-  """What a model made of given clips, for the report."""
-  from vidgan_jax.reports import evaluation
-
-  judge = evaluators.get("restoration")
-  if getattr(judge, "panels", None) is None:
-    return {}
-  return {
-    "Base, model and target": evaluation.Samples(
-      clips=judge.panels, scores=judge.panel_psnr, score="PSNR, dB", best="high"
-    )
-  }
+  page = evaluation.render(records, exhibits, settings, path, **more)
+  _say(f"  -> {page}")
 
 
 # -------------------------------------------------------------- clips in files
@@ -453,16 +331,16 @@ def _files(args) -> None:
     size=args.size,
   )
   # Generated clips from where a video begins, real ones at random.
-  model = files.open_clips(args.generated, **options, offset="start")
-  source = files.open_clips(
+  generated = files.open_clips(args.generated, **options, offset="start")
+  reference = files.open_clips(
     args.reference, **options, split=args.split or "test"
   )
-  if args.split and "split" not in source.card:
+  if args.split and "split" not in reference.card:
     raise config_lib.ConfigError(
       f"--split {args.split}: {args.reference} is no data set; leave it out, "
       "or give the folder with dataset_info.json."
     )
-  for path, clips in ((args.generated, model), (args.reference, source)):
+  for path, clips in ((args.generated, generated), (args.reference, reference)):
     if len(clips) < LEAST:
       split = clips.card.get("split")
       raise errors.UserError(
@@ -471,35 +349,34 @@ def _files(args) -> None:
         + f"; two sets cannot be told apart by less than {LEAST}. For aligned "
         "videos there is --paired."
       )
-  remarks = files.check(model, source)
+  remarks = files.check(generated, reference)
   for remark in remarks if _main() else ():
     print(f"vidgan evaluate: warning: {remark}", file=sys.stderr)
-  source.cache = pathlib.Path("~/.cache/vidgan_jax/eval").expanduser()
+  cache = pathlib.Path("~/.cache/vidgan_jax/eval").expanduser()
+  reference = dataclasses.replace(reference, cache=cache)
   if args.train:
-    source.train = files.open_clips(args.train, **options, split="train")
-    source.train.cache = source.cache
-  fields = _specs(args.metrics or ",".join(DEFAULT))
-  if not args.metrics and options["frames"] < 9:
-    del fields["fvd"]  # Its network wants more.
+    train = files.open_clips(args.train, **options, split="train")
+    train = dataclasses.replace(train, cache=cache)
+    reference = dataclasses.replace(reference, train=train)
+  if args.metrics:
+    fields = harness.parse(args.metrics)
+  else:
+    fields = harness.default(options["frames"])
   if args.fit_features:
-    fields.setdefault("fd_self", {})
-  _fit(args, source, getattr(source, "train", source))
-  fields = _options(fields, args.num)
-  for name, given in fields.items():
-    known = inspect.signature(
-      importlib.import_module(f"vidgan_jax.evals.{name}").Evaluator
-    ).parameters
-    if "frames" in known and name not in ("swd",) and args.frames is not None:
-      given.setdefault("frames", args.frames)
+    fields.setdefault(harness.LEARNT, {})
+  fields = harness.with_options(fields, args.num, args.frames)
   evaluators = harness.make_evaluators(fields)
+  if args.fit_features:
+    evaluators[harness.LEARNT].fit(reference, _say)
   failed: dict[str, str] = {}
-  found = harness.run(evaluators, model, source, _say, failed)
-  _say(harness.table(found) + harness.cards(found))
+  exhibits: dict[str, Any] = {}
+  values = harness.run(evaluators, generated, reference, _say, failed, exhibits)
+  _say(harness.table(values) + harness.cards(values))
   values = {
     name: dataclasses.replace(
       value, note="; ".join(filter(None, (value.note, *remarks)))
     )
-    for name, value in found.items()
+    for name, value in values.items()
   }
   settings = {
     "generated": str(args.generated),
@@ -509,7 +386,8 @@ def _files(args) -> None:
   }
   _put(args, values, settings, {"warnings": remarks} if remarks else {})
   if args.report and _main():
-    _report({0: values}, model, source, evaluators, settings, args.report)
+    exhibits = harness.shown(generated, reference, exhibits)
+    _report({0: values}, exhibits, settings, args.report)
   _refuse(failed, values)
 
 
@@ -527,24 +405,17 @@ def _put(args, values, settings, more) -> None:
 
 def _paired(args) -> None:
   from vidgan_jax.evals import aligned
-  from vidgan_jax.reports import evaluation
 
   names = _names(args.metrics)
   values, rows = aligned.run(*args.paired, names)
-  for note in dict.fromkeys(v.note for v in values.values() if v.note):
-    _say(note)
+  for note in dict.fromkeys(value.note for value in values.values()):
+    if note and not note.startswith("no interval"):
+      _say(note)
   _say(harness.table(values))
   out, reference = map(str, args.paired)
   settings = {"out": out, "reference": reference, "metrics": list(values)}
   _put(args, values, settings, {"videos": rows})
   if args.report:
-    path = evaluation.render(
-      {0: values},
-      {},
-      settings,
-      args.report,
-      aligned=aligned.extremes(*args.paired, rows),
-      videos=rows,
-    )
-    _say(f"  -> {path}")
+    exhibits = aligned.extremes(*args.paired, rows)
+    _report({0: values}, exhibits, settings, args.report, videos=rows)
   _refuse({}, values)

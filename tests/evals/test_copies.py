@@ -7,13 +7,13 @@ from scipy import fft
 from scipy import stats
 
 from vidgan_jax import baselines as classical
-from vidgan_jax.evals import memorisation
+from vidgan_jax.evals import copies
 from vidgan_jax.measures import neighbours
 
 
 def test_dct_is_scipys():
   x = np.random.default_rng(0).standard_normal((32, 32))
-  basis = memorisation._dct(32)
+  basis = copies._dct(32)
   want = fft.dctn(x, norm="ortho")
   np.testing.assert_allclose(basis @ x @ basis.T, want, atol=1e-12)
 
@@ -32,7 +32,7 @@ def clips(num=6, frames=7, side=40, seed=0):
 
 def test_hashes_step_by_step():
   video = clips(1)[0]
-  (got,) = memorisation.hashes([video], 3)
+  (got,) = copies.hashes([video], 3)
   assert got.shape == (3, 64) and got.dtype == bool
   for bits, t in zip(got, (0, 3, 6)):
     luma = video[t] @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -45,17 +45,15 @@ def test_hashes_step_by_step():
 def test_hashes_forgive():
   """Size, brightness, contrast and noise; not another picture."""
   video = clips()
-  plain = memorisation.hashes(video)
+  plain = copies.hashes(video)
   large = [np.repeat(np.repeat(v, 3, 1), 3, 2) for v in video]
   dull = (video * 0.6 + 30).astype(np.uint8)
   for same in (large, dull, footage.noise(video, 8)):
-    distance, index = memorisation.nearest_hash(
-      memorisation.hashes(same), plain
-    )
+    distance, index = copies.nearest_hash(copies.hashes(same), plain)
     np.testing.assert_array_equal(index, np.arange(6))
     assert distance.max() < 6
-  other = memorisation.hashes(clips(seed=1))
-  distance, _ = memorisation.nearest_hash(other, plain)
+  other = copies.hashes(clips(seed=1))
+  distance, _ = copies.nearest_hash(other, plain)
   assert distance.min() > 14
 
 
@@ -64,7 +62,7 @@ def test_nearest_hash_by_counting():
   x, y = rng.random((5, 4, 64)) < 0.5, rng.random((7, 3, 64)) < 0.5
   bits = (x[:, None, :, None] != y[None, :, None]).sum(-1)  # (5, 7, 4, 3)
   table = bits.min(3).mean(2)
-  distance, index = memorisation.nearest_hash(x, y)
+  distance, index = copies.nearest_hash(x, y)
   np.testing.assert_array_equal(index, table.argmin(1))
   np.testing.assert_allclose(distance, table.min(1))
 
@@ -72,24 +70,24 @@ def test_nearest_hash_by_counting():
 def test_copies():
   rng = np.random.default_rng(0)
   held_out = rng.gamma(4, 1, 200)
-  fresh = memorisation.near_copies(rng.gamma(4, 1, 300), held_out)
+  fresh = copies.near_copies(rng.gamma(4, 1, 300), held_out)
   assert fresh.expected <= 0.05 and fresh.rate < 0.1
   assert fresh.nearer == pytest.approx(0.5, abs=0.06)
   fake = np.concatenate([rng.gamma(4, 1, 70), rng.uniform(0, 0.05, 30)])
-  found = memorisation.near_copies(fake, held_out)
+  found = copies.near_copies(fake, held_out)
   assert found.threshold in held_out
   assert 0.3 <= found.rate < 0.42
   assert set(found.order[:30]) == set(range(70, 100))
   test = stats.mannwhitneyu(held_out, fake)
   assert found.nearer == pytest.approx(test.statistic / (200 * 100))
-  far = memorisation.near_copies(fake + 99, held_out)
+  far = copies.near_copies(fake + 99, held_out)
   assert far.rate == far.nearer == 0
 
 
 def test_copies_of_whole_bits():
   """With ties no more than the share of held-out clips counts."""
   held_out = np.array([3] * 10 + [5] * 30)
-  found = memorisation.near_copies(np.array([1, 3, 3, 9]), held_out, 0.1)
+  found = copies.near_copies(np.array([1, 3, 3, 9]), held_out, 0.1)
   assert found.threshold == 3 and found.expected == 0 and found.rate == 0.25
   # P(nearer) + P(equal) / 2 for each.
   assert found.nearer == pytest.approx((1 + 2 * (0.75 + 0.125) + 0) / 4)
@@ -99,12 +97,12 @@ def test_copies_of_whole_bits():
 
 def test_what_is_refused():
   with pytest.raises(ValueError, match="at least 20"):
-    memorisation.near_copies(np.ones(5), np.ones(19))
+    copies.near_copies(np.ones(5), np.ones(19))
   with pytest.raises(ValueError, match="in the training set"):
-    memorisation.near_copies(np.ones(5), np.zeros(40))
+    copies.near_copies(np.ones(5), np.zeros(40))
   for fake in ([], [1, np.nan]):
     with pytest.raises(ValueError, match="finite"):
-      memorisation.near_copies(np.array(fake), np.ones(40))
+      copies.near_copies(np.array(fake), np.ones(40))
 
 
 @footage.needed
@@ -114,18 +112,16 @@ def test_planted_copies_of_real_clips(tmp_path):
   scenes = np.delete(np.arange(48), 9)  # Which is 4 once more.
   order = np.random.default_rng(0).permutation(scenes)
   held_out, train = sky[order[:20], :8], sky[order[20:]]
-  copies = np.concatenate(
+  planted = np.concatenate(
     [
       footage.h264(train[:4, 4:12], 36, tmp_path),
       footage.noise(train[4:8, 6:14], 6),
     ]
   )
-  known = memorisation.hashes(train, 8)
-  near = lambda clips: memorisation.nearest_hash(
-    memorisation.hashes(clips, 4), known
-  )
-  distance, index = near(np.concatenate([held_out[10:], copies]))
-  found = memorisation.near_copies(distance, near(held_out)[0])
+  known = copies.hashes(train, 8)
+  near = lambda clips: copies.nearest_hash(copies.hashes(clips, 4), known)
+  distance, index = near(np.concatenate([held_out[10:], planted]))
+  found = copies.near_copies(distance, near(held_out)[0])
   assert found.rate >= 8 / 18
   assert set(found.order[:8]) == set(range(10, 18))
   np.testing.assert_array_equal(index[10:], np.arange(8))
@@ -133,5 +129,5 @@ def test_planted_copies_of_real_clips(tmp_path):
   flat = lambda clips: (
     clips[:, 0, ::8, ::8].reshape(len(clips), -1).astype(float)
   )
-  distance, index = neighbours.nearest(flat(copies[:4]), flat(train[:, 4:]))
+  distance, index = neighbours.nearest(flat(planted[:4]), flat(train[:, 4:]))
   np.testing.assert_array_equal(index, np.arange(4))

@@ -15,7 +15,6 @@ import numpy as np
 
 from vidgan_jax import baselines
 from vidgan_jax import errors
-from vidgan_jax import pixels
 
 _SIDE = 32  # of the picture that is hashed
 _BITS = 64
@@ -23,7 +22,7 @@ _BITS = 64
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Copies:
-  """What `near_copies` finds.
+  """Near copies among generated clips.
 
   Attributes:
     rate: share of generated clips nearer to a training clip than `threshold`.
@@ -98,15 +97,15 @@ def hashes(videos: Iterable[np.ndarray], keys: int = 4) -> np.ndarray:
     keys: frames of a clip, at equal distances, the first and the last included.
   """
   basis = _dct(_SIDE)[1:9]
-  found = []
+  rows = []
   for video in videos:
     times = np.linspace(0, len(video) - 1, keys).round().astype(int)
     frames = np.asarray(video)[times].astype(np.float32)
-    luma = frames @ np.float32(pixels.LUMA["bt601"])
+    luma = frames @ np.array([0.299, 0.587, 0.114], np.float32)
     small = baselines.resize(luma[..., None], _SIDE, _SIDE)[..., 0]
     low = (basis @ small @ basis.T).reshape(keys, _BITS)
-    found.append(low > np.median(low, 1, keepdims=True))
-  return np.array(found)
+    rows.append(low > np.median(low, 1, keepdims=True))
+  return np.array(rows)
 
 
 def nearest_hash(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
