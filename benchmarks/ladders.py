@@ -42,12 +42,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from vidgan_jax import evals  # noqa: E402
 from vidgan_jax.data import sprites as world  # noqa: E402
-from vidgan_jax.evals import aligned as pairs  # noqa: E402
 from vidgan_jax.evals import fd_self  # noqa: E402
 from vidgan_jax.evals import frd_random  # noqa: E402
 from vidgan_jax.evals import fvd  # noqa: E402
 from vidgan_jax.evals import memory  # noqa: E402
 from vidgan_jax.evals import motion  # noqa: E402
+from vidgan_jax.evals import paired as pairs  # noqa: E402
 from vidgan_jax.evals import swd  # noqa: E402
 from vidgan_jax.nets import store as weights  # noqa: E402
 

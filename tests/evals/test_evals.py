@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from vidgan_jax import evals
-from vidgan_jax.evals import aligned
 from vidgan_jax.evals import cd_fvd
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import fid
@@ -22,7 +21,7 @@ from vidgan_jax.evals import jedi
 from vidgan_jax.evals import memory
 from vidgan_jax.evals import motion
 from vidgan_jax.evals import oracle
-from vidgan_jax.evals import restoration
+from vidgan_jax.evals import paired
 from vidgan_jax.evals import swd
 from vidgan_jax.measures import frechet
 from vidgan_jax.measures import kernels
@@ -229,7 +228,7 @@ def check_direction(name, value):
 
 
 def test_every_measure_says_what_is_better():
-  tables = *restoration.MEASURES.items(), *aligned.METRICS.items()
+  tables = *paired.ANSWERS.items(), *paired.METRICS.items()
   for name, measure in tables:
     more = any(word in name for word in ("psnr", "ssim", "vmaf"))
     assert measure.better == ("higher" if more else "lower"), name

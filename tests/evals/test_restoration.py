@@ -6,9 +6,11 @@ import pytest
 
 from vidgan_jax import evals
 from vidgan_jax import tasks
+from vidgan_jax.evals import paired
 from vidgan_jax.evals import perceptual
 from vidgan_jax.evals import restoration
 from vidgan_jax.measures import fidelity
+from vidgan_jax.measures import intervals
 
 T, S = 3, 16
 
@@ -197,12 +199,12 @@ def test_the_interval_covers():
   hits = 0
   for i in range(200):
     values = rng.normal(1.0, 2.0, 40)
-    low, high = restoration.interval(values, 400, i)
+    low, high = intervals.bootstrap(values, 400, i)
     hits += low < 1.0 < high
     assert high - low == pytest.approx(4 * values.std() / 40**0.5, rel=0.3)
   assert 0.88 < hits / 200 < 0.98
   # Clips that are not numbers are left out.
-  assert restoration.interval(np.array([1, np.nan, 1]), 10, 0) == (1, 1)
+  assert intervals.bootstrap(np.array([1, np.nan, 1]), 10, 0) == (1, 1)
 
 
 # --------------------------------------------------------- what a task asks for
@@ -243,8 +245,8 @@ def test_lpips_where_its_weights_are(monkeypatch):
   assert "restoration/lpips" not in _run(_Source())[0]
   monkeypatch.setattr(perceptual, "measurable", lambda frame: frame == (S, S))
   far = lambda video, target, weight: np.abs(video - target).mean()
-  measure = dataclasses.replace(restoration.MEASURES["lpips"], function=far)
-  monkeypatch.setitem(restoration.MEASURES, "lpips", measure)
+  measure = dataclasses.replace(paired.ANSWERS["lpips"], function=far)
+  monkeypatch.setitem(paired.ANSWERS, "lpips", measure)
   values, exhibit = _run(_Source())
   assert values["restoration/lpips"] < values["restoration/lpips/half"]
   assert values["restoration/lpips/half"] == pytest.approx(0.1, abs=0.01)

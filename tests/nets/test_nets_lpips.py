@@ -311,12 +311,12 @@ def test_what_is_refused(loaded, clips):
   nan[2, 3, 4] = np.nan
   weight = np.ones((6, 31, 36, 1), np.float32)
   for args, message in [
-    ((video[:4], target), r"one shape; these are \(4,"),
-    ((video[..., :1], target[..., :1]), "repeat the channel"),
-    ((video[:0], target[:0]), "at least one frame"),
-    ((127 * video, target), "the clip is float32 from -1"),
-    ((video, target > 0), "the target is bool"),
-    ((nan, target), "the clip is float32 from nan"),
+    ((video[:4], target), r"The clip is \(4,.* same frames and size"),
+    ((video[..., :1], target[..., :1]), "T, H, W, 3"),
+    ((video[:0], target[:0]), "T, H, W, 3"),
+    ((127 * video, target), "values from -1.* to"),
+    ((video, target > 0), "not bool"),
+    ((nan, target), "values from nan"),
     ((video[:, :20], target[:, :20]), "at least 31 pixels a side"),
     ((video, target, weight[..., 0]), r"must be \(6, 31, 36, 1\)"),
     ((video, target, 2 * weight), r"in \[0, 1\]"),

@@ -16,7 +16,6 @@ import functools
 import os
 import pathlib
 import tempfile
-from typing import Any
 
 import numpy as np
 
@@ -24,11 +23,8 @@ from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax import rooms
 from vidgan_jax.evals import files
-from vidgan_jax.evals import perceptual
-from vidgan_jax.evals import restoration
-from vidgan_jax.measures import ffmpeg
-from vidgan_jax.measures import fidelity
-from vidgan_jax.measures import flow
+from vidgan_jax.evals import paired
+from vidgan_jax.measures import intervals
 from vidgan_jax.video import clips as clips_lib
 from vidgan_jax.video import folder as folder_lib
 from vidgan_jax.video import read as read_lib
@@ -36,113 +32,6 @@ from vidgan_jax.video import read as read_lib
 _FPS = 25.0  # of images, which have no rate of their own
 _APART = 1.05  # ratio of frame rates that are no longer one
 _SHOWN = 24  # frames of a video in a report
-# For protocols.
-_LUMA = {"bt601": "BT.601", "bt709": "BT.709"}
-_YUV = "BT.709, 16 to 235, 4:2:0"
-_SSIM = {"of": "R, G, B by themselves", "window": "Gaussian, 11 x 11, 1.5"}
-_DB = ("dB", "higher")
-_FLOW = "Farneback (OpenCV, as TecoGAN calls it)"
-
-Measure = Callable[[np.ndarray, np.ndarray, float], float]
-
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-  """A figure of two aligned clips.
-
-  Attributes:
-    measure: of two clips (T, H, W, 3) uint8 and the target's frames a second.
-    how: its part of the protocol; a ValueError where what it needs is missing.
-    unit: see `evals.Value`.
-    better: likewise.
-  """
-
-  measure: Measure
-  how: Callable[[], dict[str, Any]]
-  unit: str = ""
-  better: str = "lower"
-
-
-def _metric(
-  measure: Callable[..., float],
-  how: dict,
-  unit: str = "",
-  better: str = "lower",
-  **options,
-) -> Metric:
-  return Metric(
-    lambda fake, target, fps: measure(fake, target, **options),
-    lambda: how,
-    unit,
-    better,
-  )
-
-
-def _ssim(measure: Callable[..., float], least: int, **how) -> Metric:
-  """A measure of pictures of `least` pixels a side or more."""
-
-  def checked(fake, target):
-    h, w = fake.shape[1:3]
-    if min(h, w) < least:
-      raise errors.UserError(
-        f"not computed: {measure.__name__} needs at least {least} pixels on "
-        f"the shorter side; the clip has {w} x {h}."
-      )
-    return measure(fake, target)
-
-  return _metric(checked, _SSIM | how, better="higher")
-
-
-def _psnr_y(matrix: str) -> Metric:
-  how = {"of": f"Y of {_LUMA[matrix]}, 16 to 235, peak 255"}
-  return _metric(fidelity.psnr_y, how, *_DB, matrix=matrix)
-
-
-def _lpips(measure: Callable[..., float], trunk: str) -> Metric:
-  return Metric(
-    lambda fake, target, fps: measure(fake, target, trunk=trunk),
-    lambda: {
-      "network": f"LPIPS 0.1 over {trunk}",
-      "weights": perceptual.load(trunk)[1],
-    },
-  )
-
-
-def _xpsnr(part: str) -> Metric:
-  # Equal clips have an infinite one, which has no mean.
-  return Metric(
-    lambda fake, target, fps: min(
-      ffmpeg.xpsnr(fake, target, fps=fps)[part], 100.0
-    ),
-    lambda: {"of": part.upper(), "yuv": _YUV, "ffmpeg": ffmpeg.version()},
-    *_DB,
-  )
-
-
-METRICS: Mapping[str, Metric] = {
-  "psnr_rgb": _metric(
-    fidelity.psnr, {"of": "R, G, B of all frames together, peak 255"}, *_DB
-  ),
-  "psnr_y_bt601": _psnr_y("bt601"),
-  "psnr_y_bt709": _psnr_y("bt709"),
-  "ssim": _ssim(fidelity.ssim, fidelity.WINDOW),
-  "ms_ssim": _ssim(fidelity.ms_ssim, fidelity.SMALLEST, scales=5),
-  "lpips_alex": _lpips(perceptual.lpips, "alex"),
-  "lpips_vgg": _lpips(perceptual.lpips, "vgg"),
-  "tlp": _lpips(perceptual.tlp, "alex"),
-  "tof": _metric(flow.tof, {"flow": f"{_FLOW}, of both"}, "pixels"),
-  "warping_error": _metric(
-    flow.warping_error, {"flow": f"{_FLOW}, of the reference"}
-  ),
-  "vmaf": Metric(
-    lambda fake, target, fps: ffmpeg.vmaf(fake, target),
-    lambda: {"model": ffmpeg.VMAF, "yuv": _YUV, "ffmpeg": ffmpeg.version()},
-    better="higher",
-  ),
-  "xpsnr_y": _xpsnr("y"),
-  "xpsnr_u": _xpsnr("u"),
-  "xpsnr_v": _xpsnr("v"),
-}
 
 
 def run(
@@ -156,7 +45,7 @@ def run(
     out: a video, a folder of videos, of images in folders, or film strips, or
       an array (N, T, H, W, 3) in .npy or .npz.
     reference: likewise, of the same names, an array in the same order.
-    metrics: some of `METRICS`; all if empty.
+    metrics: some of `paired.METRICS`; all if empty.
 
   Returns:
     Name -> figure, and pair -> name -> number.
@@ -166,8 +55,8 @@ def run(
       a frame does not decode.
   """
   for name in metrics:
-    rooms.check_name(name, METRICS, "--metrics")
-  metrics = list(metrics) or list(METRICS)
+    rooms.check_name(name, paired.METRICS, "--metrics")
+  metrics = list(metrics) or list(paired.METRICS)
   pairs = matched(out, reference)
   how, reasons = _protocols(metrics)
   rows: dict[str, dict[str, float]] = {}
@@ -187,7 +76,7 @@ def run(
       if metric in reasons:
         continue
       try:
-        number = METRICS[metric].measure(fake, target, fps or _FPS)
+        number = paired.METRICS[metric].measure(fake, target, fps or _FPS)
         rows[name][metric] = float(number)
       except (ValueError, RuntimeError) as error:  # The latter of ffmpeg.
         reasons[metric] = _reason(error, f"{name}: ")
@@ -223,7 +112,7 @@ def _protocols(metrics: Sequence[str]) -> tuple[dict, dict]:
   how, reasons = {}, {}
   for metric in metrics:
     try:
-      how[metric] = METRICS[metric].how()
+      how[metric] = paired.METRICS[metric].how()
     except ValueError as error:
       reasons[metric] = _reason(error)
   return how, reasons
@@ -255,7 +144,7 @@ def extremes(
   )
   if metric is None:
     return {}
-  sign = -1 if METRICS[metric].better == "higher" else 1
+  sign = -1 if paired.METRICS[metric].better == "higher" else 1
   order = sorted(rows, key=lambda name: sign * rows[name][metric])
   chosen = {"Best": order[0], "Worst": order[-1]}
   if len(order) == 1:
@@ -300,9 +189,9 @@ def _mean(metric, rows, common, facts) -> evals.Value:
   numbers = numbers[finite]
   return dataclasses.replace(common, num=len(numbers)).value(
     numbers.mean(),
-    restoration.interval(numbers, 1000, 0) if len(numbers) > 1 else None,
-    unit=METRICS[metric].unit,
-    better=METRICS[metric].better,
+    intervals.bootstrap(numbers, 1000, 0) if len(numbers) > 1 else None,
+    unit=paired.METRICS[metric].unit,
+    better=paired.METRICS[metric].better,
     note=note,
     reason="one video",
     **facts,

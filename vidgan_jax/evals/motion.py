@@ -17,7 +17,6 @@ import numpy as np
 from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
-from vidgan_jax.evals import restoration
 from vidgan_jax.measures import flow as flows
 from vidgan_jax.measures import intervals
 
@@ -307,7 +306,7 @@ class Evaluator:
       return evals.missing("not computed: no clip of the set moves")
     return common.value(
       rows.mean(),
-      restoration.interval(rows, 1000, self.seed),
+      intervals.bootstrap(rows, 1000, self.seed),
       unit="",
       better="",
       estimator=estimator,

@@ -15,6 +15,7 @@ import numpy as np
 
 from vidgan_jax import errors
 from vidgan_jax import pixels
+from vidgan_jax.measures import fidelity
 from vidgan_jax.nets import lpips as net
 from vidgan_jax.nets import store as weights_lib
 
@@ -93,7 +94,7 @@ def compare(
     ValueError: bad clips.
   """
   video, target = np.asarray(video), np.asarray(target)
-  _check(video, target)
+  fidelity.check(video, target)
   frames = len(video)
   counts = np.ones(frames, bool)
   if weight is not None:
@@ -169,27 +170,6 @@ def _distances(trunk, params, video, target):
     net.distance(part(0, n - 1), part(1, n)),
     net.distance(part(n, -1), part(n + 1, None)),
   )
-
-
-def _check(video: np.ndarray, target: np.ndarray) -> None:
-  """Refuses all but two clips of one shape in [-1, 1], or of uint8."""
-  shape = video.shape
-  if shape != target.shape or len(shape) != 4 or shape[-1] != 3:
-    raise ValueError(
-      f"LPIPS compares two clips (T, H, W, 3) of one shape; these are {shape} "
-      f"and {target.shape}: repeat the channel of grey clips three times, and "
-      "bring both to one size and length."
-    )
-  if not shape[0]:
-    raise ValueError("LPIPS needs at least one frame; the clips have none.")
-  for name, x in (("clip", video), ("target", target)):
-    floats = np.issubdtype(x.dtype, np.floating)
-    if x.dtype != np.uint8 and not (floats and _within(x, -1, 1)):
-      raise ValueError(
-        f"LPIPS takes frames of uint8, or of floats in [-1, 1]; the {name} is "
-        f"{x.dtype} from {x.min():.6g} to {x.max():.6g}: scale it, and clip "
-        "what overshoots."
-      )
 
 
 def _floats(frames: np.ndarray) -> np.ndarray:

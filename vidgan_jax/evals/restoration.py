@@ -22,55 +22,13 @@ import numpy as np
 from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
+from vidgan_jax.evals import paired
 from vidgan_jax.evals import perceptual
 from vidgan_jax.measures import fidelity
+from vidgan_jax.measures import intervals
 from vidgan_jax.measures import texture
 from vidgan_jax.models import bases
 
-# (answer, target, weight) -> figure of one clip, see `fidelity`.
-Function = Callable[[np.ndarray, np.ndarray, np.ndarray | None], float]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Measure:
-  """A figure of one clip.
-
-  Attributes:
-    function: computes it.
-    heading: of its column.
-    digits: behind the point.
-    unit: see `evals.Value`.
-    better: likewise.
-  """
-
-  function: Function
-  heading: str
-  digits: int = 2
-  unit: str = ""
-  better: str = "lower"
-
-
-_DB = {"unit": "dB", "better": "higher"}
-MEASURES = {
-  "psnr": Measure(function=fidelity.psnr, heading="PSNR dB", **_DB),
-  "ssim": Measure(
-    function=fidelity.ssim, heading="SSIM", digits=4, better="higher"
-  ),
-  "temporal": Measure(
-    function=fidelity.temporal_error, heading="temporal", unit="levels"
-  ),
-  "psnr_y": Measure(function=fidelity.psnr_y, heading="PSNR-Y dB", **_DB),
-  "chroma_error": Measure(
-    function=fidelity.chroma_error, heading="chroma", unit="levels"
-  ),
-  "psnr_chroma": Measure(
-    function=fidelity.psnr_chroma, heading="chroma dB", **_DB
-  ),
-  "temporal_chroma": Measure(
-    function=fidelity.temporal_chroma, heading="its temporal", unit="levels"
-  ),
-  "lpips": Measure(function=perceptual.lpips, heading="LPIPS", digits=4),
-}
 ALWAYS = ("psnr", "ssim", "temporal")
 AHEAD = "psnr_ahead"  # psnr_1 of the first frame to come, psnr_2, ...
 
@@ -123,7 +81,7 @@ class _Questions:
   """
 
   examples: list[dict]
-  measures: dict[str, Measure]
+  measures: dict[str, paired.Metric]
   seed: int
   batch: int
 
@@ -308,7 +266,7 @@ class Evaluator:
       values |= {f"{n}/{name}": value for n, value in more.items()}
     for name, value in values.items():
       yield f"restoration/{name}", value
-    ahead = [n for n in measures if n not in MEASURES]
+    ahead = [n for n in measures if n not in paired.ANSWERS]
     if ahead:
       tables.append(_table_ahead(rows, ahead))
     shown = [answers["base"]] if base is not None else []
@@ -359,14 +317,14 @@ class Evaluator:
     some = len(numbers) > 1
     return dataclasses.replace(common, num=len(numbers)).value(
       _mean(numbers),
-      interval(numbers, self.bootstrap, self.seed) if some else None,
+      intervals.bootstrap(numbers, self.bootstrap, self.seed) if some else None,
       unit=unit,
       better=better,
     )
 
   def _gain(self, common, name, judge, model, others, labels):
     """How much better than the best other answer the model is, in words too."""
-    measure = MEASURES[name]
+    measure = paired.ANSWERS[name]
     sign = 1 if measure.better == "higher" else -1
     best = max(others, key=lambda n: sign * _mean(others[n].clips[name]))
     theirs = others[best].clips[name]
@@ -387,19 +345,23 @@ class Evaluator:
     return values, note
 
 
-def _measures(asked: tuple[str, ...], example: dict) -> dict[str, Measure]:
+def _measures(
+  asked: tuple[str, ...], example: dict
+) -> dict[str, paired.Metric]:
   """What is measured of every task, and what this one asks for beside it."""
   names = [*ALWAYS, *(n for n in asked if n != AHEAD)]
   if perceptual.measurable(example["target"].shape[1:3]):
     names.append("lpips")
-  measures = {n: MEASURES[n] for n in names}
+  measures = {n: paired.ANSWERS[n] for n in names}
   if AHEAD in asked:
     given = np.asarray(example["weight"]).min((1, 2, 3)) == 0
     first = len(given) - given[::-1].argmax()
     for frame in range(first, len(given)):
       ahead = str(frame - first + 1)
-      measures[f"psnr_{ahead}"] = Measure(
-        function=functools.partial(_psnr_of, frame), heading=ahead, **_DB
+      measures[f"psnr_{ahead}"] = dataclasses.replace(
+        paired.ANSWERS["psnr"],
+        function=functools.partial(_psnr_of, frame),
+        heading=ahead,
       )
   return measures
 
@@ -408,25 +370,6 @@ def _psnr_of(frame, fake, target, weight):
   """PSNR of one frame."""
   only = slice(frame, frame + 1)
   return fidelity.psnr(fake[only], target[only], weight[only])
-
-
-def interval(
-  values: np.ndarray, resamples: int, seed: int
-) -> tuple[float, float]:
-  """95 % interval of a mean by the percentile bootstrap (Efron 1979).
-
-  Args:
-    values: (N,), one a clip; NaN are left out.
-    resamples: of N clips each, drawn with replacement.
-    seed: of the draws.
-  """
-  values = values[np.isfinite(values)]
-  if not len(values):
-    return float("nan"), float("nan")
-  rng = np.random.default_rng(seed)
-  drawn = rng.integers(0, len(values), (resamples, len(values)))
-  low, high = np.percentile(values[drawn].mean(1), (2.5, 97.5))
-  return float(low), float(high)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -441,9 +384,9 @@ def _mean(values: np.ndarray) -> float:
 
 def _table(rows: dict[str, Figures]) -> str:
   """One row a way to answer."""
-  names = [n for n in MEASURES if n in rows["model"].clips]
-  head = [MEASURES[n].heading for n in names] + ["SWD x1e3"]
-  digits = [MEASURES[n].digits for n in names] + [1]
+  names = [n for n in paired.ANSWERS if n in rows["model"].clips]
+  head = [paired.ANSWERS[n].heading for n in names] + ["SWD x1e3"]
+  digits = [paired.ANSWERS[n].digits for n in names] + [1]
   means = [figures.means() for figures in rows.values()]
   table = [[row[n] for n in [*names, "swd"]] for row in means]
   return _layout("", head, digits, list(rows), table)

@@ -5,7 +5,7 @@ either sample; the changes say how much the value varies. It does not resample
 with replacement: that duplicates clips, which roughly doubles the finite-sample
 bias of a Frechet distance, and a duplicate is its own nearest neighbour. Kernel
 distances, which are sums over pairs, leave out every clip in turn at no cost
-(`kernels.mmd`). A mean over clips, as of PSNR, has `restoration.interval`.
+(`kernels.mmd`). A mean over clips, as of PSNR, has `bootstrap`.
 """
 
 from collections.abc import Callable
@@ -117,6 +117,25 @@ def batch_means(spread: Spread, parts: int) -> tuple[float, float]:
   variance = spread.std**2 / (parts - 1)
   estimate = from_variance(spread.mean, variance, 0.0, parts)
   return estimate.low, estimate.high
+
+
+def bootstrap(
+  values: np.ndarray, resamples: int, seed: int
+) -> tuple[float, float]:
+  """95 % interval of a mean by the percentile bootstrap (Efron 1979).
+
+  Args:
+    values: (N,), one a clip; NaN are left out.
+    resamples: of N clips each, drawn with replacement.
+    seed: of the draws.
+  """
+  values = values[np.isfinite(values)]
+  if not len(values):
+    return float("nan"), float("nan")
+  rng = np.random.default_rng(seed)
+  drawn = rng.integers(0, len(values), (resamples, len(values)))
+  low, high = np.percentile(values[drawn].mean(1), (2.5, 97.5))
+  return float(low), float(high)
 
 
 def wilson(count: float, num: int) -> tuple[float, float]:

@@ -51,7 +51,7 @@ class Task:
     rate: of real footage, frames out for each step from frame to frame.
     vector_dim: of given['vector']; 0: there is none.
     measures: what evaluation tells beside what it tells of every task; names
-      out of `MEASURES` of evals/restoration.py, or 'psnr_ahead'.
+      out of `ANSWERS` of evals/paired.py, or 'psnr_ahead'.
     tf: `prepare` is TensorFlow code, so config.data.memory must be False.
   """
 
