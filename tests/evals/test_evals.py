@@ -174,6 +174,7 @@ def test_every_value_has_an_interval_or_says_why_not(
   model = reference(clips[:num])
   if name == "speed":
     model = types.SimpleNamespace(
+      flops=lambda: 1e9,
       params={"a": np.zeros(3)},
       times=(0.0, 0.1),
       clips=lambda seed, num, labels=None, **_: (clips[:num], None),

@@ -545,3 +545,17 @@ def test_neighbours_of_known_sets():
   assert got.precision > 0.85 and got.recall < 0.6
   got = neighbours.shares(same[:200], modes)
   assert got.density > 0.7 and got.coverage < 0.55
+
+
+def test_the_interval_covers():
+  """95 % of the intervals hold the true mean."""
+  rng = np.random.default_rng(0)
+  hits = 0
+  for i in range(200):
+    values = rng.normal(1.0, 2.0, 40)
+    low, high = intervals.bootstrap(values, 400, i)
+    hits += low < 1.0 < high
+    assert high - low == pytest.approx(4 * values.std() / 40**0.5, rel=0.3)
+  assert 0.88 < hits / 200 < 0.98
+  # Clips that are not numbers are left out.
+  assert intervals.bootstrap(np.array([1, np.nan, 1]), 10, 0) == (1, 1)

@@ -212,7 +212,7 @@ def measurement(
   """
   cards = {
     "real": reference and reference.card,
-    "generated": getattr(sampler, "card", None),
+    "generated": sampler.card,
   }
   return evals.Measurement(
     protocol=cards | facts | {"num": num}, num=num, note=note

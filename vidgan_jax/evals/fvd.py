@@ -9,7 +9,6 @@ Weights: docs/metrics.md.
 import dataclasses
 import functools
 import math
-from typing import ClassVar
 
 from vidgan_jax import rooms
 from vidgan_jax.evals import distribution
@@ -20,9 +19,6 @@ from vidgan_jax.nets import i3d
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluator(distribution.Distance):
   """Everything that the 400 logits of I3D say of two sets of clips.
-
-  Class attributes:
-    least_frames: the network needs these.
 
   Attributes:
     num: generated clips, and at most as many real ones.
@@ -35,7 +31,6 @@ class Evaluator(distribution.Distance):
     batch: clips at a time.
   """
 
-  least_frames: ClassVar[int] = 9
   frames: int = 16
   stride: int = 1
   protocol: str = "styleganv"

@@ -21,8 +21,9 @@ from vidgan_jax.data import oplang
 from vidgan_jax.store import files as files_lib
 from vidgan_jax.store import workdir as workdir_lib
 
-# What needs no weights, and FVD, which says how to get its own.
-DEFAULT = ("frd_random", "swd", "motion", "memory", "fvd")
+# What needs no weights, and FVD, which says how to get its own; and how many
+# frames a clip must have at least.
+DEFAULT = {"frd_random": 1, "swd": 1, "motion": 2, "memory": 1, "fvd": 9}
 LEARNT = "fd_self"  # Learns its features from the data set.
 _ALONE = "no interval: its evaluator gives the number alone"
 
@@ -118,8 +119,7 @@ def default(frames: int) -> dict[str, dict[str, Any]]:
   Args:
     frames: of a clip. The network of some needs more.
   """
-  least = lambda name: getattr(evaluator(name, ""), "least_frames", 0)
-  return {name: {} for name in DEFAULT if least(name) <= frames}
+  return {name: {} for name, least in DEFAULT.items() if least <= frames}
 
 
 # ------------------------------------------------------------------- running
@@ -231,7 +231,7 @@ def run(
       log(f"{name}: {note}")
     values |= results
     for table in tables:
-      log(f"{name}, step {getattr(sampler, 'step', 0)}:\n{table}")
+      log(table)
   return values
 
 
@@ -343,11 +343,9 @@ def _cell(value: Any) -> str:
   if value is None:
     return " " * 31
   if math.isnan(float(value)):
-    return (
-      f"{'not computed':>31}" if getattr(value, "note", "") else f"{'nan':>10}"
-    )
+    return f"{'not computed':>31}" if value.note else f"{'nan':>10}"
   text = f"{float(value):10.4g}"
-  if getattr(value, "low", None) is not None:
+  if value.low is not None:
     text += f" [{value.low:.4g}, {value.high:.4g}]"
   return f"{text:<31}"
 
@@ -356,8 +354,7 @@ def cards(values: Mapping[str, Any]) -> str:
   """What stands under the table: a line for each distance, and the notes."""
   lines, others = [], {}
   for name, value in values.items():
-    facts = getattr(value, "protocol", {})
-    note = getattr(value, "note", "")
+    facts, note = value.protocol, value.note
     if math.isnan(float(value)):
       continue  # `run` has said why.
     if "network" in facts and value.better == "lower":

@@ -236,7 +236,7 @@ class Evaluator:
     ]
     model = questions.measure("the model", draws[0])
     rows = {"model": model} | {labels[n]: f for n, f in others.items()}
-    tables = [_table(rows)]
+    tables = [f"restoration, step {sampler.step}:", _table(rows)]
     common = distribution.measurement(
       sampler,
       reference,

@@ -28,7 +28,7 @@ class Evaluator:
   def run(self, sampler, reference) -> Iterator[tuple[str, evals.Value]]:
     """Yields clips/s, latency, time a frame, parameters, FLOPs and memory."""
     del reference
-    if not hasattr(sampler, "params"):
+    if isinstance(sampler, evals.Reference):
       reason = "not computed: files have no speed, a checkpoint has"
       yield "speed/clips_per_second", evals.missing(reason)
       return
@@ -77,7 +77,7 @@ class Evaluator:
         sum(map(np.size, leaves)), unit="", better="", reason="counted"
       ),
     )
-    flops = sampler.flops() if hasattr(sampler, "flops") else None
+    flops = sampler.flops()
     if flops is None:
       value = evals.missing("not computed: XLA does not say")
     else:

@@ -157,7 +157,7 @@ def _refuse(failed: Mapping[str, str], values: Mapping[str, Any]) -> None:
   if failed:
     raise errors.UserError("; ".join(failed.values()))
   if values and not harness.numbers(values):
-    notes = dict.fromkeys(getattr(v, "note", "") for v in values.values())
+    notes = dict.fromkeys(value.note for value in values.values())
     raise errors.UserError(
       "; ".join(["No value was computed", *filter(None, notes)])
     )
