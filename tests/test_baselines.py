@@ -10,6 +10,7 @@ from PIL import Image
 import pytest
 
 from vidgan_jax import baselines as classical
+from vidgan_jax import pixels
 from vidgan_jax.video import read
 
 B, T, H, W = 2, 5, 32, 48
@@ -75,7 +76,7 @@ def gain(baseline, given, clip, weight=None):
 @pytest.mark.parametrize("size", [(64, 96), (16, 24), (21, 100)])
 def test_resize_is_pillows(size):
   video = scene()
-  out = classical.resize(video, *size)
+  out = pixels.resize(video, *size)
   frame = Image.fromarray(video[1, 2, ..., 1])
   want = np.asarray(frame.resize(size[::-1], Image.Resampling.BICUBIC))
   np.testing.assert_allclose(out[1, 2, ..., 1], want, atol=1e-5)
@@ -94,7 +95,7 @@ def test_lanczos_is_pillows():
 def test_enlarging(scale):
   # The smallest waves are a few pixels long once shrunk.
   clip = scene(h=64, w=96)
-  given = {"video": classical.resize(clip, 64 // scale, 96 // scale)}
+  given = {"video": pixels.resize(clip, 64 // scale, 96 // scale)}
   quality = {}
   for name, baseline in {
     "bicubic": classical.bicubic(scale),
@@ -107,13 +108,13 @@ def test_enlarging(scale):
   assert quality["bicubic"] < quality["lanczos"] < quality["back_projection"]
   # What back-projection is for: shrunk again it is what was given.
   out = classical.back_projection(scale, (10,))(given, TIMES)
-  again = classical.resize(out, 64 // scale, 96 // scale)
+  again = pixels.resize(out, 64 // scale, 96 // scale)
   assert psnr(again, given["video"]).min() > 55
 
 
 def test_unsharp_sharpens_edges():
   clip = 0.8 * np.sign(scene(h=64, w=96))
-  given = {"video": classical.resize(clip, 32, 48)}
+  given = {"video": pixels.resize(clip, 32, 48)}
   plain = classical.lanczos(2)(given, TIMES)
   sharp = classical.unsharp(2, (0.1, 0.3, 0.5))(given, TIMES)
   assert (psnr(sharp, clip) > psnr(plain, clip)).all()
@@ -360,7 +361,7 @@ def test_real_footage():
   film = best(classical.hqdn3d(tune=(1.0, 1.6, 2.4), relative=True))
   good = best(classical.nlmeans(tune=(0.6, 0.7, 0.8), relative=True))
   assert good > film + 1 and good > weak + 4
-  given = {"video": classical.resize(clip, 32, 32)}
+  given = {"video": pixels.resize(clip, 32, 32)}
   ranks = [
     best(b)
     for b in (

@@ -98,7 +98,7 @@ def copy() -> Baseline:
 
 def bicubic(scale: int) -> Baseline:
   """Enlarges by Keys' cubic kernel, a = -1/2 (Keys 1981)."""
-  return Baseline(answer=lambda given, times, _: _enlarge(given, scale, _cubic))
+  return Baseline(answer=lambda given, times, _: _enlarge(given, scale))
 
 
 def lanczos(scale: int) -> Baseline:
@@ -130,47 +130,17 @@ def back_projection(scale: int, tune: tuple[int, ...]) -> Baseline:
     low = given["video"]
     y = _enlarge(given, scale, pixels.lanczos)
     for _ in range(strength):
-      error = low - resize(y, *low.shape[2:4], _cubic)
-      y = y + resize(error, *y.shape[2:4], _cubic)
+      error = low - pixels.resize(y, *low.shape[2:4])
+      y = y + pixels.resize(error, *y.shape[2:4])
     return y
 
   return Baseline(answer=answer, tune=tune)
 
 
-def _cubic(x):
-  return pixels.keys(x, -0.5)
-
-
-def resize(
-  video: np.ndarray, height: int, width: int, kernel: Callable = _cubic
-) -> np.ndarray:
-  """Resizes (..., H, W, C), antialiased, as Pillow does; bicubic by default.
-
-  Rows, then columns, by one matrix each: pixel i of the result is
-
-    sum_j w_ij x_j / sum_j w_ij,  w_ij = k((j + 1/2 - r (i + 1/2)) / max(r, 1)),
-
-  r source pixels to one of the result: where it shrinks, the kernel is wider.
-  """
-  video = np.moveaxis(video, -1, -3)
-  rows = _matrix(video.shape[-2], height, kernel)
-  columns = _matrix(video.shape[-1], width, kernel)
-  return np.moveaxis(rows @ video @ columns.T, -3, -1)
-
-
-def _matrix(size: int, out: int, kernel: Callable) -> np.ndarray:
-  """Weights of the source pixels: (out, size), rows of sum 1; see `resize`."""
-  ratio = size / out
-  stretch = max(ratio, 1.0)
-  centre = (np.arange(out)[:, None] + 0.5) * ratio
-  weight = kernel((np.arange(size) + 0.5 - centre) / stretch)
-  return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
-
-
-def _enlarge(given, scale, kernel):
+def _enlarge(given, scale, kernel=pixels.bicubic):
   """(B, T, h, w, 3) -> (B, T, h scale, w scale, 3)."""
   h, w = given["video"].shape[2:4]
-  return resize(given["video"], h * scale, w * scale, kernel)
+  return pixels.resize(given["video"], h * scale, w * scale, kernel)
 
 
 def _blur(video, sigma):

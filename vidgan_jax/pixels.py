@@ -1,5 +1,6 @@
 """Pixels: 8 bits and [-1, 1], brightness, and kernels that resize."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,3 +34,34 @@ def keys(x: np.ndarray, a: float) -> np.ndarray:
   near = ((a + 2) * x - (a + 3)) * x * x + 1
   far = a * (((x - 5) * x + 8) * x - 4)
   return np.where(x <= 1, near, np.where(x < 2, far, 0))
+
+
+def bicubic(x: np.ndarray) -> np.ndarray:
+  """`keys` as Pillow has it, a = -1/2."""
+  return keys(x, -0.5)
+
+
+def resize(
+  video: np.ndarray, height: int, width: int, kernel: Callable = bicubic
+) -> np.ndarray:
+  """Resizes (..., H, W, C), antialiased, as Pillow does; bicubic by default.
+
+  Rows, then columns, by one matrix each: pixel i of the result is
+
+    sum_j w_ij x_j / sum_j w_ij,  w_ij = k((j + 1/2 - r (i + 1/2)) / max(r, 1)),
+
+  r source pixels to one of the result: where it shrinks, the kernel is wider.
+  """
+  video = np.moveaxis(video, -1, -3)
+  rows = _matrix(video.shape[-2], height, kernel)
+  columns = _matrix(video.shape[-1], width, kernel)
+  return np.moveaxis(rows @ video @ columns.T, -3, -1)
+
+
+def _matrix(size: int, out: int, kernel: Callable) -> np.ndarray:
+  """Weights of the source pixels: (out, size), rows of sum 1; see `resize`."""
+  ratio = size / out
+  stretch = max(ratio, 1.0)
+  centre = (np.arange(out)[:, None] + 0.5) * ratio
+  weight = kernel((np.arange(size) + 0.5 - centre) / stretch)
+  return (weight / weight.sum(1, keepdims=True)).astype(np.float32)

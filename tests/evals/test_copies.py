@@ -6,7 +6,7 @@ import pytest
 from scipy import fft
 from scipy import stats
 
-from vidgan_jax import baselines as classical
+from vidgan_jax import pixels
 from vidgan_jax.evals import copies
 from vidgan_jax.measures import neighbours
 
@@ -36,7 +36,7 @@ def test_hashes_step_by_step():
   assert got.shape == (3, 64) and got.dtype == bool
   for bits, t in zip(got, (0, 3, 6)):
     luma = video[t] @ np.array([0.299, 0.587, 0.114], np.float32)
-    small = classical.resize(luma[None, ..., None], 32, 32)[0, ..., 0]
+    small = pixels.resize(luma[None, ..., None], 32, 32)[0, ..., 0]
     low = fft.dctn(small, norm="ortho")[1:9, 1:9].ravel()
     np.testing.assert_array_equal(bits, low > np.median(low))
     assert bits.sum() == 32

@@ -13,8 +13,8 @@ import dataclasses
 
 import numpy as np
 
-from vidgan_jax import baselines
 from vidgan_jax import errors
+from vidgan_jax import pixels
 
 _SIDE = 32  # of the picture that is hashed
 _BITS = 64
@@ -102,7 +102,7 @@ def hashes(videos: Iterable[np.ndarray], keys: int = 4) -> np.ndarray:
     times = np.linspace(0, len(video) - 1, keys).round().astype(int)
     frames = np.asarray(video)[times].astype(np.float32)
     luma = frames @ np.array([0.299, 0.587, 0.114], np.float32)
-    small = baselines.resize(luma[..., None], _SIDE, _SIDE)[..., 0]
+    small = pixels.resize(luma[..., None], _SIDE, _SIDE)[..., 0]
     low = (basis @ small @ basis.T).reshape(keys, _BITS)
     rows.append(low > np.median(low, 1, keepdims=True))
   return np.array(rows)

@@ -37,9 +37,19 @@ def farneback(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def warp(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
-  """image(p + flow(p)), bilinear, the border repeated: (H, W, C) float64."""
+  """image(p + flow(p)), bilinear, the border repeated.
+
+  Args:
+    image: (H, W, C).
+    flow: (H, W, 2).
+
+  Returns:
+    (H, W, C) float64.
+  """
   image = np.asarray(image, np.float64)
   h, w = flow.shape[:2]
+  # The place of each pixel in the image, between the pixels top, left, below,
+  # right; a border without a next pixel is its own.
   y, x = np.mgrid[:h, :w].astype(np.float64)
   y = np.clip(y + flow[..., 1], 0, h - 1)
   x = np.clip(x + flow[..., 0], 0, w - 1)

@@ -75,6 +75,8 @@ def grouped(blocks: Iterable[np.ndarray], groups: int = 16) -> list[Moments]:
   """
   parts: list[Moments | None] = [None] * groups
   num = 0
+  # Chunks of a fixed size, a multiple of the parts: how the stream is cut does
+  # not even change the order in which numbers are added.
   for rows in _chunks(blocks, -(-_ROWS // groups) * groups):
     rows = rows[np.random.default_rng(num).permutation(len(rows))]
     num += len(rows)
@@ -132,6 +134,7 @@ def _from_roots(fake, real, singular):
 def _root(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """R (D, rank) with R R^T = cov, and its pseudo-inverse."""
   values, vectors = np.linalg.eigh(cov)
+  # What is below rounding of the largest eigenvalue is 0.
   positive = values > values[-1] * len(values) * np.finfo(np.float64).eps
   root, vectors = np.sqrt(values[positive]), vectors[:, positive]
   return vectors * root, (vectors / root).T

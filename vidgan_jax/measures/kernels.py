@@ -49,6 +49,7 @@ def mmd(
     unbiased: without the diagonal.
     each: rows of a clip, one after the other; they are left out together.
   """
+  # Two clips must be left where one is left out.
   x, y = points.checked(fake, 3 * each), points.checked(real, 3 * each)
   points.same_width(x[0], y[0])
   kernel = lambda dot: _power(dot / x.shape[1] + offset, degree)
@@ -64,6 +65,7 @@ def mmd(
     return np.concatenate(rows), columns
 
   def within(total, diagonal, num):
+    """The mean kernel of two rows of one set, or of two different ones."""
     if unbiased:
       return (total - diagonal) / (num * (num - 1))
     return total / num**2

@@ -40,13 +40,14 @@ def shares(
   (own,) = _radii(fake, k)
   balls, wide = _radii(real, k, k_density)
   precise, dense, seen, covered = 0, 0, False, False
+  # d has some generated clips as rows, all real ones as columns.
   for d in points.squared_distances(fake, real):
     precise += (d <= balls).any(1).sum()
     inside = d <= wide
     dense += inside.sum()
     covered |= inside.any(0)
     seen |= (d <= own[: len(d), None]).any(0)
-    own = own[len(d) :]
+    own = own[len(d) :]  # Of the rows that are still to come.
   return Shares(
     precision=precise / len(fake),
     recall=float(np.mean(seen)),
@@ -78,7 +79,10 @@ def estimate(
   fake = points.checked(fake, least(fake))
   real = points.checked(real, least(real))
   x, y = (intervals.labels(len(rows), groups) for rows in (fake, real))
-  # First of all rows, then without each part: (1 + groups, ...).
+  # A part of the real clips changes the balls of those that are left, and takes
+  # its columns of distances away; a part of the generated ones its rows. So one
+  # pass over the distances is enough: what each row and column meets is kept,
+  # first for all clips, then without each part: (1 + groups, ...).
   (own,) = _radii_without(fake, x, k)
   balls, wide = _radii_without(real, y, k, k_density)
   precise = np.zeros((1 + groups, len(fake)), bool)
@@ -91,6 +95,7 @@ def estimate(
     rows = slice(start, start + len(d))
     start += len(d)
     for g in range(1 + groups):
+      # Balls of a part that is left out have the radius -1: nothing meets them.
       precise[g, rows] = (d <= balls[g]).any(1)
       inside = d <= wide[g]
       dense[g, rows] = inside.sum(1)
@@ -106,7 +111,7 @@ def estimate(
 
   return intervals.from_left_out(
     means(precise[0], seen[0], dense[0], covered[0]),
-    [
+    [  # Without each part of the generated clips.
       means(
         precise[0, x != g],
         seen[1 + g],
@@ -115,7 +120,7 @@ def estimate(
       )
       for g in range(groups)
     ],
-    [
+    [  # Without each part of the real ones.
       means(
         precise[1 + g],
         seen[0, y != g],

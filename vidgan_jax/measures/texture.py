@@ -70,6 +70,7 @@ def _pyramid(video: np.ndarray) -> list[np.ndarray]:
   levels = []
   while min(video.shape[1:3]) >= 16:
     small = blur(video)[:, ::2, ::2]
+    # Enlarged by zeros between the pixels and the same blur; 4 keeps the mean.
     large = np.zeros_like(video)
     large[:, ::2, ::2] = 4 * small
     levels.append(video - blur(large))
@@ -99,7 +100,7 @@ def sliced_wasserstein(
   rng = np.random.default_rng(seed)
   values = []
   for a, b in zip(fake, target, strict=True):
-    if not len(b):
+    if not len(b):  # Nothing counts on this level.
       continue
     mean, deviation = b.mean(), b.std() + 1e-12
     way = rng.standard_normal((a.shape[1], directions))

@@ -46,7 +46,9 @@ def bradley_terry(wins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   strengths, mean = np.zeros(size), np.full((size, size), 1 / size)
   for _ in range(1000):
     odds = strengths[:, None] - strengths
-    p = 1 / (1 + np.exp(-odds))
+    p = 1 / (1 + np.exp(-odds))  # [i, j]: i beats j.
+    # First and minus the second derivatives of the log-likelihood
+    # sum_ij wins_ij log p_ij; p_ji = 1 - p_ij.
     slope = (wins - votes * p).sum(1)
     weights = votes * p * p.T
     information = np.diag(weights.sum(1)) - weights
@@ -54,7 +56,7 @@ def bradley_terry(wins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     covariance = np.linalg.inv(information + mean) - mean
     step = covariance @ slope
     longest = np.abs(step).max()
-    strengths = strengths + step / max(1.0, longest)
+    strengths = strengths + step / max(1.0, longest)  # No leap beyond 1.
     if longest < 1e-12:
       break
   strengths -= strengths.mean()
