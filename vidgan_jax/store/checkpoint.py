@@ -294,7 +294,9 @@ class Checkpoints:
     """Removes what is half-written."""
     if jax.process_index() == 0:
       for path in self._directory.glob(f"*{_TEMPORARY}*"):
-        path.rmtree(missing_ok=True)
+        # Late writes of a save that failed may still add files to it: what is
+        # left is removed when these checkpoints are closed.
+        shutil.rmtree(path, ignore_errors=True)
 
   def _quarantine(self, step: int) -> None:
     source = self._directory / str(step)
