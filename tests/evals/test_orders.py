@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from vidgan_jax.evals import frd_random
-from vidgan_jax.evals import motion
 from vidgan_jax.evals import swd
+from vidgan_jax.measures import motion
 
 COMPUTES = True
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -16,10 +16,10 @@ from typing import ClassVar
 import numpy as np
 
 from vidgan_jax import evals
-from vidgan_jax.evals import copies
 from vidgan_jax.evals import distribution
 from vidgan_jax.evals import features
 from vidgan_jax.evals import frd_random
+from vidgan_jax.measures import copies
 from vidgan_jax.measures import intervals
 from vidgan_jax.measures import neighbours
 

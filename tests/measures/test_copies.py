@@ -7,7 +7,7 @@ from scipy import fft
 from scipy import stats
 
 from vidgan_jax import pixels
-from vidgan_jax.evals import copies
+from vidgan_jax.measures import copies
 from vidgan_jax.measures import neighbours
 
 

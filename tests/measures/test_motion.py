@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vidgan_jax.evals import motion
 from vidgan_jax.measures import intervals
+from vidgan_jax.measures import motion
 from vidgan_jax.measures import texture
 
 
