@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from vidgan_jax import config as config_lib  # noqa: E402
 from vidgan_jax.data import pipeline  # noqa: E402
+from vidgan_jax.train import compile as compile_lib  # noqa: E402
 from vidgan_jax.train import loop  # noqa: E402
 
 
@@ -43,7 +44,7 @@ class Watch:
     self.loop, self.bare, self.wait, self.make = [], [], [], []
 
   def compile(self, run, state, batch, *args):
-    """Stands for `loop._compile`."""
+    """Stands for `compile.variants`."""
     self._compiled = _compile(run, state, batch, *args)
     self._first = batch
 
@@ -100,7 +101,7 @@ class Watch:
     self._waited, self._began = 0.0, time.perf_counter()
 
 
-_compile, _create = loop._compile, pipeline.create
+_compile, _create = compile_lib.variants, pipeline.create
 
 
 def main() -> int:
@@ -124,7 +125,7 @@ def main() -> int:
     ],
   )
   watch = Watch(args.steps)
-  loop._compile, pipeline.create = watch.compile, watch.create
+  compile_lib.variants, pipeline.create = watch.compile, watch.create
   with tempfile.TemporaryDirectory() as workdir:
     if not loop.train(config_lib.validate(config), workdir):
       return 130

@@ -23,7 +23,6 @@ from vidgan_jax.evals import harness
 from vidgan_jax.train import loop
 from vidgan_jax.train import optim
 from vidgan_jax.train import state as state_lib
-from vidgan_jax.train import step as step_lib
 from vidgan_jax.train import writer as metrics_lib
 from vidgan_jax.verbs import prepare
 
@@ -322,11 +321,11 @@ def test_an_adversary_without_weight_never_begins():
   config = load("video_to_video", "task=denoise,data=sprites")
   steps = lambda duration: int(duration.removesuffix("steps"))
   idle = losses.create(config, 10, steps)["adversary"]
-  assert step_lib.due({}, idle.start, 10**9) == ()
+  assert idle.start > 10**9
   config.adversary.weight = 0.5
   config.adversary.start = config.adversary.ramp = "4steps"
   adversary = losses.create(config, 10, steps)["adversary"]
-  assert step_lib.due({}, adversary.start, 4) == ("adversary",)
+  assert adversary.start == 4
   assert [float(adversary.weight(i)) for i in (4, 7, 9)] == [0.125, 0.5, 0.5]
   config.reconstruction = {}
   for weight, words in ((0.5, "start is '4steps'"), (0.0, "weight is 0")):

@@ -6,7 +6,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import jax
@@ -141,7 +140,7 @@ def test_an_evaluator_may_have_a_cadence_of_its_own(tmp_path):
     "3": {"speed"},
     "4": {"swd", "speed"},
   }
-  with pytest.raises(config_lib.ConfigError, match="evals.swd.cadence"):
+  with pytest.raises(errors.UserError, match="evals.swd.cadence"):
     _config("evals={'swd': {'cadence': 'often'}}")
 
 
@@ -281,35 +280,6 @@ def test_mistakes_are_told_with_a_way_out(tmp_path, capsys, flags, words):
   assert code not in (0, None)
   assert words in text, text
   assert "Traceback" not in text
-
-
-def test_variants_of_the_step_are_lowered_in_one_thread():
-  """Two threads that open one array at once may get its parts twice."""
-  here = threading.current_thread()
-  compiled = []
-
-  class Lowered:
-    def __init__(self, due):
-      assert threading.current_thread() is here
-      self.due = due
-
-    def compile(self):
-      compiled.append(self.due)
-      return self
-
-    def memory_analysis(self):
-      return None
-
-    def cost_analysis(self):
-      return {"flops": 1e9}
-
-  run = lambda state, batch, due: (state, batch, due)
-  run.lower = lambda state, batch, due: Lowered(due)
-  dues, said = {("adversary",), ("adversary", "r1")}, []
-  steps = loop._compile(run, 1, 2, dues, "pmap", said.append)
-  assert set(compiled) == set(steps) == dues and len(said) == 2
-  for due in dues:
-    assert steps[due](1, 2) == (1, 2, due)
 
 
 def test_a_run_of_nans_stops_and_says_why(tmp_path, monkeypatch):

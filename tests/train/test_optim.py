@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax.train import optim
 
 PARAMS = {
@@ -245,7 +246,7 @@ def test_learning_rate_reaches_the_parameters():
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_a_rule_that_matches_nothing(rule, name):
   tx = optim.make(fields(name=name, **{rule: (("conv/kernal", 0.5),)}), 9, 8)
-  with pytest.raises(config_lib.ConfigError) as e:
+  with pytest.raises(errors.UserError) as e:
     tx.init(PARAMS)
   assert rule in str(e.value) and "conv/kernal" in str(e.value)
   assert "nearest is 'conv/kernel'" in str(e.value)
@@ -262,5 +263,5 @@ def test_a_rule_that_matches_nothing(rule, name):
   ],
 )
 def test_values_that_cannot_be(changes, message):
-  with pytest.raises(config_lib.ConfigError, match=message):
+  with pytest.raises(errors.UserError, match=message):
     optim.make(fields(**changes), 9, 8)

@@ -36,30 +36,24 @@ def _batch(num=8, seed=0):
   }
 
 
+def _method(**options):
+  networks = dict(generator=GENERATOR, discriminator=DISCRIMINATOR)
+  options = networks | dict(objective=relativistic, seconds=1.0) | options
+  return method_lib.Method(**options)
+
+
 def _make(tx=None, d_tx=None, d_steps=1, accumulate=1, **options):
   """Step and state; `options` are fields of the method."""
   g_tx = tx or optax.sgd(0.1)
   d_tx = d_tx or g_tx
-  options = (
-    dict(
-      generator=GENERATOR,
-      discriminator=DISCRIMINATOR,
-      objective=relativistic,
-      seconds=1.0,
-    )
-    | options
-  )
+  method = _method(**options)
   step = step_lib.make_step(
-    method_lib.Method(**options),
-    g_tx=g_tx,
-    d_tx=d_tx,
-    d_steps=d_steps,
-    accumulate=accumulate,
+    method, g_tx=g_tx, d_tx=d_tx, d_steps=d_steps, accumulate=accumulate
   )
   state = state_lib.create(
     seed=0,
-    generator=options["generator"],
-    discriminator=options["discriminator"],
+    generator=method.generator,
+    discriminator=method.discriminator,
     g_tx=g_tx,
     d_tx=d_tx,
     batch=_batch(),
@@ -182,7 +176,8 @@ def test_two_updates_of_d_for_one_of_g():
 
 def test_penalties_are_lazy_and_scaled():
   penalties = _r1(3.0, interval=4)
-  due = [step_lib.due(penalties, 0, i) for i in range(5)]
+  method = _method(penalties=penalties, total=9)
+  due = [method.due(i) for i in range(5)]
   assert due == [
     D_AND_R1,
     ("adversary",),
@@ -191,7 +186,11 @@ def test_penalties_are_lazy_and_scaled():
     D_AND_R1,
   ]
   # Before the adversary begins, nothing of D is computed.
-  due = [step_lib.due(penalties, 3, i) for i in range(5)]
+  late = _method(
+    penalties=penalties, total=9, adversary=losses.Adversary(start=3)
+  )
+  due = [late.due(i) for i in range(5)]
+  assert late.variants(0) == {*due} and len(method.variants(1)) == 2
   assert due == [(), (), (), ("adversary",), D_AND_R1]
   step, state = _make(penalties=penalties)
   new, metrics = jax.jit(step, static_argnums=2)(state, _batch(), D_AND_R1)
@@ -512,15 +511,9 @@ def test_gradients_are_an_argument():
     )
     return jax.tree.map(lambda x: x / 2, grads), metrics
 
-  method = method_lib.Method(
-    generator=GENERATOR,
-    discriminator=DISCRIMINATOR,
-    objective=relativistic,
-    seconds=1.0,
-  )
   _, state = _make()
   steps = [
-    step_lib.make_step(method, g_tx=tx, d_tx=tx, gradients=gradients)
+    step_lib.make_step(_method(), g_tx=tx, d_tx=tx, gradients=gradients)
     for tx, gradients in (
       (optax.sgd(0.2), halved),
       (optax.sgd(0.1), step_lib.mean_gradients),

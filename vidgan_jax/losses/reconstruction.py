@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidgan_jax import config
 from vidgan_jax import errors
 from vidgan_jax.models import layers
 from vidgan_jax.store import tensors
@@ -136,7 +135,7 @@ def flow_warp(
   """
   del extras
   if "flow" not in batch:
-    raise config.ConfigError(
+    raise errors.UserError(
       "config.reconstruction.flow_warp needs the field 'flow' of the data set, "
       "its optical flow, which these data do not give: with sprites set "
       "config.data.options.supervision='flow'; with others use "

@@ -17,7 +17,7 @@ from vidgan_jax.train import state as state_lib
 
 
 def d_loss(method, d, state, batch, keys, due):
-  """D's loss, () float32, and metrics; for `due` see train/step.py."""
+  """D's loss, () float32, and metrics; for `due` see `Method`."""
   fold = lambda i: state_lib.fold(keys, i)
   drawn, _ = method.draw(state.g, state, batch, fold(0))
   real = method.augment(batch["target"], fold(1), state.augment_p)

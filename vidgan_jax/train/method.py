@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -39,6 +40,26 @@ class Method:
   reconstruction: Mapping = dataclasses.field(default_factory=dict)
   augment: losses.Augment = losses.Augment()
   adversary: losses.Adversary = losses.Adversary()
+
+  def due(self, step: int) -> tuple[str, ...]:
+    """What a step computes, given the number of updates done.
+
+    Returns:
+      'adversary' and the names of the penalties that are due; () before the
+      adversary starts.
+    """
+    if step < self.adversary.start:
+      return ()
+    penalties = {**self.penalties, **self.regularisers}
+    lazy = (n for n, p in penalties.items() if step % p.interval == 0)
+    return ("adversary", *lazy)
+
+  def variants(self, start: int) -> set[tuple[str, ...]]:
+    """All that `due` is from step `start` on."""
+    penalties = (*self.penalties.values(), *self.regularisers.values())
+    period = math.lcm(*(penalty.interval for penalty in penalties))
+    end = min(self.total, max(start, self.adversary.start) + period)
+    return {self.due(step) for step in range(start, end)}
 
   def draw(
     self, g: Any, state: state_lib.State, batch: Mapping, keys: jax.Array

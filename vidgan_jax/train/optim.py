@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax import rooms
 
 _NAMES = ("adam", "adamw", "rmsprop", "sgd")
@@ -54,20 +55,20 @@ def make(
     updates: updates of this optimizer in one step (`config.d_steps` for D).
 
   Returns:
-    An optax transformation. Its `init` raises ConfigError for a rule that
+    An optax transformation. Its `init` raises UserError for a rule that
     matches no parameter.
 
   Raises:
-    ConfigError: an unknown name, or a value that cannot be.
+    UserError: an unknown name, or a value that cannot be.
   """
   for name in ("b1", "b2"):
     if not 0 <= fields[name] < 1:
-      raise config_lib.ConfigError(
+      raise errors.UserError(
         f"config.optim has {name}={fields[name]}; it must be at least 0 and "
         "less than 1."
       )
   if fields.clip is not None and fields.clip <= 0:
-    raise config_lib.ConfigError(
+    raise errors.UserError(
       f"config.optim has clip={fields.clip}; a norm to clip to is positive. "
       "None does not clip."
     )
@@ -80,7 +81,7 @@ def make(
   elif fields.name == "sgd":
     scale = optax.identity()
   else:
-    raise config_lib.ConfigError(
+    raise errors.UserError(
       f"config.optim has name={fields.name!r}. "
       + rooms.nearest(fields.name, _NAMES)
     )
@@ -150,7 +151,7 @@ def schedule(
     "geometric": None,  # The only one that is not start + (end - start) f(t).
   }
   if kind not in shapes:
-    raise config_lib.ConfigError(
+    raise errors.UserError(
       f"There is no schedule {kind!r}. " + rooms.nearest(kind, shapes)
     )
 
@@ -184,7 +185,7 @@ def match(params: Any, rules: Sequence, default: Any, what: str = "") -> Any:
     A tree like `params` of values.
 
   Raises:
-    ConfigError: a rule whose expression is found in no path.
+    UserError: a rule whose expression is found in no path.
   """
   paths = [
     jax.tree_util.keystr(path, simple=True, separator="/")
@@ -194,7 +195,7 @@ def match(params: Any, rules: Sequence, default: Any, what: str = "") -> Any:
     if not any(re.search(regex, path) for path in paths):
       # The part of a path that resembles the expression says most.
       close = difflib.get_close_matches(regex, paths, 1, 0.0)
-      raise config_lib.ConfigError(
+      raise errors.UserError(
         f"{what or 'A rule'} has the expression {regex!r}, which matches none "
         f"of the {len(paths)} parameters. The nearest is {close[0]!r}."
         if close

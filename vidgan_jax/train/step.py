@@ -11,7 +11,6 @@ numbers.
 """
 
 from collections.abc import Callable
-from collections.abc import Mapping
 import functools
 from typing import Any
 
@@ -20,7 +19,6 @@ import jax.numpy as jnp
 import optax
 
 from vidgan_jax import errors
-from vidgan_jax import losses
 from vidgan_jax.losses import augment as augment_lib
 from vidgan_jax.train import adversarial
 from vidgan_jax.train import method as method_lib
@@ -104,7 +102,7 @@ def make_step(
   Returns:
     step(state, batch, due) -> (state, metrics), metrics being a dict of
     float32 scalars, means over the global batch. `due` is static: what the
-    step is to compute, see `due`.
+    step is to compute, see `Method.due`.
   """
   gradients = functools.partial(
     gradients, accumulate=accumulate, axis_name=axis_name
@@ -119,30 +117,24 @@ def make_step(
     return optax.apply_updates(params, updates), opt, _finite(grads), metrics
 
   def update_d(state, part, ahead, due):
-    d, opt, finite, metrics = update(
-      adversarial.d_loss, d_tx, state.d, state.d_opt, state, part, due
+    old = state.d, state.d_opt
+    *new, finite, metrics = update(
+      adversarial.d_loss, d_tx, *old, state, part, due
     )
     if method.adversary.hold is not None:
-      d, opt = jax.tree.map(
-        lambda n, o: jnp.where(ahead > method.adversary.hold, o, n),
-        (d, opt),
-        (state.d, state.d_opt),
-      )
+      rests = ahead > method.adversary.hold
+      new = jax.tree.map(lambda n, o: jnp.where(rests, o, n), tuple(new), old)
     metrics["d/grad_norm"] = metrics.pop("grad_norm")
-    return state.replace(d=d, d_opt=opt), finite, metrics
+    return state.replace(d=new[0], d_opt=new[1]), finite, metrics
 
   def update_g(state, part, clips, due):
     g, opt, finite, metrics = update(
       adversarial.g_loss, g_tx, state.g, state.g_opt, state, part, due
     )
     metrics["g/grad_norm"] = metrics.pop("grad_norm")
-    # ema <- g + decay (ema - g), decay = 2^(-clips / halflife).
-    halflife = jnp.asarray(ema_halflife, jnp.float32)
-    if ema_rampup is not None:
-      shown = (state.step + 1).astype(jnp.float32) * clips
-      halflife = jnp.minimum(halflife, shown * ema_rampup)
-    decay = metrics["ema_decay"] = 0.5 ** (clips / jnp.maximum(halflife, 1e-8))
+    decay = _decay(state.step, clips, ema_halflife, ema_rampup)
     ema = jax.tree.map(lambda e, p: p + decay * (e - p), state.ema, g)
+    metrics["ema_decay"] = decay
     return state.replace(g=g, g_opt=opt, ema=ema), finite, metrics
 
   def step(state, batch, due=("adversary",)):
@@ -164,40 +156,13 @@ def make_step(
       metrics["d/ahead"] = ahead
       new = _watch_d(new, metrics, method.augment, clips)
 
-    # Both networks, both optimizers and the averages move together or not at
-    # all: a half-done update is worse than none.
-    new = jax.tree.map(lambda n, o: _where(finite, n, o), new, state).replace(
-      step=state.step + 1,
-      skipped=state.skipped + jnp.where(finite, 0, 1),
-      skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),
-    )
-    metrics |= {
-      "augment_p": new.augment_p,
-      "skipped": new.skipped.astype(jnp.float32),
-      "skipped_in_a_row": new.skipped_in_a_row.astype(jnp.float32),
+    new = _guard(new, state, finite)
+    return new, metrics | {
+      name: getattr(new, name).astype(jnp.float32)
+      for name in ("augment_p", "skipped", "skipped_in_a_row")
     }
-    return new, metrics
 
   return step
-
-
-def due(
-  penalties: Mapping[str, losses.Penalty], start: int, step: int
-) -> tuple[str, ...]:
-  """What step number `step` computes.
-
-  Args:
-    penalties: name -> Penalty, on slopes and on scores.
-    start: `Adversary.start`.
-    step: updates done.
-
-  Returns:
-    'adversary' and the names of the penalties that are due; () before `start`.
-  """
-  if step < start:
-    return ()
-  lazy = (n for n, p in penalties.items() if step % p.interval == 0)
-  return ("adversary", *lazy)
 
 
 def _keys(state, batch, axis_name):
@@ -208,6 +173,15 @@ def _keys(state, batch, axis_name):
   rng = jax.random.fold_in(state.key, state.step)
   keys = jax.vmap(jax.random.fold_in, (None, 0))(rng, first + jnp.arange(clips))
   return keys, clips * devices
+
+
+def _decay(step, clips, halflife, rampup):
+  """Share of the old average that is kept: 2^(-clips / halflife)."""
+  halflife = jnp.asarray(halflife, jnp.float32)
+  if rampup is not None:
+    shown = (step + 1).astype(jnp.float32) * clips
+    halflife = jnp.minimum(halflife, shown * rampup)
+  return 0.5 ** (clips / jnp.maximum(halflife, 1e-8))
 
 
 def _watch_d(state, metrics, augment, clips, decay=0.99):
@@ -242,7 +216,20 @@ def _finite(tree):
   )
 
 
-def _where(condition, new, old):
-  if jnp.issubdtype(new.dtype, jax.dtypes.prng_key):
-    return old
-  return jnp.where(condition, new, old)
+def _guard(new, old, finite):
+  """The state after the step: the new one if all of its gradients are finite.
+
+  Both networks, both optimizers and the averages move together or not at all: a
+  half-done update is worse than none.
+  """
+
+  def either(n, o):
+    if jnp.issubdtype(n.dtype, jax.dtypes.prng_key):
+      return o
+    return jnp.where(finite, n, o)
+
+  return jax.tree.map(either, new, old).replace(
+    step=old.step + 1,
+    skipped=old.skipped + jnp.where(finite, 0, 1),
+    skipped_in_a_row=jnp.where(finite, 0, old.skipped_in_a_row + 1),
+  )

@@ -30,8 +30,8 @@ def main(argv: list[str]) -> int:
         f"unknown option {flag}. "
         + rooms.nearest(flag, ("--config", "--workdir", "--config.FIELD"))
       )
-  from vidgan_jax.train import loop
-
   config = config_lib.override(config_lib.load(args.config), rest)
-  finished = loop.train(config_lib.validate(config), args.workdir)
-  return 0 if finished else 130
+  config = config_lib.validate(config)
+  from vidgan_jax.train import loop  # JAX, once there is something to train.
+
+  return 0 if loop.train(config, args.workdir) else 130

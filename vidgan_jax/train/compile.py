@@ -1,0 +1,61 @@
+"""Compiles the variants of the step before the loop begins."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+import concurrent.futures
+import functools
+import time
+from typing import Any
+
+
+def variants(
+  run: Callable,
+  state: Any,
+  batch: Any,
+  dues: Iterable[tuple[str, ...]],
+  parallel: str,
+  log: Callable[[str], None],
+) -> dict[tuple[str, ...], Callable]:
+  """Compiles each variant of the step once, and logs what it costs.
+
+  Args:
+    run: from `devices.parallel.compile_step`.
+    state: the first.
+    batch: the first.
+    dues: values of `step.due`.
+    parallel: 'jit' or 'pmap'.
+    log: gets a line for each variant.
+
+  Returns:
+    due -> (state, batch) -> (state, metrics).
+  """
+
+  def compile_one(lowered):
+    began = time.perf_counter()
+    return lowered.compile(), time.perf_counter() - began
+
+  dues = sorted(dues)
+  # Lowered one after the other: where two threads open one global array at
+  # once, jaxlib may hand out its parts twice.
+  lowered = [run.lower(state, batch, due) for due in dues]
+  with concurrent.futures.ThreadPoolExecutor(len(dues)) as pool:
+    results = list(pool.map(compile_one, lowered))
+  steps = {}
+  for due, (compiled, seconds) in zip(dues, results):
+    memory = compiled.memory_analysis()
+    flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))
+    sizes = (
+      f", {memory.argument_size_in_bytes / 2**20:.0f} MiB of arguments and "
+      f"{memory.temp_size_in_bytes / 2**20:.0f} MiB of temporaries a device"
+      if memory
+      else ""
+    )
+    log(
+      f"Step with {'+'.join(due) or 'no adversary'}: compiled in {seconds:.1f} "
+      f"s, {flops / 1e9:.2f} GFLOP{sizes}"
+    )
+    # pmap's own executable cannot be called with global arrays.
+    steps[due] = (
+      compiled if parallel == "jit" else functools.partial(run, due=due)
+    )
+  return steps
