@@ -132,8 +132,7 @@ def make_step(
       adversarial.g_loss, g_tx, state.g, state.g_opt, state, part, due
     )
     metrics["g/grad_norm"] = metrics.pop("grad_norm")
-    decay = _decay(state.step, clips, ema_halflife, ema_rampup)
-    ema = jax.tree.map(lambda e, p: p + decay * (e - p), state.ema, g)
+    ema, decay = _average(state, g, clips, ema_halflife, ema_rampup)
     metrics["ema_decay"] = decay
     return state.replace(g=g, g_opt=opt, ema=ema), finite, metrics
 
@@ -175,13 +174,14 @@ def _keys(state, batch, axis_name):
   return keys, clips * devices
 
 
-def _decay(step, clips, halflife, rampup):
-  """Share of the old average that is kept: 2^(-clips / halflife)."""
+def _average(state, g, clips, halflife, rampup):
+  """The next average of G, and the share of the old one in it: 2^(-n / h)."""
   halflife = jnp.asarray(halflife, jnp.float32)
   if rampup is not None:
-    shown = (step + 1).astype(jnp.float32) * clips
+    shown = (state.step + 1).astype(jnp.float32) * clips
     halflife = jnp.minimum(halflife, shown * rampup)
-  return 0.5 ** (clips / jnp.maximum(halflife, 1e-8))
+  decay = 0.5 ** (clips / jnp.maximum(halflife, 1e-8))
+  return jax.tree.map(lambda e, p: p + decay * (e - p), state.ema, g), decay
 
 
 def _watch_d(state, metrics, augment, clips, decay=0.99):
