@@ -528,7 +528,7 @@ print(av.logging.get_level())
 
 # How often the package does what hides a contract or a cost. These may fall
 # and not rise. Aims: 15 and 40.
-BY_NAME = 42
+BY_NAME = 22
 LATE_IMPORTS = 83
 LONGEST = {"function": 90, "class": 250}  # lines
 LONGER = {

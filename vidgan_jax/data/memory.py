@@ -80,8 +80,7 @@ class InMemory:
       source, oplang.selection(in_jit), at_load, limit, name, log
     )
     self.size = len(clips)
-    self.num_classes = getattr(source, "num_classes", 0)
-    self.class_names = tuple(getattr(source, "class_names", ()))
+    self.num_classes, self.class_names = order.classes(source)
     self.seconds = ops_np.seconds(in_jit, (c["times"] for c in clips))
 
     lengths = np.array([len(c["times"]) for c in clips], np.int32)
@@ -273,7 +272,7 @@ def _load(
   log: Callable[[str], None],
 ) -> tuple[list[signals.Example], int, dict[int, str]]:
   """Reads and decodes all clips; how many were short, which were bad."""
-  n, num_classes = len(source), getattr(source, "num_classes", 0)
+  n, (num_classes, _) = len(source), order.classes(source)
   index, dropped = order.usable(source, [*ops, chosen], name)
   clips, refused, lengths, used = [], {}, [], 0
   begin = said = time.monotonic()

@@ -176,8 +176,7 @@ class Pipeline:
     self._usable, self.dropped = order.usable(source, self._plan, name)
     self.size = len(self._usable)
     self.refused: dict[int, str] = {}
-    self.num_classes = getattr(source, "num_classes", 0)
-    self.class_names = tuple(getattr(source, "class_names", ()))
+    self.num_classes, self.class_names = order.classes(source)
     self._fields = signals.known(source.spec, batched=True)
     self._dtypes = [signals.SIGNALS[k].dtype for k in self._fields]
     self.seconds = ops_np.seconds(self._plan, self._some_times())

@@ -474,7 +474,8 @@ def _videos(rows: Mapping[str, Mapping[str, float]]) -> str:
 def _clips(clips: Any, title: str) -> np.ndarray:
   """Clips of an exhibit: made if need be, and looked at."""
   clips = clips() if callable(clips) else clips
-  shape, dtype = np.shape(clips), getattr(clips, "dtype", type(clips))
+  shape = np.shape(clips)
+  dtype = clips.dtype if isinstance(clips, np.ndarray) else type(clips)
   if len(shape) != 5 or shape[-1] != 3 or dtype != np.uint8 or 0 in shape:
     raise ValueError(
       f"The clips {title!r} are {shape} {dtype}; a report shows at least one, "

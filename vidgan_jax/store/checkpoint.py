@@ -698,7 +698,8 @@ def _is_full(error: BaseException | None) -> bool:
   seen = set()
   while error is not None and id(error) not in seen:
     seen.add(id(error))
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+    full = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError) and error.errno in full:
       return True
     if re.search(r"No space left|RESOURCE_EXHAUSTED|quota", str(error), re.I):
       return True

@@ -291,7 +291,7 @@ def _metadata(
   except FolderError:
     raise
   except (OSError, ValueError, csv.Error) as error:
-    why = getattr(error, "strerror", None) or error
+    why = error.strerror if isinstance(error, OSError) else error
     raise FolderError(f"the metadata {path} cannot be read: {why}") from None
   files = {}
   name = lambda file: file.rsplit("/", 1)[-1]

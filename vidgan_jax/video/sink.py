@@ -583,7 +583,7 @@ def copyable(
       continue
     if source.reader.container.chapters() and s.type == "data":
       continue  # the chapters' titles, which are written anew
-    name = getattr(s.codec_context, "name", None) or "unknown"
+    name = s.codec_context.name if s.codec_context else "unknown"
     fits = sound.holds(container, s)
     if fits and (s.type != "audio" or speed == 1):
       kept.append(s)

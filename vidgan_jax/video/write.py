@@ -360,5 +360,4 @@ def _suffix(path: str | os.PathLike[str], known: tuple[str, ...]) -> str:
 
 
 def _failed(path: str, error: BaseException) -> read.VideoError:
-  why = getattr(error, "strerror", None) or error
-  return read.VideoError(f"{path}: cannot be written ({why})")
+  return read.VideoError(f"{path}: cannot be written ({read.reason(error)})")
