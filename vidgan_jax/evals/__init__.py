@@ -97,10 +97,11 @@ class Measurement:
   def value(
     self,
     number: float,
-    interval: tuple[float, float] | None = None,
-    *,
-    unit: str,
+    interval: tuple[float, float] | None,
     better: str,
+    estimator: str = "",
+    *,
+    unit: str = "",
     note: str = "",
     reason: str = "too few clips",
     **facts: Any,
@@ -110,8 +111,9 @@ class Measurement:
     Args:
       number: NaN where there is none; `note` says why.
       interval: 95 %; None, or ends that are not finite, where there is none.
+      better: see `Value`.
+      estimator: how it was computed, for the protocol.
       unit: see `Value`.
-      better: likewise.
       note: what is to be said beside the note of them all.
       reason: why there is no interval, if there is none.
       **facts: what the protocol says of this value alone.
@@ -119,6 +121,8 @@ class Measurement:
     low, high = interval or (None, None)
     if low is not None and not math.isfinite(low):
       low = high = None
+    if estimator:
+      facts["estimator"] = estimator
     # Where there is no number the note says why, and nobody asks for more.
     without = low is None and not math.isnan(number)
     notes = (self.note, note, f"no interval: {reason}" * without)

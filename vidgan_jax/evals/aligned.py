@@ -190,8 +190,8 @@ def _mean(metric, rows, common, facts) -> evals.Value:
   return dataclasses.replace(common, num=len(numbers)).value(
     numbers.mean(),
     intervals.bootstrap(numbers, 1000, 0) if len(numbers) > 1 else None,
+    paired.METRICS[metric].better,
     unit=paired.METRICS[metric].unit,
-    better=paired.METRICS[metric].better,
     note=note,
     reason="one video",
     **facts,

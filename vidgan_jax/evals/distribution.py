@@ -589,34 +589,22 @@ def figures(
       estimator += "; infinitesimal jackknife over clips"
       number = estimate.value
       interval = max(estimate.low, 0.0), estimate.high
-    yield (
-      names["frechet"],
-      comparison.value(
-        number,
-        interval,
-        unit="",
-        better="lower",
-        note=note,
-        estimator=estimator,
-      ),
-    )
+    value = comparison.value(number, interval, "lower", estimator, note=note)
+    yield names["frechet"], value
   if "kernel" in names:
     if min(fake.num, real.num) < 3:
       reason = "not computed: needs 3 clips of each"
       yield names["kernel"], evals.missing(reason)
     else:
       estimate = kernels.mmd(fake.rows, real.rows, each=fake.each)
-      yield (
-        names["kernel"],
-        comparison.value(
-          estimate.value,
-          (estimate.low, estimate.high),
-          unit="",
-          better="lower",
-          note=comparison.kept,
-          estimator="MMD^2, (x.y/D + 1)^3, unbiased; jackknife over clips",
-        ),
+      value = comparison.value(
+        estimate.value,
+        (estimate.low, estimate.high),
+        "lower",
+        "MMD^2, (x.y/D + 1)^3, unbiased; jackknife over clips",
+        note=comparison.kept,
       )
+      yield names["kernel"], value
   if set(neighbours.Shares._fields) & set(names):
     yield from _neighbours(comparison, names)
 
@@ -645,15 +633,10 @@ def _neighbours(comparison, names):
   else:
     numbers, intervals = neighbours.shares(x, y), [None] * len(fields)
   for field, number, interval in zip(fields, numbers, intervals):
-    yield (
-      names[field],
-      comparison.value(
-        number,
-        interval,
-        unit="",
-        # The density of two alike sets is 1, and it can be more.
-        better="" if field == "density" else "higher",
-        note=comparison.kept,
-        estimator=f"{field}, {estimator}",
-      ),
+    # The density of two alike sets is 1, and it can be more.
+    better = "" if field == "density" else "higher"
+    how = f"{field}, {estimator}"
+    value = comparison.value(
+      number, interval, better, how, note=comparison.kept
     )
+    yield names[field], value

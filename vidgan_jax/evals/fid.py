@@ -61,17 +61,9 @@ class Evaluator(distribution.Distance):
       )
       estimator += "; jackknife over clips, all frames at once"
     notes = f"deviation of a subset {deviation:.3g}", comparison.kept
-    yield (
-      names["subsets"],
-      comparison.value(
-        number,
-        interval,
-        unit="",
-        better="lower",
-        note="; ".join(filter(None, notes)),
-        estimator=estimator,
-      ),
-    )
+    note = "; ".join(filter(None, notes))
+    value = comparison.value(number, interval, "lower", estimator, note=note)
+    yield names["subsets"], value
 
 
 @functools.cache

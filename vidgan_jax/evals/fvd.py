@@ -71,17 +71,9 @@ class Evaluator(distribution.Distance):
         number, interval = estimate.value, (estimate.low, estimate.high)
       except ValueError as error:
         note = f"not computed: {error}"
-      yield (
-        names["endless"],
-        comparison.value(
-          number,
-          interval,
-          unit="",
-          better="lower",
-          note=note,
-          estimator="Frechet at 1/N = 0; jackknife over eighths of the clips",
-        ),
-      )
+      how = "Frechet at 1/N = 0; jackknife over eighths of the clips"
+      value = comparison.value(number, interval, "lower", how, note=note)
+      yield names["endless"], value
 
 
 @functools.cache

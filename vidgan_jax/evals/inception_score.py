@@ -77,18 +77,15 @@ class Evaluator:
       splits=self.splits,
       seed=self.seed,
     )
-    yield (
-      f"is{len(logits)}_ucf",
-      common.value(
-        mean,
-        interval,
-        unit="",
-        better="higher",
-        note=f"deviation of a split {deviation:.3g}",
-        reason="one split",
-        estimator="exp E KL, mean over splits; interval from the splits",
-      ),
+    value = common.value(
+      mean,
+      interval,
+      "higher",
+      "exp E KL, mean over splits; interval from the splits",
+      note=f"deviation of a split {deviation:.3g}",
+      reason="one split",
     )
+    yield f"is{len(logits)}_ucf", value
 
 
 @functools.cache

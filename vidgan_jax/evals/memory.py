@@ -28,22 +28,6 @@ _NEAREST = {"features": neighbours.nearest, "hashes": copies.nearest_hash}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Looks:
-  """How clips look, in each of the two spaces.
-
-  Attributes:
-    features: (N, D).
-    hashes: (N, 4, 64) bool.
-  """
-
-  features: np.ndarray
-  hashes: np.ndarray
-
-  def __len__(self) -> int:
-    return len(self.features)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluator:
   """Needs the clips of training, for near copies.
 
@@ -75,17 +59,18 @@ class Evaluator:
     if reference.train is not None:
       trained = self._of_real(reference.train, self.train)
     fake, frames = self._of_generated(sampler)
-    num = {"generated": len(fake), "real": len(real)}
+    num = {"generated": len(fake["features"]), "real": len(real["features"])}
     note = distribution.short(self.num, *num.values())
     if trained is not None:
-      num["train"] = len(trained)
+      num["train"] = len(trained["features"])
     common = distribution.measurement(
       sampler, reference, num, note, seed=self.seed
     )
-    yield "memory/diversity", _diversity(common, fake)
-    yield "memory/diversity_real", _diversity(common, real)
-    yield "memory/latent_recall", self._recall(common, fake, real)
-    for space in _NEAREST:
+    yield "memory/diversity", _diversity(common, fake["features"])
+    yield "memory/diversity_real", _diversity(common, real["features"])
+    recall = self._recall(common, fake["features"], real["features"])
+    yield "memory/latent_recall", recall
+    for space, nearest in _NEAREST.items():
       names = [
         f"memory/{name}_{space}"
         for name in ("near_copies", "near_copies_held_out", "nearer")
@@ -93,105 +78,84 @@ class Evaluator:
       if trained is None:
         yield from ((name, evals.missing(_NO_TRAINING)) for name in names)
         continue
-      looks = (getattr(x, space) for x in (fake, real, trained))
-      values, exhibit = self._copies(
-        common, space, *looks, frames, reference.train
-      )
+      distance, index = nearest(fake[space], trained[space])
+      held_out, _ = nearest(real[space], trained[space])
+      values, threshold = self._copies(common, space, distance, held_out)
       yield from zip(names, values)
       if space == "features":
-        yield "Nearest training clips", exhibit
+        closest = np.argsort(distance, kind="stable")[: self.pairs]
+        yield (
+          "Nearest training clips",
+          evals.Exhibit(
+            clips=np.stack([frames[i] for i in closest]),
+            beside=lambda i=index[closest]: _shown(reference.train, i),
+            scores=distance[closest],
+            captions=("generated", "nearest in training"),
+            note=_note(distance[closest], threshold),
+          ),
+        )
 
-  def _recall(self, common, fake: _Looks, real: _Looks) -> evals.Value:
+  def _recall(self, common, fake, real) -> evals.Value:
     """The share of real clips that a generated one comes near to."""
     if len(real) < 2:
       return evals.missing("not computed: needs two real clips")
     reach = np.quantile(
-      neighbours.spacing(real.features), 1 - self.share, method="inverted_cdf"
+      neighbours.spacing(real), 1 - self.share, method="inverted_cdf"
     )
-    distances, _ = neighbours.nearest(real.features, fake.features)
-    return _share(
-      common,
-      distances <= reach,
-      "share of real clips as near to a generated one as "
-      f"{1 - self.share:.0%} of them are to another real one",
-      better="higher",
-      threshold=float(reach),
-      network=_network(),
+    how = (
+      f"share of real clips as near to a generated one as {1 - self.share:.0%} "
+      "of them are to another real one"
     )
+    facts = {"threshold": float(reach), "network": _network()}
+    near = neighbours.nearest(real, fake)[0] <= reach
+    return _share(common, near, "higher", how, **facts)
 
-  def _copies(self, common, space, fake, held_out, trained, frames, train):
-    """What one space says of copies: three values, and the closest pairs."""
-    distance, index = _NEAREST[space](fake, trained)
-    others, _ = _NEAREST[space](held_out, trained)
-    threshold = None
+  def _copies(self, common, space, distance, held_out):
+    """What one space says of copies: three values, and its threshold."""
     try:
-      near = copies.near_copies(distance, others, self.share)
+      near = copies.near_copies(distance, held_out, self.share)
     except ValueError as error:
-      values = [evals.missing(f"not computed: {error}")] * 3
-    else:
-      threshold = near.threshold
-      facts = {"threshold": threshold, "space": space}
-      values = [
-        _share(
-          common,
-          distance < threshold,
-          "share below threshold",
-          better="lower",
-          **facts,
-        ),
-        _share(
-          common,
-          others < threshold,
-          "the same, held-out clips",
-          better="",
-          **facts,
-        ),
-        _nearer(common, near.nearer, distance, others, **facts),
-      ]
-    closest = np.argsort(distance, kind="stable")[: self.pairs]
-    note = f"Distances: {_network()}."
-    if threshold is not None:
-      count = int((distance[closest] < threshold).sum())
-      note += f" Near copies, below {threshold:.4g}: {count} of {len(closest)}."
-    exhibit = evals.Exhibit(
-      clips=np.stack([frames[i] for i in closest]),
-      beside=lambda: np.stack(
-        [_frames(train.read([int(index[i])])[0]["video"]) for i in closest]
-      ),
-      scores=distance[closest],
-      captions=("generated", "nearest in training"),
-      note=note,
-    )
-    return values, exhibit
+      return [evals.missing(f"not computed: {error}")] * 3, None
+    facts = {"threshold": near.threshold, "space": space}
+    below = [x < near.threshold for x in (distance, held_out)]
+    values = [
+      _share(common, below[0], "lower", "share below threshold", **facts),
+      _share(common, below[1], "", "the same, held-out clips", **facts),
+      _nearer(common, near.nearer, distance, held_out, **facts),
+    ]
+    return values, near.threshold
 
-  def _of_real(self, reference, num) -> _Looks:
-    """Of real clips; computed once."""
+  def _of_real(self, reference, num) -> dict[str, np.ndarray]:
+    """Features (N, D) and hashes (N, 4, 64) of real clips, computed once."""
     # Of so many clips the rows of all are kept.
     num = min(num, len(reference), distribution.KEEP)
     clips = lambda: distribution.real_clips(reference, num, self.batch)
     hashes = lambda: np.concatenate([*map(copies.hashes, clips())])
     network = frd_random.network()
     rows = distribution.real(reference, network, num, self.batch).rows
-    return _Looks(features=rows, hashes=reference.once(("hashes", num), hashes))
+    return {
+      "features": rows,
+      "hashes": reference.once(("hashes", num), hashes),
+    }
 
-  def _of_generated(self, sampler) -> tuple[_Looks, list[np.ndarray]]:
-    """Of generated clips in one pass, and some frames of each."""
+  def _of_generated(self, sampler):
+    """The same of generated clips, in one pass, and some frames of each."""
     hashes, frames = [], []
-    clips = distribution.generated_clips(
-      sampler, self.seed, self.num, self.batch
-    )
 
     def seen():
-      for video in clips:
+      for video in distribution.generated_clips(
+        sampler, self.seed, self.num, self.batch
+      ):
         hashes.append(copies.hashes(video))
         frames.extend(map(_frames, video))
         yield video
 
-    network = frd_random.network()
-    rows = list(
-      features.stream(network.apply, network.params, seen(), self.batch)
-    )
-    looks = _Looks(features=np.concatenate(rows), hashes=np.concatenate(hashes))
+    net = frd_random.network()
+    rows = list(features.stream(net.apply, net.params, seen(), self.batch))
+    looks = {
+      "features": np.concatenate(rows),
+      "hashes": np.concatenate(hashes),
+    }
     return looks, frames
 
 
@@ -200,32 +164,25 @@ def _network() -> str:
   return frd_random.network().card["network"]
 
 
-def _diversity(common, looks: _Looks) -> evals.Value:
-  """How far apart the clips of one set are."""
-  rows, interval, how = looks.features, None, "mean distance"
+def _diversity(common, rows) -> evals.Value:
+  """How far apart the clips of one set are; best like the real ones."""
   if len(rows) < 2:
     return evals.missing("not computed: needs two clips")
+  interval, how = None, "mean distance"
   if len(rows) == 2:
     number = neighbours.diversity(rows)
   else:
     estimate = neighbours.diversity_estimate(rows)
     number, interval = estimate.value, (estimate.low, estimate.high)
     how += "; jackknife"
-  return common.value(
-    number, interval, unit="", better="", estimator=how, network=_network()
-  )
+  return common.value(number, interval, "", how, network=_network())
 
 
-def _share(common, hits, estimator, better, **facts) -> evals.Value:
+def _share(common, hits, better, estimator, **facts) -> evals.Value:
   """The share of clips for which `hits`, (N,) bool, is true."""
-  return common.value(
-    hits.mean(),
-    intervals.wilson(int(hits.sum()), len(hits)),
-    unit="",
-    better=better,
-    estimator=f"{estimator}; Wilson",
-    **facts,
-  )
+  interval = intervals.wilson(int(hits.sum()), len(hits))
+  how = f"{estimator}; Wilson"
+  return common.value(hits.mean(), interval, better, how, **facts)
 
 
 def _nearer(common, number, distance, held_out, **facts) -> evals.Value:
@@ -241,9 +198,21 @@ def _nearer(common, number, distance, held_out, **facts) -> evals.Value:
     interval = max(estimate.low, 0.0), min(estimate.high, 1.0)
     how += f"; jackknife over {parts} parts of either set"
   # One half without memory; below it clips lie beside the data.
-  return common.value(
-    number, interval, unit="", better="", estimator=how, **facts
-  )
+  return common.value(number, interval, "", how, **facts)
+
+
+def _note(distances, threshold) -> str:
+  """What is said above the closest pairs."""
+  note = f"Distances: {_network()}."
+  if threshold is not None:
+    count = int((distances < threshold).sum())
+    note += f" Near copies, below {threshold:.4g}: {count} of {len(distances)}."
+  return note
+
+
+def _shown(train, indices) -> np.ndarray:
+  """Frames of the training clips of these numbers."""
+  return np.stack([_frames(train.read([int(i)])[0]["video"]) for i in indices])
 
 
 def _frames(clip: np.ndarray) -> np.ndarray:

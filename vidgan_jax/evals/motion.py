@@ -89,22 +89,13 @@ class Evaluator:
           intervals.split(real[key], groups),
         )
         interval = max(estimate.low, 0.0), estimate.high
-      yield (
-        f"motion/{name}",
-        common.value(
-          function(fake[key], real[key]),
-          interval,
-          unit=unit,
-          better="lower",
-          estimator=estimator,
-        ),
-      )
+      distance = function(fake[key], real[key])
+      value = common.value(distance, interval, "lower", estimator, unit=unit)
+      yield f"motion/{name}", value
     for name, estimator in _MEANS.items():
       for suffix, measured in (("", fake), ("_real", real)):
-        yield (
-          f"motion/{name}{suffix}",
-          self._mean(common, measured[name], estimator),
-        )
+        value = self._mean(common, measured[name], estimator)
+        yield f"motion/{name}{suffix}", value
 
   def _mean(self, common, rows, estimator) -> evals.Value:
     """The mean over the clips, of which real clips' is the best."""
@@ -113,13 +104,8 @@ class Evaluator:
     rows = rows[np.isfinite(rows)]
     if not len(rows):
       return evals.missing("not computed: no clip of the set moves")
-    return common.value(
-      rows.mean(),
-      intervals.bootstrap(rows, 1000, self.seed),
-      unit="",
-      better="",
-      estimator=estimator,
-    )
+    interval = intervals.bootstrap(rows, 1000, self.seed)
+    return common.value(rows.mean(), interval, "", estimator)
 
 
 def _measures(videos: Iterable[np.ndarray]) -> dict[str, np.ndarray | str]:

@@ -166,12 +166,10 @@ class Evaluator:
     common = evals.Measurement()
     for name, number in numbers.items():
       unit, better = _KINDS[name]
-      yield (
-        f"oracle/{name}",
-        common.value(
-          number, unit=unit, better=better, reason="the oracle gives none"
-        ),
+      value = common.value(
+        number, None, better, unit=unit, reason="the oracle gives none"
       )
+      yield f"oracle/{name}", value
 
 
 def _judged(findings, real, labels, world) -> dict[str, float]:

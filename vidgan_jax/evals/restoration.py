@@ -295,31 +295,30 @@ class Evaluator:
   def _values(self, common, figures, measures) -> dict[str, evals.Value]:
     """The means of some figures, with their intervals."""
     values = {
-      name: self._value(
-        common, numbers, measures[name].unit, measures[name].better
-      )
+      name: self._value(common, numbers, measures[name])
       for name, numbers in figures.clips.items()
     }
     if figures.swd is not None:
       small = "not computed: nothing counts, or pictures are below 16 pixels"
       values["swd"] = dataclasses.replace(common, num=None).value(
         figures.swd,
-        unit="",
-        better="lower",
+        None,
+        "lower",
         note=small * math.isnan(figures.swd),
         reason="one figure of all clips",
       )
     return values
 
-  def _value(self, common, numbers, unit, better) -> evals.Value:
+  def _value(self, common, numbers, measure, better=None) -> evals.Value:
     """The mean of one number a clip, with its interval over clips."""
-    numbers = numbers[np.isfinite(numbers)]
-    some = len(numbers) > 1
+    numbers, interval = numbers[np.isfinite(numbers)], None
+    if len(numbers) > 1:
+      interval = intervals.bootstrap(numbers, self.bootstrap, self.seed)
     return dataclasses.replace(common, num=len(numbers)).value(
       _mean(numbers),
-      intervals.bootstrap(numbers, self.bootstrap, self.seed) if some else None,
-      unit=unit,
-      better=better,
+      interval,
+      measure.better if better is None else better,
+      unit=measure.unit,
     )
 
   def _gain(self, common, name, judge, model, others, labels):
@@ -328,13 +327,12 @@ class Evaluator:
     sign = 1 if measure.better == "higher" else -1
     best = max(others, key=lambda n: sign * _mean(others[n].clips[name]))
     theirs = others[best].clips[name]
-    gain = self._value(
-      common, sign * (model.clips[name] - theirs), measure.unit, "higher"
-    )
+    gains = sign * (model.clips[name] - theirs)
+    gain = self._value(common, gains, measure, "higher")
     gain = dataclasses.replace(gain, note=f"over {best}")
     values = {
       f"{judge.prefix}gain": gain,
-      f"{judge.prefix}best": self._value(common, theirs, measure.unit, ""),
+      f"{judge.prefix}best": self._value(common, theirs, measure, ""),
     }
     note = f"  {judge.text} {labels[best]}: {gain.value:+.2f} {measure.unit}"
     if gain.low is not None:

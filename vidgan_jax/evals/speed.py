@@ -41,27 +41,24 @@ class Evaluator:
       }
     )
 
-    def timed(numbers, unit, better="lower", **facts):
+    def timed(numbers, unit, better="lower", estimator="", **facts):
       """The median of the repeats; the interval is from end to end."""
-      several = len(numbers) > 1
+      ends = float(min(numbers)), float(max(numbers))
       return common.value(
         np.median(numbers),
-        (float(min(numbers)), float(max(numbers))) if several else None,
+        ends if len(numbers) > 1 else None,
+        better,
+        estimator,
         unit=unit,
-        better=better,
         reason="timed once",
         **facts,
       )
 
     seconds, shape = self._seconds(sampler, self.num)
-    yield (
-      "speed/clips_per_second",
-      timed(self.num / seconds, "clips/s", better="higher"),
-    )
-    yield (
-      "speed/ms_per_frame",
-      timed(1e3 * seconds / (self.num * shape[1]), "ms", size=[*shape[1:4]]),
-    )
+    rate = timed(self.num / seconds, "clips/s", "higher")
+    yield "speed/clips_per_second", rate
+    frame = 1e3 * seconds / (self.num * shape[1])
+    yield "speed/ms_per_frame", timed(frame, "ms", size=[*shape[1:4]])
     single, _ = self._seconds(sampler, 1)
     yield "speed/ms_per_single_clip", timed(1e3 * single, "ms")
     try:
@@ -70,36 +67,21 @@ class Evaluator:
     except ValueError:  # A generator of clips of one length.
       first, how = single, "one clip: its first frame comes with its last"
     yield "speed/ms_to_first_frame", timed(1e3 * first, "ms", estimator=how)
-    leaves = jax.tree.leaves(sampler.params)
-    yield (
-      "speed/parameters",
-      common.value(
-        sum(map(np.size, leaves)), unit="", better="", reason="counted"
-      ),
-    )
-    flops = sampler.flops()
+    size = sum(map(np.size, jax.tree.leaves(sampler.params)))
+    yield "speed/parameters", common.value(size, None, "", reason="counted")
+    flops, how = sampler.flops(), "XLA's cost analysis of one clip"
     if flops is None:
       value = evals.missing("not computed: XLA does not say")
     else:
       value = common.value(
-        flops / 1e9,
-        unit="GFLOP",
-        better="lower",
-        reason="counted",
-        estimator="XLA's cost analysis of one clip",
+        flops / 1e9, None, "lower", how, unit="GFLOP", reason="counted"
       )
     yield "speed/gflop_per_clip", value
-    memory, where = _memory(device)
-    yield (
-      "speed/peak_mib",
-      common.value(
-        memory / 2**20,
-        unit="MiB",
-        better="lower",
-        reason="a maximum",
-        estimator=where,
-      ),
+    memory, whose = _memory(device)
+    value = common.value(
+      memory / 2**20, None, "lower", whose, unit="MiB", reason="a maximum"
     )
+    yield "speed/peak_mib", value
 
   def _seconds(self, sampler, num, times=None):
     """Seconds of each repeat, and the shape of the clips."""

@@ -57,17 +57,14 @@ class Evaluator:
       fake, real, patches=self.patches, frames=self.frames, seed=self.seed
     )
     low = estimate.low
-    yield (
-      "swd",
-      common.value(
-        estimate.value,
-        (low if math.isnan(low) else max(low, 0.0), estimate.high),
-        unit="",
-        better="lower",
-        estimator="1000 x sliced Wasserstein, 256 directions, Laplacian "
-        "pyramid; interval from 8 parts of the clips",
-      ),
+    value = common.value(
+      estimate.value,
+      (low if math.isnan(low) else max(low, 0.0), estimate.high),
+      "lower",
+      "1000 x sliced Wasserstein, 256 directions, Laplacian pyramid; interval "
+      "from 8 parts of the clips",
     )
+    yield "swd", value
 
   def _frames(self, videos):
     """Yields some frames of each clip, so that memory holds no more."""
