@@ -181,14 +181,24 @@ def test_examples_train(extended, tmp_path):
     "data.name=bars",
     "data.options={'size': 32}",
     "model.name=vae",  # Its halves are `tiny`.
-    "reconstruction={'kl': {'weight': 0.01}, 'l1': {}}",
     "model.variant=S",
+    "reconstruction={'kl': {'weight': 0.01}, 'l1': {}}",
     "objective=smoothed",
-    "task.name=first_frame",
     "evals={'brightness': {'num': 8}}",
   )
   result = (workdir / "eval" / "2.json").read_text()
   assert "brightness/generated" in result and "brightness/real" in result
+
+
+def test_the_task_trains(extended, tmp_path):
+  _train(
+    extended,
+    tmp_path / "run",
+    "model.name=tiny",
+    "model.variant=S",
+    "task.name=first_frame",
+    "evals={}",
+  )
 
 
 def test_the_model_of_a_given_clip_trains(extended, tmp_path):

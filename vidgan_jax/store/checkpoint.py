@@ -284,10 +284,7 @@ class Checkpoints:
 
   def __exit__(self, kind, error, trace) -> None:
     """Closes; an error of the block says more than an error of closing."""
-    if kind is None:
-      self.close()
-      return
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception) if kind else contextlib.nullcontext():
       self.close()
 
   def _clear(self) -> None:
