@@ -9,7 +9,7 @@ blocks of the two take turns, and each begins and ends with an idle device.
 Prints the median time of a step in the loop and of a bare one, the median of
 the ratios of neighbouring blocks (aim: at most 1.05), and the share of the
 loop's time in which it waits for data (aim: at most 2 %). Samples, evaluations
-and checkpoints are off: they are no part of a step. Exits with 1 when an aim
+and checkpoints are off: they are not part of a step. Exits with 1 when an aim
 is missed. Takes less than two minutes on two cores.
 """
 

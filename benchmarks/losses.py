@@ -45,7 +45,7 @@ RUNS = {
     {"optim.g.warmup": "4steps", "optim.d.warmup": "4steps"},
   ),
 }
-# A pace is no result.
+# A pace is not a result.
 IDLE = ("step", "kimg", "steps_per_second")
 
 

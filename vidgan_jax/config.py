@@ -309,7 +309,7 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """Checks fields, names and values; returns the completed config.
 
   Raises:
-    UserError: says which field, what is wrong, and how to mend it.
+    UserError: says which field, what is wrong, and how to fix it.
   """
   config = complete(config)
   fields.check(fields.plain(config), FIELDS)

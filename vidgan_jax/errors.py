@@ -1,10 +1,10 @@
-"""The one kind of error that a user can mend."""
+"""The one kind of error that a user can fix."""
 
 import os
 
 
 class UserError(ValueError):
-  """Something that a user can mend: it says what, where and how to mend it.
+  """Something that a user can fix: it says what, where and how to fix it.
 
   The command shows its text as one paragraph. Any other exception but an
   OSError is a fault of the program and keeps its traceback.
@@ -16,5 +16,5 @@ def shown_whole(error: BaseException) -> bool:
 
   It is for faults of the program, and with VIDGAN_TRACEBACK=1 for all errors.
   """
-  mendable = isinstance(error, UserError | OSError)
-  return not mendable or bool(os.environ.get("VIDGAN_TRACEBACK"))
+  fixable = isinstance(error, UserError | OSError)
+  return not fixable or bool(os.environ.get("VIDGAN_TRACEBACK"))

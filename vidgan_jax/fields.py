@@ -238,7 +238,7 @@ def check(tree: Mapping[str, Any], group: Group, where: str = "config") -> None:
   """Checks values, and keys that are names.
 
   Raises:
-    UserError: says which field, what is wrong, and how to mend it.
+    UserError: says which field, what is wrong, and how to fix it.
   """
   for key, value in tree.items():
     if key not in group and group.room:

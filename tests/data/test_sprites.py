@@ -424,7 +424,7 @@ def test_bounces_are_audible():
 @pytest.mark.parametrize(
   "options, part",
   [
-    (dict(colour="red"), "data.options.colour is no option of sprites"),
+    (dict(colour="red"), "data.options.colour is not an option of sprites"),
     (dict(resolutoin=32), "the nearest is 'resolution'"),
     (dict(shapes=("disk",)), "the nearest is 'disc'"),
     (dict(shapes=()), "data.options.shapes"),

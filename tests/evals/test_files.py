@@ -306,7 +306,7 @@ def test_the_split_of_a_data_set(folder, tmp_path, capsys):
   assert "no split 'valid'" in text and "say --split" in text
   arguments[3] = folder
   assert verb("--split", "train") == 1
-  assert "is no data set" in capsys.readouterr().err
+  assert "is not a data set" in capsys.readouterr().err
 
 
 def test_what_is_refused(folder, tmp_path):

@@ -196,7 +196,7 @@ def _frame_size(example: signals.Example) -> tuple[int, int]:
     with Image.open(io.BytesIO(example["frames"][0])) as picture:
       return picture.height, picture.width
   except (OSError, ValueError, SyntaxError) as e:
-    raise signals.DataError(f"its first frame is no picture: {e}") from e
+    raise signals.DataError(f"its first frame is not a picture: {e}") from e
 
 
 def decoded(example: signals.Example) -> signals.Example:

@@ -8,7 +8,7 @@ of the global batch that its devices hold.
 
 Bad records. A clip that cannot be read, is too short or smaller than the crop,
 or does not decode, is refused: the next one in the source takes its place. It
-is counted in `refused` and told of once. Whether a clip is refused at a
+is counted in `refused` and reported once. Whether a clip is refused at a
 position depends on data and position alone, so batches stay pure. After
 `_TRIES` bad clips in a row the run stops with the reason.
 

@@ -75,7 +75,7 @@ def prepare(
     What was made; None if it was finished already.
 
   Raises:
-    UserError: what the user has to mend.
+    UserError: what the user has to fix.
     OSError: the disk cannot be read or written.
   """
   layout, sources, looked_for = _scan(job)

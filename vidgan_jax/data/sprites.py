@@ -328,8 +328,8 @@ def make(split: str, *, size: int | None = None, **options) -> "Source":
     if name not in fields:
       near = difflib.get_close_matches(name, [*fields, "size"], 1, 0.0)[0]
       raise errors.UserError(
-        f"data.options.{name} is no option of sprites; the nearest is "
-        f"{near!r}. There are: size, {', '.join(fields)}."
+        f"data.options.{name} is not an option of sprites; the nearest "
+        f"is {near!r}. There are: size, {', '.join(fields)}."
       )
   if size is None:
     size = {"train": 16384, "test": 2048}[split]

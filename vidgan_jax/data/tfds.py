@@ -359,7 +359,7 @@ def _walk(
     for key, below in feature.items():
       yield from _walk(below, f"{path}/{key}" if path else key, length)
   elif hasattr(feature, "feature"):  # Sequence, Video, Dataset
-    if length == 0:  # sequences of sequences are no video
+    if length == 0:  # a sequence of sequences is not a video
       yield from _walk(feature.feature, path, _length(feature))
   else:
     yield path, feature, length
@@ -392,7 +392,11 @@ def _find_video(
   if len(match) != 1:
     raise errors.UserError(
       f"{where}: "
-      + (f"the feature {wanted!r} is no video" if wanted else "no single video")
+      + (
+        f"the feature {wanted!r} is not a video"
+        if wanted
+        else "no single video"
+      )
       + (
         f"; videos are {', '.join(found)}: choose by data.options.video"
         if found

@@ -64,7 +64,7 @@ def make_mesh(
   axes = [(str(name), int(size)) for name, size in axes]
   count = jax.device_count() if devices is None else len(devices)
   names, sizes = [n for n, _ in axes], [s for _, s in axes]
-  mend = "Use -1 for one axis to give it all devices that are left."
+  remedy = "Use -1 for one axis to give it all devices that are left."
   if not axes or len(set(names)) != len(names):
     raise config_lib.ConfigError(
       f"config.mesh is {tuple(axes)}; it must name at least one axis, and each "
@@ -81,7 +81,7 @@ def make_mesh(
       f"config.mesh is {tuple(axes)}, which asks for "
       f"{'a multiple of ' if -1 in sizes else ''}{known} devices, but there "
       f"are {count} ({jax.local_device_count()} in each of "
-      f"{jax.process_count()} processes). {mend}"
+      f"{jax.process_count()} processes). {remedy}"
     )
   sizes = [count // known if s == -1 else s for s in sizes]
   # JAX's default, Explicit axes, makes convolutions over sharded kernels

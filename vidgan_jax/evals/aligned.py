@@ -315,7 +315,7 @@ def _decode(file, root, source, layout) -> tuple[list[float], tuple[int, ...]]:
   if tally.damaged:
     raise errors.UserError(
       f"{path}: {tally.damaged} of its frames cannot be decoded, so the others "
-      "have lost their partners: mend the video, or take the pair out."
+      "have lost their partners: repair the video, or take the pair out."
     )
   file.flush()
   return times, shape

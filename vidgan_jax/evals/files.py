@@ -527,7 +527,7 @@ def _stack(images, damaged, frames, size, name):
   if damaged or len(images) < frames:
     raise errors.UserError(
       f"{name}: {max(damaged, frames - len(images))} of its frames cannot be "
-      "decoded: mend it, or take it out."
+      "decoded: repair it, or take it out."
     )
   video = np.stack([frame.image for frame in images])
   if size is not None:

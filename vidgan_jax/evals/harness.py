@@ -67,9 +67,9 @@ def parse(text: str) -> dict[str, dict[str, Any]]:
       stem = re.split(r"[\d/]", name)[0]
       near = [k for k in names if k.startswith(stem)][:1] or names
       raise config_lib.ConfigError(
-        f"--metrics: {name!r} is no evaluator. "
+        f"--metrics: {name!r} is not an evaluator. "
         f"{rooms.nearest(near[0] if len(near) == 1 else stem, near)} "
-        "Which values each of them gives stands in docs/metrics.md."
+        "docs/metrics.md lists the values of each."
       )
     if name in fields:
       raise config_lib.ConfigError(

@@ -997,7 +997,7 @@ def _laws(
 
   Returns:
     (motions of the world, K) root mean square over the known positions, pixels.
-    The camera's shake is no part of a law and adds to the distance.
+    The camera's shake is not part of a law and adds to the distance.
   """
   mixed = world.motion == "mixed"
   motions = sprites.MOTIONS if mixed else (world.motion,)

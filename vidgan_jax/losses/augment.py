@@ -6,8 +6,8 @@ learns through them, and act on whole clips: augmenting frames apart would
 teach G to flicker (Skorokhodov et al. 2022).
 
 No leak: each transform is applied with probability p, and left out with
-1 - p. The distribution of clips can then be told from that of augmented
-clips, so G need not draw augmented ones, as long as p is safely below one:
+1 - p. The distribution of clips then differs from that of augmented clips,
+so G need not draw augmented ones, as long as p is safely below one:
 p <= 0.8 (Karras et al. 2020, section 2.2 and appendix C). At p = 0 the output
 is the input, bit for bit.
 """
@@ -46,8 +46,8 @@ def augment(
     if name not in POLICIES:
       near = difflib.get_close_matches(name, POLICIES, 1, 0.0)[0]
       raise errors.UserError(
-        f"config.augment.policy names {name!r}, which is no augmentation: did"
-        f" you mean {near!r}? There are {', '.join(POLICIES)}."
+        f"config.augment.policy names {name!r}, which is not an "
+        f"augmentation: did you mean {near!r}? There are {', '.join(POLICIES)}."
       )
 
   def one(clip, key):

@@ -104,7 +104,7 @@ class Base(nn.Module):
   """What the generators of a given clip share: all but the network.
 
   Attributes:
-    resolution: not used: any size, also one that is no multiple of `patch`.
+    resolution: not used: any size, not only multiples of `patch`.
     frames: not used: any number.
     channels: of the video.
     num_classes: not used.
@@ -271,7 +271,7 @@ class Generator(Base):
       bases of `bases.MOTIONS`. At the start nothing is moved. 0: the base as it
       is.
     curve: the base goes through a tone curve (`bases.tone`) that is learnt, one
-      for all clips. It is what few videos teach about light.
+      for all clips. Few videos suffice to learn it.
   """
 
   temporal: str = "centred"

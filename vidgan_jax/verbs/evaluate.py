@@ -337,8 +337,8 @@ def _files(args) -> None:
   )
   if args.split and "split" not in reference.card:
     raise config_lib.ConfigError(
-      f"--split {args.split}: {args.reference} is no data set; leave it out, "
-      "or give the folder with dataset_info.json."
+      f"--split {args.split}: {args.reference} is not a data set; leave it "
+      "out, or give the folder with dataset_info.json."
     )
   for path, clips in ((args.generated, generated), (args.reference, reference)):
     if len(clips) < LEAST:
@@ -346,7 +346,7 @@ def _files(args) -> None:
       raise errors.UserError(
         f"{path} has {len(clips)} clips"
         + (f" in its split {split!r} (another: --split)" if split else "")
-        + f"; two sets cannot be told apart by less than {LEAST}. For aligned "
+        + f"; fewer than {LEAST} cannot tell two sets apart. For aligned "
         "videos there is --paired."
       )
   remarks = files.check(generated, reference)

@@ -170,8 +170,8 @@ def _strip(path: str, options: Options) -> Iterator[tuple[int, Image.Image]]:
   width = options.frame_width or strip.height
   if strip.width % width:
     raise read.VideoError(
-      f"{path}: the strip's width {strip.width} is no multiple of the frame's"
-      f" {width} (give --frame-width)"
+      f"{path}: the strip's width {strip.width} is not a multiple of the "
+      f"frame's {width} (give --frame-width)"
     )
   for i in range(strip.width // width):
     yield i, strip.crop((i * width, 0, (i + 1) * width, strip.height))

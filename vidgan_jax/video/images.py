@@ -5,9 +5,9 @@
   names("shots/%04d.png")    those that have such a name
 
 are in natural order: frame2 comes before frame10. They have one size and one
-format. What a folder is, is told by what lies in it: images directly in it, and
-no video in it or below, make it one clip; videos make it a folder of videos;
-both are refused, since nobody knows what was meant.
+format. The contents of a folder say what it is: images directly in it, and no
+video in it or below, make it one clip; videos make it a folder of videos; both
+are refused, because the meaning is not clear.
 """
 
 from collections.abc import Iterator
@@ -42,8 +42,8 @@ def names(path: str) -> list[str] | None:
     path: a folder, a glob as 'a/*.png', or a pattern as 'a/%04d.png'.
 
   Returns:
-    Paths; None when this is no clip of images, but a file or a folder of
-    videos.
+    Paths; None when this is not a clip of images, but a file or a folder
+    of videos.
 
   Raises:
     read.VideoError: nothing is found, or images and videos together.

@@ -12,7 +12,7 @@ the result is that of the whole video at once, by construction:
     frame, and at the ends of a shot, they move inwards instead of shrinking: a
     border that a stage sees is always a real one.
   * the context in time never crosses a scene cut.
-  * frames whose sides are no multiples of `align` are padded by repetition.
+  * frames whose sides are not multiples of `align` are padded by repetition.
 
 A chain of stages needs no halo of its own: each stage has its own windows.
 
