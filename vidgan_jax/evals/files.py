@@ -23,6 +23,8 @@ import numpy as np
 
 from vidgan_jax import errors
 from vidgan_jax import evals
+from vidgan_jax.data import pipeline
+from vidgan_jax.data import reference as reference_lib
 from vidgan_jax.store import digest
 from vidgan_jax.video import clips as clips_lib
 from vidgan_jax.video import folder as folder_lib
@@ -431,9 +433,6 @@ def _loaded(path) -> np.ndarray:
 
 
 def _data_set(path, split, frames, stride, size):
-  from vidgan_jax.data import pipeline
-  from vidgan_jax.data import reference as reference_lib
-
   data = {"name": "tfds", "options": {"directory": str(path)}, split: split}
   ops = f"clip({frames}, {stride})"
   if size is not None:

@@ -575,9 +575,8 @@ def _candidates(
   grid = np.arange(-reach, reach + 1)
   disc = np.hypot(grid, grid[:, None]) <= (low + high) / 2
   fill = _correlate(mask, disc)
-  offset = np.hypot(
-    _correlate(mask, disc * grid), _correlate(mask, disc * grid[:, None])
-  )
+  along = (_correlate(mask, disc * g) for g in (grid, grid[:, None]))
+  offset = np.hypot(*along)
   centre = np.arange(size) + 0.5
   inside = (centre > low - 0.5) & (centre < size - low + 0.5)
   place = (

@@ -108,8 +108,7 @@ class Checkpoints:
       directory: `WORKDIR/checkpoints`; made if it is missing.
       every: save each multiple of this but step 0; 0: only when forced or
         preempted.
-      keep: so many steps stay; older ones are deleted when a newer one is
-        complete.
+      keep: so many stay; the oldest goes when a newer one is complete.
       log: gets a line about each damaged step.
 
     Raises:
@@ -171,8 +170,7 @@ class Checkpoints:
       due = step not in self._manager.all_steps()
     if not due:
       return False
-    if self._pending is not None:
-      self.wait()
+    self.wait()
     leaves = _leaves(state)
     digests = _digests([leaf for _, leaf in leaves])
     self._bytes = sum(leaf.nbytes for _, leaf in leaves)

@@ -25,7 +25,10 @@ from typing import Any
 from vidgan_jax import config as config_lib
 from vidgan_jax import errors
 from vidgan_jax import rooms
+from vidgan_jax.data import oplang
+from vidgan_jax.data import order
 from vidgan_jax.evals import harness
+from vidgan_jax.reports import evaluation
 from vidgan_jax.store import files as files_lib
 from vidgan_jax.store import workdir as workdir_lib
 
@@ -300,8 +303,6 @@ def _follow(workdir, config, judge) -> None:
 
 
 def _last_step(config) -> int:
-  from vidgan_jax.data import oplang
-  from vidgan_jax.data import order
   from vidgan_jax.data import pipeline
 
   size = None
@@ -313,8 +314,6 @@ def _last_step(config) -> int:
 
 
 def _report(records, exhibits, settings, path, **more) -> None:
-  from vidgan_jax.reports import evaluation
-
   page = evaluation.render(records, exhibits, settings, path, **more)
   _say(f"  -> {page}")
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import sampler
+from vidgan_jax.video import write
 
 
 def main(argv: list[str]) -> int:
@@ -71,8 +72,6 @@ def main(argv: list[str]) -> int:
 
 def _generate(args) -> str:
   """Does what the verb says and returns the line to print."""
-  from vidgan_jax.video import write
-
   out = pathlib.Path(args.out)
   kind = out.suffix.lower()
   if kind and kind not in write.SUFFIXES:
@@ -165,8 +164,6 @@ def _check(args) -> None:
 
 def _write(paths, parts, fps: float, scale: int) -> None:
   """Writes videos side by side, each part (N, t, H, W, C) as it comes."""
-  from vidgan_jax.video import write
-
   parts = iter(parts)
   first = next(parts)  # Before any file: the model may refuse the times.
   paths[0].parent.mkdir(parents=True, exist_ok=True)
