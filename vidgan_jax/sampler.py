@@ -11,6 +11,7 @@ import numpy as np
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import errors
+from vidgan_jax import models
 from vidgan_jax import pixels
 from vidgan_jax import tasks
 from vidgan_jax.models import layers
@@ -257,8 +258,6 @@ def load(workdir: str, step: int | None = None, weights: str = "ema") -> Model:
 
 def build(params: Any, record: provenance.Record) -> Model:
   """A model of parameters and of the record of where they come from."""
-  from vidgan_jax import models
-
   config = record.config
   generator, _ = models.create(config.model, jnp.dtype(config.precision))
   return Model(

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 
 from vidgan_jax import config
 from vidgan_jax.data import oplang
@@ -160,8 +161,6 @@ def nearest(old: Any, new: Any, positions: Any) -> Any:
 
 def _resize(x: np.ndarray, size: int, how: str) -> np.ndarray:
   """(T, H, W, ...) with the shorter side of `size` pixels."""
-  from PIL import Image
-
   h, w = x.shape[1:3]
   new_h, new_w = resized(h, w, size)
   if (h, w) == (new_h, new_w):
@@ -190,8 +189,6 @@ def _resize(x: np.ndarray, size: int, how: str) -> np.ndarray:
 def _frame_size(example: signals.Example) -> tuple[int, int]:
   if "video" in example:
     return example["video"].shape[1:3]
-  from PIL import Image
-
   try:
     with Image.open(io.BytesIO(example["frames"][0])) as picture:
       return picture.height, picture.width
@@ -203,8 +200,6 @@ def decoded(example: signals.Example) -> signals.Example:
   """Replaces `frames` by `video`."""
   if "frames" not in example:
     return example
-  from PIL import Image
-
   video = []
   for i, data in enumerate(example["frames"]):
     try:

@@ -17,6 +17,7 @@ from vidgan_jax import config as config_lib
 from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax import rooms
+from vidgan_jax import tasks
 from vidgan_jax.data import oplang
 from vidgan_jax.store import files as files_lib
 from vidgan_jax.store import workdir as workdir_lib
@@ -140,7 +141,6 @@ def reference(
       come with them. Without any the clips are not described.
     train: the training clips are to come in any case.
   """
-  from vidgan_jax import tasks
   from vidgan_jax.data import pipeline
   from vidgan_jax.data import reference as reference_lib
 
