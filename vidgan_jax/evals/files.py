@@ -205,7 +205,7 @@ def _folder(path, seed, offset, frames, stride, size):
   if layout == "videos":
     folders = folder_lib.scan(path, "frames")[1]
     images = {*folder_lib.IMAGES} - {".webp"}  # Which may move.
-    names = [name for one in folders for name in one.images]
+    names = [name for inner in folders for name in inner.images]
     count = sum(pathlib.Path(name).suffix.lower() in images for name in names)
     beside = {"images_passed_over": count} if count else {}
   options = clips_lib.Options(layout=layout, size=size or 0, upscale=True)

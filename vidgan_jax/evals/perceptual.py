@@ -107,18 +107,18 @@ def compare(
     counts = weight.any((1, 2, 3))
   params, _ = load(trunk)
   batch = max(min(batch, frames - 1), 1)
-  found = []
+  parts = []
   # Each part holds the first frame of the next, for the step between them.
   for start in range(0, max(frames - 1, 1), batch):
-    some = np.minimum(np.arange(start, start + batch + 1), frames - 1)
-    x, y = _floats(video[some]), _floats(target[some])
+    index = np.minimum(np.arange(start, start + batch + 1), frames - 1)
+    x, y = _floats(video[index]), _floats(target[index])
     if weight is not None:
-      x = y + weight[some] * (x - y)
+      x = y + weight[index] * (x - y)
     part = _distances(trunk, params, x, y)
-    found.append([np.asarray(x, np.float64) for x in part])
-  between = [part[0][:-1] for part in found] + [found[-1][0][-1:]]
+    parts.append([np.asarray(x, np.float64) for x in part])
+  between = [part[0][:-1] for part in parts] + [parts[-1][0][-1:]]
   steps, target_steps = (
-    np.concatenate([part[i] for part in found])[: frames - 1] for i in (1, 2)
+    np.concatenate([part[i] for part in parts])[: frames - 1] for i in (1, 2)
   )
   either = counts[1:] | counts[:-1]
   return Distances(
