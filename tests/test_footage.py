@@ -165,7 +165,7 @@ def test_tiles_of_a_recurrent_model_differ_little(recurrent, clip):
 def bare(task, options=None, fps=None, **fields):
   """A stage of a tiny trunk that starts as its base, without training."""
   fields = dict(width=4, blocks=1, temporal="none") | fields
-  generator = trunk.Generator(resolution=0, frames=0, **fields)
+  generator = trunk.Generator(**fields)
   task = tasks.create({"name": task, "options": options or {}})
   given = {"video": np.zeros((1, 2, 8, 8, 3), np.float32)}
   given["mask" if fields.get("compose") else "map"] = given["video"][..., :1]

@@ -24,6 +24,7 @@ import pytest
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import errors
+from vidgan_jax import models
 from vidgan_jax import rooms
 from vidgan_jax import tasks
 from vidgan_jax.losses import penalties
@@ -69,7 +70,13 @@ MODELS = [
   for name in rooms.names("models")
   for variant in load("models", name).VARIANTS
 ]
-COMMON = ("resolution", "frames", "channels", "num_classes", "dtype")
+
+
+def build(name, variant, dtype=jnp.float32, **common):
+  fields = {"name": name, "variant": variant, "channels": 3}
+  return models.create(
+    fields | {"generator": {}, "discriminator": {}} | common, dtype
+  )
 
 
 @pytest.mark.parametrize("classes", [0, 3])
@@ -81,24 +88,20 @@ def test_models(name, variant, classes):
   assert set(fields) == {"generator", "discriminator"}
   for role in fields:
     known = parameters(getattr(module, role.capitalize()))
-    assert set(COMMON) | set(fields[role]) <= set(known)
+    assert {"dtype", *fields[role]} <= set(known)
   assert rooms.variants(name) in ((), tuple(module.VARIANTS))
   size, b, t = 64, 2, 4
   common = dict(resolution=size, frames=t, num_classes=classes)
-  g = module.Generator(**common, **fields["generator"], dtype=jnp.bfloat16)
-  d = module.Discriminator(
-    **common, **fields["discriminator"], dtype=jnp.bfloat16
-  )
+  g, d = build(name, variant, jnp.bfloat16, **common)
   spec = g.noise_spec(0.5)
   assert all(isinstance(n, int) for s in spec.values() for n in s)
   z = {key: shape(b, *s) for key, s in spec.items()}
   times, video = shape(b, t), shape(b, t, size, size, 3)
-  # All that a task may give. Models out of noise look at the label alone.
-  small = size // getattr(g, "scale", 1)
-  given = {
-    "video": shape(b, t, small, small, 3),
-    "mask": shape(b, t, small, small, 1),
-  }
+  given = {}
+  if from_clips(module):
+    small = size // g.scale
+    given["video"] = shape(b, t, small, small, 3)
+    given["mask"] = shape(b, t, small, small, 1)
   if classes:
     given["label"] = shape(b, dtype=jnp.int32)
   key = jax.random.key(0)
@@ -116,6 +119,68 @@ def test_models(name, variant, classes):
     assert logits.dtype == jnp.float32
     assert logits.shape[0] == b and logits.ndim <= 2
     assert isinstance(features, tuple)
+
+
+def from_clips(module):
+  """Whether the generator improves a given clip."""
+  return "base" in parameters(module.Generator)
+
+
+def reads_conditions(module):
+  """Whether the generator is built with models/condition.py."""
+  files = {cls.__module__ for cls in module.Generator.__mro__}
+  return any("condition" in vars(sys.modules[file]) for file in files)
+
+
+def some(seed, *sizes):
+  return np.random.default_rng(seed).standard_normal(sizes).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", rooms.names("models"))
+def test_conditions_reach_both_networks(name):
+  """A text and a sound change what G draws and what D says of it."""
+  module = load("models", name)
+  if not reads_conditions(module):
+    pytest.skip("reads no conditions")
+  size, b, t = 16, 2, 4
+  variant = next(iter(module.VARIANTS))
+  g, d = build(name, variant, resolution=size, frames=t, num_classes=0)
+  given = {"text_vectors": some(0, b, 5, 3), "sound": some(1, b, t, 6)}
+  fixed = {"video": some(2, b, t, size, size, 3)} if from_clips(module) else {}
+  times = np.tile(np.arange(t, dtype=np.float32) / 8, (b, 1))
+  z = {k: some(3, b, *s) for k, s in g.noise_spec(1.0).items()}
+  video = some(4, b, t, size, size, 3)
+
+  def parameters_of(net, seed, *inputs):
+    # What is zero at the start would hide what comes before it.
+    shapes = jax.eval_shape(net.init, jax.random.key(0), *inputs)
+    return jax.tree.map(lambda x: 0.3 * some(seed, *x.shape), shapes)
+
+  g_params = parameters_of(g, 5, fixed | given, z, times)
+  d_params = parameters_of(d, 6, video, fixed | given, times)
+
+  @jax.jit
+  def influences(given):
+    draw = lambda x: jnp.sum(
+      video * jnp.tanh(g.apply(g_params, fixed | x, z, times))
+    )
+    score = lambda x: sum(
+      jnp.sum(jnp.sin(logits))
+      for logits in d.apply(d_params, video, fixed | x, times).logits
+    )
+    return jax.grad(draw)(given), jax.grad(score)(given)
+
+  for of_network in influences(given):
+    for signal, influence in of_network.items():
+      assert np.isfinite(influence).all(), signal
+      # Of every clip; a sound of every frame.
+      influence = np.abs(influence).sum(-1)
+      influence = influence if signal == "sound" else influence.sum(-1)
+      assert (influence > 0).all(), signal
+  with pytest.raises(errors.UserError, match="'sonud'.*mean 'sound'"):
+    jax.eval_shape(
+      g.init, jax.random.key(0), fixed | {"sonud": given["sound"]}, z, times
+    )
 
 
 # -------------------------------------------------------------------- losses

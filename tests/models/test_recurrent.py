@@ -22,7 +22,7 @@ def _make(kind):
   rng = np.random.default_rng(0)
   uniform = lambda *s: rng.uniform(-1, 1, s).astype(np.float32)
   g = recurrent.Generator(
-    resolution=0, frames=0, width=4, blocks=1, flow_width=4, **KINDS[kind]
+    width=4, blocks=1, flow_width=4, **KINDS[kind]
   )
   given = {"video": uniform(B, T, H, W, 3), "vector": uniform(B, T, 1)}
   times = np.tile(np.arange(T, dtype=np.float32) / 25, (B, 1))
@@ -118,7 +118,7 @@ def test_a_picture_of_any_size():
 
 
 def test_bases_that_look_at_other_frames_are_refused():
-  g = recurrent.Generator(resolution=0, frames=0, base="temporal")
+  g = recurrent.Generator(base="temporal")
   given = {
     "video": jnp.zeros((1, 2, 8, 8, 3)),
     "mask": jnp.ones((1, 2, 8, 8, 1)),

@@ -31,7 +31,7 @@ def _make(kind, t=T, h=H, w=W):
   rng = np.random.default_rng(0)
   uniform = lambda *s: rng.uniform(-1, 1, s).astype(np.float32)
   g = trunk.Generator(
-    resolution=0, frames=0, **(dict(width=4, blocks=1) | KINDS[kind])
+    **(dict(width=4, blocks=1) | KINDS[kind])
   )
   mask = np.ones((2, t, h, w, 1), np.float32)
   mask[:, : 2 if kind == "predict" else None : 2] = 0
@@ -174,7 +174,7 @@ def test_holes_are_filled_from_other_frames():
   given = {"video": video * (1 - mask), "mask": mask}
   times = np.array([[0.0, 0.04, 0.08]], np.float32)
   g = trunk.Generator(
-    resolution=0, frames=0, width=4, blocks=1, base="fill", compose=True,
+    width=4, blocks=1, base="fill", compose=True,
     motion=4.0, temporal="none",
   )  # fmt: skip
   params = jax.jit(g.init)(jax.random.key(0), given, {}, times)["params"]
@@ -246,7 +246,7 @@ def test_sizes():
   assert list(million) == list(trunk.VARIANTS)
   shape = lambda *s: jax.ShapeDtypeStruct(s, jnp.float32)
   for name, fields in trunk.VARIANTS.items():
-    g = trunk.Generator(resolution=0, frames=0, **fields["generator"])
+    g = trunk.Generator(**fields["generator"])
     given = {"video": shape(1, 2, 8, 8, 3)}
     params = jax.eval_shape(g.init, jax.random.key(0), given, {}, shape(1, 2))
     count = sum(x.size for x in jax.tree.leaves(params)) / 1e6
@@ -266,21 +266,19 @@ def test_sizes():
 def test_errors(fields, what):
   given = {"video": jnp.zeros((1, 2, 8, 8, 3))}
   with pytest.raises(ValueError, match=what):
-    g = trunk.Generator(resolution=8, frames=2, **fields)
+    g = trunk.Generator(**fields)
     jax.eval_shape(g.init, jax.random.key(0), given, {}, jnp.zeros((1, 2)))
 
 
 def test_a_vector_of_another_length():
   given = {"video": jnp.zeros((1, 2, 8, 8, 3)), "vector": jnp.zeros((1, 2, 4))}
-  g = trunk.Generator(resolution=8, frames=2, vector_dim=3)
+  g = trunk.Generator(vector_dim=3)
   with pytest.raises(ValueError, match=r"vector_dim asks for \(1, 2, 3\)"):
     jax.eval_shape(g.init, jax.random.key(0), given, {}, jnp.zeros((1, 2)))
 
 
 def test_heads_of_the_discriminator():
   d = trunk.Discriminator(
-    resolution=8,
-    frames=4,
     heads=("triplet", "temporal", "frame"),
     width=4,
     levels=2,

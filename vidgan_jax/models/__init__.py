@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import importlib
+import inspect
 from typing import Any
 
 from vidgan_jax import rooms
@@ -14,7 +15,8 @@ def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
 
   Args:
     fields: `config.model`: name, variant, resolution, frames, channels,
-      num_classes and the overrides `generator` and `discriminator`.
+      num_classes and the overrides `generator` and `discriminator`. Of the
+      four in the middle each module gets those that it has.
     dtype: dtype of the computation; parameters and outputs stay float32.
 
   Returns:
@@ -33,9 +35,11 @@ def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
   pair = []
   for role in ("generator", "discriminator"):
     make = getattr(module, role.capitalize())
+    has = inspect.signature(make).parameters
     given = dict(variant[role]) | dict(fields[role])
     rooms.check_kwargs(
       make, given, f"config.model.{role}", given=(*shared, "dtype", *_LINEN)
     )
-    pair.append(make(**shared, dtype=dtype, **given))
+    own = {name: value for name, value in shared.items() if name in has}
+    pair.append(make(**own, dtype=dtype, **given))
   return tuple(pair)

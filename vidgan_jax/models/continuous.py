@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from vidgan_jax import errors
+from vidgan_jax.models import condition
 from vidgan_jax.models import layers
 
 
@@ -71,7 +72,17 @@ class Motion(nn.Module):
 
   @nn.compact
   def __call__(self, noise: jax.Array, times: jax.Array) -> jax.Array:
-    """(B, cells, n) noise and (B, T) seconds -> (B, T, features)."""
+    """(B, cells, n) noise and (B, T) seconds -> (B, T, features).
+
+    With c_k the code at k periods, s in [0, 1] the share of the cell k that has
+    passed, and amplitude, frequency, phase and line linear in the codes:
+
+      w(s) = amplitude_k sin(frequency_k s + phase_k)
+      u(t) = w(s) - lerp(w(0), w(1), s) + lerp(line_k, line_(k+1), s)
+
+    (Skorokhodov et al. 2022, eqs. 3-5).
+    """
+    # The codes: smooth along the grid, and as many less as kernels reach.
     codes = noise
     for _ in range(2):
       codes = nn.Conv(
@@ -81,6 +92,7 @@ class Motion(nn.Module):
         kernel_init=layers.he(),
       )(codes)
       codes = layers.rms_norm(layers.leaky_relu(codes))
+    # Where each time lies: the cell k = left, and s = share.
     position = times / self.period
     left = jnp.clip(jnp.floor(position), 0, codes.shape[1] - 2)
     share = (position - left)[..., None]  # In [0, 1] within the grid.
@@ -105,7 +117,7 @@ class Motion(nn.Module):
 
 
 class Mapping(nn.Module):
-  """Content noise, and the class if there is one -> the style of a clip."""
+  """Content noise, and a class or a text if there is one -> a clip's style."""
 
   features: int
   num_classes: int = 0
@@ -113,32 +125,16 @@ class Mapping(nn.Module):
   @nn.compact
   def __call__(self, given: dict, content: jax.Array) -> jax.Array:
     """(B, n) noise -> (B, features), each of mean square 1."""
+    read = condition.Condition(self, given, num_classes=self.num_classes)
+    vector = read.vector(content.shape[-1])
     w = content
-    if self.num_classes:
-      embed = nn.Embed(
-        self.num_classes,
-        content.shape[-1],
-        embedding_init=nn.initializers.normal(1.0),
-      )
-      w = jnp.concatenate([w, embed(given["label"])], -1)
+    if vector is not None:
+      w = jnp.concatenate([w, vector], -1)
     for _ in range(2):
       w = layers.leaky_relu(nn.Dense(self.features, kernel_init=layers.he())(w))
     # Normalised like all that goes into the frames: what follows does not
     # see its scale, so nothing else would keep it from growing without end.
     return layers.rms_norm(w)
-
-
-class Modulate(nn.Module):
-  """Scales and shifts the channels of a frame by its style."""
-
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: jax.Array, style: jax.Array) -> jax.Array:
-    c = x.shape[-1]
-    style = nn.Dense(2 * c, kernel_init=layers.he(0.5), dtype=self.dtype)(style)
-    scale, shift = jnp.split(style[:, None, None], 2, -1)
-    return x * (1 + scale) + shift
 
 
 class Generator(nn.Module):
@@ -180,8 +176,20 @@ class Generator(nn.Module):
 
   @nn.compact
   def __call__(self, given: dict, z: dict, times: jax.Array) -> jax.Array:
+    """Draws clips.
+
+    Args:
+      given: conditions of models/condition.py, (B, ...) each.
+      z: 'content' (B, content_dim), or in its place a 'style' (B, style_dim);
+        'motion' (B, cells, motion_dim).
+      times: (B, T) seconds.
+
+    Returns:
+      (B, T, H, W, C) float32, about [-1, 1].
+    """
     b, t = times.shape
-    # --- Style of every frame: content, class and motion.
+    read = condition.Condition(self, given, num_classes=self.num_classes)
+    # --- Style of every frame: content, class, text, motion and sound.
     if "style" in z:
       w = layers.rms_norm(z["style"])
     else:
@@ -189,11 +197,16 @@ class Generator(nn.Module):
     u = Motion(self.motion_period, self.motion_features, self.motion_kernel)(
       z["motion"], times
     )
-    style = jnp.concatenate([jnp.repeat(w[:, None], t, 1), u], -1)
+    rows = read.rows()
+    moving = [u] if rows is None else [u, rows]
+    style = jnp.concatenate([jnp.repeat(w[:, None], t, 1), *moving], -1)
     style = nn.Dense(self.style_dim, kernel_init=layers.he(), name="join")(
       style.reshape(b * t, -1)
     )
     style = layers.rms_norm(layers.leaky_relu(style)).astype(self.dtype)
+    place = read.map()
+    if place is not None:
+      place = place.reshape(b * t, *place.shape[2:]).astype(self.dtype)
     # --- The frame: from a 4 x 4 picture of the style to the pixels.
     base = _base(self)
     x = nn.Dense(
@@ -207,10 +220,12 @@ class Generator(nn.Module):
         picture = layers.upsample(picture)
       if x.shape[-1] != width:
         x = layers.conv(width, 1, dtype=self.dtype)(x)
+      here = place if place is None else layers.resize(place, *x.shape[1:3])
       for _ in range(self.blocks):
         y = layers.rms_norm(x)
         y = layers.conv(width, dtype=self.dtype)(y)
-        y = layers.leaky_relu(Modulate(self.dtype)(y, style))
+        modulate = layers.Modulate(dtype=self.dtype)
+        y = layers.leaky_relu(modulate(y, style[:, None, None], here))
         y = layers.conv(width, gain=0.1, dtype=self.dtype)(y)
         x = x + y
       if self.temporal and x.shape[1] <= 32:
@@ -248,8 +263,20 @@ class Discriminator(nn.Module):
   def __call__(
     self, video: jax.Array, given: dict, times: jax.Array
   ) -> layers.Scores:
-    b, t, h, w, c = video.shape
-    frames = video.reshape(b * t, h, w, c).astype(self.dtype)
+    """Scores clips.
+
+    Args:
+      video: (B, T, H, W, C).
+      given: conditions, as the generator's.
+      times: (B, T) seconds.
+
+    Returns:
+      Logits of two or three heads, each (B, T) of frames or (B, 1) of the clip.
+    """
+    b, t = times.shape
+    read = condition.Condition(self, given, num_classes=self.num_classes)
+    frames = read.beside(video)
+    frames = frames.reshape(b * t, *frames.shape[2:]).astype(self.dtype)
     # --- Each frame alone.
     x = layers.space_to_depth(frames, self.patch)
     x, features = self._trunk(x, self.widths)
@@ -279,20 +306,17 @@ class Discriminator(nn.Module):
     logits = []
     for y, _ in heads:
       y = y.astype(jnp.float32)
-      logit = nn.Dense(1)(y)[..., 0]
-      if self.num_classes:
-        # Projection (Miyato and Koyama 2018, eq. 3).
-        embed = nn.Embed(
-          self.num_classes,
-          y.shape[-1],
-          embedding_init=nn.initializers.normal(1.0),
-        )(given["label"])
-        logit += jnp.sum(embed[:, None] * y, -1) / math.sqrt(y.shape[-1])
-      logits.append(logit)
+      logits.append(condition.projection(nn.Dense(1)(y)[..., 0], y, read))
     return layers.Scores(tuple(logits), tuple(f for _, f in heads))
 
-  def _trunk(self, x, widths, frames=0):
-    """Residual blocks, halving after each width; mixes `frames` if given."""
+  def _trunk(
+    self, x: jax.Array, widths: tuple[int, ...], frames: int = 0
+  ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Residual blocks, halving after each width; mixes `frames` if given.
+
+    (N, h, w, c) -> the last picture, and that of every width, the largest
+    first: (N, h / 2^level, w / 2^level, width).
+    """
     features = []
     x = layers.leaky_relu(layers.conv(widths[0], dtype=self.dtype)(x))
     for level, width in enumerate(widths):

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from vidgan_jax import errors
+from vidgan_jax.models import condition
 from vidgan_jax.models import layers
 from vidgan_jax.models import mlp
 
@@ -119,6 +120,12 @@ def _mean(x: jax.Array, longer: int) -> jax.Array:
   return x.mean((2, 4, 6))
 
 
+def _fewer(x: jax.Array, frames: int) -> jax.Array:
+  """(B, T, ...) -> (B, frames, ...): the mean of frames that share one."""
+  b, t = x.shape[:2]
+  return x.reshape(b, frames, t // frames, *x.shape[2:]).mean(2)
+
+
 class Stream(nn.Module):
   """A latent -> features of every pixel, of a clip or of one still picture."""
 
@@ -128,16 +135,41 @@ class Stream(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, z: jax.Array) -> jax.Array:
-    """(B, n) -> (B, frames, H, W, channels of the last level)."""
+  def __call__(
+    self,
+    z: jax.Array,
+    rows: jax.Array | None = None,
+    place: jax.Array | None = None,
+  ) -> jax.Array:
+    """Unfolds a latent.
+
+    Args:
+      z: (B, n), seen by every level.
+      rows: (B, T, m) of each time, likewise, or None.
+      place: (B, T, h, w, k) of each pixel, likewise, or None.
+
+    Returns:
+      (B, frames, H, W, channels of the last level).
+    """
     first = self.frames // math.prod(longer for _, longer in self.levels)
     channels = self.levels[0][0]
     dense = lambda n: nn.Dense(n, kernel_init=layers.he(), dtype=self.dtype)
     x = dense(first * 16 * channels)(z).reshape(-1, first, 4, 4, channels)
     x = layers.rms_norm(layers.leaky_relu(x))
-    for channels, longer in self.levels[1:]:
+    named = lambda n, name: nn.Dense(
+      n, kernel_init=layers.he(), dtype=self.dtype, name=name
+    )
+    for level, (channels, longer) in enumerate(self.levels[1:], 1):
       x = Conv3D(channels, self.reach, dtype=self.dtype)(_repeat(x, longer))
       x += dense(channels)(z)[:, None, None, None]
+      if rows is not None:
+        y = _fewer(rows, x.shape[1])
+        x += named(channels, f"rows_{level}")(y)[:, :, None, None]
+      if place is not None:
+        y = _fewer(place, x.shape[1])
+        y = layers.resize(y.reshape(-1, *y.shape[2:]), *x.shape[2:4])
+        y = named(channels, f"place_{level}")(y)
+        x += y.reshape(x.shape)
       x = layers.rms_norm(layers.leaky_relu(x))
     return x
 
@@ -165,25 +197,24 @@ class Generator(nn.Module):
     """Noise (B, z_dim), times (B, T) -> clips (B, T, H, W, C) in [-1, 1]."""
     mlp.check_shape(self, "times", times.shape[1:], (self.frames,))
     levels = tuple(_levels(self))
+    read = condition.Condition(self, given, num_classes=self.num_classes)
+    vector, rows, place = read.vector(self.z_dim), read.rows(), read.map()
     x = layers.rms_norm(z["z"])
-    if self.num_classes:
-      embed = nn.Embed(
-        self.num_classes,
-        self.z_dim,
-        embedding_init=nn.initializers.normal(1.0),
-      )
-      x = jnp.concatenate([x, embed(given["label"])], -1)
+    if vector is not None:
+      x = jnp.concatenate([x, vector], -1)
 
     def head(x, channels, name):
       x = Conv3D(channels, 1, gain=0.5, dtype=self.dtype, name=name)(x)
       return x.astype(jnp.float32)
 
-    moving = Stream(levels, self.frames, 3, self.dtype, name="foreground")(x)
+    moving = Stream(levels, self.frames, 3, self.dtype, name="foreground")
+    moving = moving(x, rows, place)
     video = jnp.tanh(head(moving, self.channels, "pixels"))
     if self.two_stream:
       mask = jax.nn.sigmoid(head(moving, 1, "mask"))
       levels = tuple((channels, 1) for channels, _ in levels)
-      still = Stream(levels, 1, 1, self.dtype, name="background")(x)
+      still = Stream(levels, 1, 1, self.dtype, name="background")
+      still = still(x, rows, place)
       still = jnp.tanh(head(still, self.channels, "still"))
       video = mask * video + (1 - mask) * still
     return video
@@ -209,7 +240,8 @@ class Discriminator(nn.Module):
     shape = (self.frames, self.resolution, self.resolution, self.channels)
     mlp.check_shape(self, "a clip", video.shape[1:], shape)
     # Level l makes the channels that G has there; then the clip shrinks.
-    x, features = video, []
+    read = condition.Condition(self, given, num_classes=self.num_classes)
+    x, features = read.beside(video), []
     levels = _levels(self)
     for i, (channels, longer) in reversed(list(enumerate(levels))):
       x = layers.leaky_relu(Conv3D(channels, dtype=self.dtype)(x))
@@ -218,13 +250,5 @@ class Discriminator(nn.Module):
         x = _mean(x, longer)
     x = features[-1]  # (B, T', 4, 4, C)
     logit = nn.Dense(1)(x.reshape(x.shape[0], -1))[:, 0]
-    if self.num_classes:
-      # Projection (Miyato and Koyama 2018, eq. 3).
-      x = x.mean((1, 2, 3))
-      embed = nn.Embed(
-        self.num_classes,
-        x.shape[-1],
-        embedding_init=nn.initializers.normal(1.0),
-      )
-      logit += jnp.sum(embed(given["label"]) * x, -1) / math.sqrt(x.shape[-1])
+    logit = condition.projection(logit, x.mean((1, 2, 3)), read)
     return layers.Scores((logit,), (tuple(features),))

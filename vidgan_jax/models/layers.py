@@ -133,6 +133,17 @@ def downsample(x: jax.Array) -> jax.Array:
   return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
 
 
+def flat(*parts: jax.Array | None) -> jax.Array:
+  """All numbers of each clip in a row: (B, ...) -> (B, n); None is left out."""
+  parts = [x.reshape(len(x), -1) for x in parts if x is not None]
+  return jnp.concatenate(parts, -1) if len(parts) > 1 else parts[0]
+
+
+def resize(x: jax.Array, height: int, width: int) -> jax.Array:
+  """Pixels between pixels are linear; where it shrinks, means: (N, H, W, C)."""
+  return jax.image.resize(x, (x.shape[0], height, width, x.shape[3]), "linear")
+
+
 def space_to_depth(x: jax.Array, size: int) -> jax.Array:
   """(N, H, W, C) -> (N, H/size, W/size, size*size*C)."""
   n, h, w, c = x.shape
@@ -155,7 +166,9 @@ class TemporalMix(nn.Module):
   One matrix product a pixel, so its cost is small beside a convolution; at
   the ends of the clip the frame itself is repeated. With gain 0 it is the
   identity at the start. The neighbours are one before and one after, or, if
-  `causal`, the two before.
+  `causal`, the two before:
+
+    y_t = x_t + W [x_(t-1), x_t, x_(t+1)], or x_t + W [x_(t-2), x_(t-1), x_t].
   """
 
   gain: float = 0.0
@@ -164,6 +177,7 @@ class TemporalMix(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, frames: int) -> jax.Array:
+    """(B * frames, H, W, C), the frames of a clip in a row -> the same."""
     n, h, w, c = x.shape
     clip = x.reshape(n // frames, frames, h * w, c)
     first, last = clip[:, :1], clip[:, -1:]
@@ -173,6 +187,45 @@ class TemporalMix(nn.Module):
       jnp.concatenate([long[:, i : i + frames] for i in range(3)], -1)
     )
     return x + mixed.reshape(n, h, w, c)
+
+
+class Modulate(nn.Module):
+  """Scales and shifts channels by a style: x (1 + scale) + shift.
+
+  Perez et al. 2018, eq. 2; by what is known of each pixel as in Wang et al.
+  2018 (Recovering Realistic Texture), eq. 4. Scale and shift are linear in the
+  style and in the place.
+  """
+
+  gain: float = 0.5  # 0: the identity at the start.
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    style: jax.Array | None,
+    place: jax.Array | None = None,
+  ) -> jax.Array:
+    """Without a style and a place it is the identity for ever.
+
+    Args:
+      x: (N, H, W, C).
+      style: (N, 1 or H, 1 or W, S), or None.
+      place: (N, H, W, n), or None.
+
+    Returns:
+      (N, H, W, C).
+    """
+    dense = lambda name, gain: nn.Dense(
+      2 * x.shape[-1], kernel_init=he(gain), dtype=self.dtype, name=name
+    )
+    both = [dense(None, self.gain)(style)] if style is not None else []
+    both += [dense("place", 0.5)(place)] if place is not None else []
+    if not both:
+      return x
+    scale, shift = jnp.split(sum(both[1:], both[0]), 2, -1)
+    return x * (1 + scale) + shift
 
 
 def warp(x: jax.Array, flow: jax.Array) -> jax.Array:

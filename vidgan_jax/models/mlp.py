@@ -16,7 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from vidgan_jax import errors
+from vidgan_jax.models import condition
 from vidgan_jax.models import layers
+
+# It knows no place: of each pixel nothing can be told.
+_KINDS = ("vector", "rows")
 
 VARIANTS = {
   # 3.8 M + 3.8 M parameters at 32 px, 1 frame; 2.1 k more each a value.
@@ -64,14 +68,10 @@ class Generator(nn.Module):
     """Noise (B, z_dim), times (B, T) -> clips (B, T, H, W, C) in [-1, 1]."""
     check_shape(self, "times", times.shape[1:], (self.frames,))
     shape = (self.frames, self.resolution, self.resolution, self.channels)
-    x = z["z"]
-    if self.num_classes:
-      embed = nn.Embed(
-        self.num_classes,
-        self.z_dim,
-        embedding_init=nn.initializers.normal(1.0),
-      )
-      x = jnp.concatenate([x, embed(given["label"])], -1)
+    read = condition.Condition(
+      self, given, num_classes=self.num_classes, kinds=_KINDS
+    )
+    x = layers.flat(z["z"], read.vector(self.z_dim), read.rows())
     for width in self.widths:
       x = nn.Dense(width, kernel_init=layers.he(), dtype=self.dtype)(x)
       x = layers.leaky_relu(x)
@@ -100,7 +100,10 @@ class Discriminator(nn.Module):
     del times
     shape = (self.frames, self.resolution, self.resolution, self.channels)
     check_shape(self, "a clip", video.shape[1:], shape)
-    x = video.reshape(video.shape[0], -1)
+    read = condition.Condition(
+      self, given, num_classes=self.num_classes, kinds=_KINDS
+    )
+    x = layers.flat(video, read.rows())
     features = []
     for width in self.widths:
       x = nn.Dense(width, kernel_init=layers.he(), dtype=self.dtype)(x)
@@ -108,12 +111,5 @@ class Discriminator(nn.Module):
       features.append(x.astype(jnp.float32))
     x = features[-1]
     logit = nn.Dense(1)(x)[:, 0]
-    if self.num_classes:
-      # Projection (Miyato and Koyama 2018, eq. 3).
-      embed = nn.Embed(
-        self.num_classes,
-        x.shape[-1],
-        embedding_init=nn.initializers.normal(1.0),
-      )
-      logit += jnp.sum(embed(given["label"]) * x, -1) / math.sqrt(x.shape[-1])
+    logit = condition.projection(logit, x, read)
     return layers.Scores((logit,), (tuple(features),))

@@ -53,7 +53,10 @@ def spectral_norm(kernel: jax.Array) -> jax.Array:
 
 
 class SpectralConv(nn.Module):
-  """A stride-one 'SAME' convolution of spectral norm one."""
+  """A stride-one 'SAME' convolution by W / sigma(W): of spectral norm one.
+
+  Miyato et al. 2018, eq. 8, the kernel taken as a matrix.
+  """
 
   features: int
   size: int = 3
@@ -61,6 +64,7 @@ class SpectralConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """(N, H, W, C) -> (N, H, W, features)."""
     shape = (self.size, self.size, x.shape[-1], self.features)
     kernel = self.param("kernel", layers.he(), shape)
     bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
@@ -91,6 +95,19 @@ class _Net(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, frames: int) -> tuple:
+    """Scores patches of 2^levels pixels to a side.
+
+    Args:
+      x: (B * frames, H, W, C), the frames of a clip in a row.
+      frames: of a clip.
+
+    Returns:
+      Logits (B * frames, H / 2^levels, W / 2^levels) float32, and a tuple of
+      the features of every level, the largest first, (B * frames, h, w, c).
+
+    Raises:
+      ValueError: sides that are not multiples of 2^levels.
+    """
     cell = 2**self.levels
     if x.shape[1] % cell or x.shape[2] % cell:
       raise errors.UserError(
@@ -99,6 +116,7 @@ class _Net(nn.Module):
         "change config.model.resolution or config.model.discriminator.levels."
       )
     features = []
+    # The first halving: 2 x 2 pixels become channels, so that none is lost.
     x = layers.space_to_depth(x.astype(self.dtype), 2)
     for level in range(self.levels):
       x = layers.downsample(x) if level else x
@@ -113,6 +131,8 @@ class _Net(nn.Module):
     """Puts the neighbours of a frame beside it: a 3-D convolution's taps."""
     if not self.volume:
       return x
+    # sum_i K_i x_(t+i), i in (-1, 0, 1), is one 2-D convolution of the three
+    # frames in the channels; at the ends the frame itself is repeated.
     clip = x.reshape(-1, frames, *x.shape[1:])
     long = jnp.concatenate([clip[:, :1], clip, clip[:, -1:]], 1)
     near = [long[:, i : i + frames] for i in range(3)]
@@ -174,6 +194,7 @@ class Triplet(_Head):
     video = _beside(video, condition)
     fill = [video[:, -1:]] * (3 - video.shape[1])
     video = jnp.concatenate([video, *fill], 1)
+    # x_t, x_(t+1), x_(t+2) and the two steps between them, side by side.
     steps = video[:, 1:] - video[:, :-1]
     x = (
       video[:, :-2],

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from vidgan_jax import errors
 from vidgan_jax.models import bases
+from vidgan_jax.models import condition
 from vidgan_jax.models import layers
 from vidgan_jax.models import patch as patch_lib
 
@@ -43,28 +44,6 @@ VARIANTS = {
 }
 
 
-class Film(nn.Module):
-  """Scales and shifts channels by a style; at the start the identity.
-
-  Perez et al. 2018, eq. 2; by a style of each pixel as in Wang et al. 2018
-  (Recovering Realistic Texture), eq. 4. Without a style it is the identity for
-  ever.
-  """
-
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: jax.Array, style: jax.Array | None) -> jax.Array:
-    """(N, H, W, C), (N, 1 or H, 1 or W, S) -> (N, H, W, C)."""
-    if style is None:
-      return x
-    both = nn.Dense(
-      2 * x.shape[-1], kernel_init=layers.he(0), dtype=self.dtype
-    )(style)
-    scale, shift = jnp.split(both, 2, -1)
-    return x * (1 + scale) + shift
-
-
 class Body(nn.Module):
   """Frames and their style -> frames of `features` channels, zero at first."""
 
@@ -78,16 +57,27 @@ class Body(nn.Module):
   def __call__(
     self, x: jax.Array, style: jax.Array | None, frames: int
   ) -> jax.Array:
-    """(B*T, H, W, C), None or as `Film` -> (B*T, H, W, features)."""
+    """Frames and their style -> features of each pixel.
+
+    Args:
+      x: (B*T, H, W, C).
+      style: as `layers.Modulate` takes it, or None.
+      frames: T.
+
+    Returns:
+      (B*T, H, W, features).
+    """
     x = layers.conv(self.width, dtype=self.dtype)(x.astype(self.dtype))
-    for _ in range(self.blocks):
+    for i in range(self.blocks):
       y = layers.rms_norm(x)
       y = layers.conv(self.width, dtype=self.dtype)(y)
       if self.temporal != "none":
         y = layers.TemporalMix(
           dtype=self.dtype, causal=self.temporal == "causal"
         )(y, frames)
-      y = layers.leaky_relu(Film(self.dtype)(y, style))
+      # The name that stored parameters have.
+      modulate = layers.Modulate(gain=0, dtype=self.dtype, name=f"Film_{i}")
+      y = layers.leaky_relu(modulate(y, style))
       x = x + layers.conv(self.width, gain=0.1, dtype=self.dtype)(y)
     x = layers.rms_norm(x)
     return layers.conv(self.features, gain=0, dtype=self.dtype)(x)
@@ -103,11 +93,11 @@ class Body(nn.Module):
 class Base(nn.Module):
   """What the generators of a given clip share: all but the network.
 
+  Clips may have any number of frames and any size, also one that is not a
+  multiple of `patch`.
+
   Attributes:
-    resolution: not used: any size, not only multiples of `patch`.
-    frames: not used: any number.
     channels: of the video.
-    num_classes: not used.
     dtype: of the computation; the base, the sum and the output are float32.
     base: name of the classical estimate, see `bases.BASES`.
     scale: side of the target over side of the given clip.
@@ -120,10 +110,7 @@ class Base(nn.Module):
     keep_luma: changes colours alone, not the brightness of a pixel.
   """
 
-  resolution: int
-  frames: int
   channels: int = 3
-  num_classes: int = 0
   dtype: Any = jnp.float32
   base: str = "copy"
   scale: int = 1
@@ -141,12 +128,6 @@ class Base(nn.Module):
       raise errors.UserError(
         f"config.model.generator.base is {self.base!r}; there are "
         f"{', '.join(bases.BASES)}."
-      )
-    if getattr(self, "motion", 0) and self.base not in bases.MOTIONS:
-      raise errors.UserError(
-        f"config.model.generator.motion is {self.motion}, but nothing moves in "
-        f"the base {self.base!r}: set motion to 0, or base to one of "
-        f"{', '.join(bases.MOTIONS)}."
       )
 
   def noise_spec(self, seconds: float) -> dict[str, tuple]:
@@ -218,13 +199,13 @@ class Base(nn.Module):
     return base + residual
 
   def _style(self, given: dict, z: dict, times: jax.Array) -> jax.Array | None:
-    """Vector, noise and map after one hidden layer; None without any.
+    """Vector, noise, conditions and map after one hidden layer, or None.
 
     Returns:
       (B*T, 1, 1, 64), or with a map (B*T, h, w, 64) for h x w patches.
     """
     b, t = times.shape
-    found = []
+    rows = []
     if self.vector_dim:
       vector = self._wanted(given, "vector", f"vector_dim is {self.vector_dim}")
       if vector.shape != (b, t, self.vector_dim):
@@ -233,18 +214,23 @@ class Base(nn.Module):
           f"vector_dim asks for {(b, t, self.vector_dim)}: set "
           "config.model.generator.vector_dim to the task's."
         )
-      found.append(vector)
+      rows.append(vector)
+    every = lambda x: jnp.broadcast_to(x[:, None], (b, t, x.shape[-1]))
     if self.noise_dim:
-      found.append(jnp.broadcast_to(z["z"][:, None], (b, t, self.noise_dim)))
+      rows.append(every(z["z"]))
+    read = condition.Condition(self, given, own=("video", "mask", "vector"))
+    text, sound, place = read.text(), read.rows(), read.map()
+    rows += [] if text is None else [every(text)]
+    rows += [] if sound is None else [sound]
     hidden = functools.partial(
       nn.Dense, 64, kernel_init=layers.he(), dtype=self.dtype
     )
     styles = []
-    if found:
-      x = jnp.concatenate([x.astype(self.dtype) for x in found], -1)
+    if rows:
+      x = jnp.concatenate([x.astype(self.dtype) for x in rows], -1)
       styles.append(hidden(name="style")(x).reshape(b * t, 1, 1, 64))
-    if "map" in given:
-      x = given["map"].astype(self.dtype)
+    if place is not None:
+      x = place.astype(self.dtype)
       x = self._to_patches(x.reshape(b * t, *x.shape[2:]))
       styles.append(hidden(name="map")(x))
     return layers.leaky_relu(sum(styles)) if styles else None
@@ -277,6 +263,15 @@ class Generator(Base):
   temporal: str = "centred"
   motion: float = 0.0
   curve: bool = False
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.motion and self.base not in bases.MOTIONS:
+      raise errors.UserError(
+        f"config.model.generator.motion is {self.motion}, but nothing moves in "
+        f"the base {self.base!r}: set motion to 0, or base to one of "
+        f"{', '.join(bases.MOTIONS)}."
+      )
 
   @property
   def halo(self) -> tuple[int, int, int]:
@@ -326,10 +321,6 @@ class Discriminator(nn.Module):
   """Scores by the heads of `models/patch.py` that are named.
 
   Attributes:
-    resolution: not used.
-    frames: not used.
-    channels: not used.
-    num_classes: not used.
     heads: 'triplet' (motion, cheap on a CPU), 'temporal' (motion, of the
       whole clip), 'frame' (each frame, at several scales).
     width: channels of the first layer; they double to `width` * 4.
@@ -338,10 +329,6 @@ class Discriminator(nn.Module):
     conditional: the heads also see given['video'], at the target's size.
   """
 
-  resolution: int
-  frames: int
-  channels: int = 3
-  num_classes: int = 0
   heads: tuple = ("triplet",)
   width: int = 32
   levels: int = 3
@@ -355,7 +342,9 @@ class Discriminator(nn.Module):
   ) -> layers.Scores:
     """(B, T, H, W, C) -> logits (B, n) a head, one for every patch."""
     del times
-    logits, features = [], []
+    own = ("video", "mask", "vector", "map")  # What the generator works with.
+    read = condition.Condition(self, given, own=own)
+    shown, logits, features = read.beside(video), [], []
     for name in self.heads:
       if name not in patch_lib.HEADS:
         raise errors.UserError(
@@ -369,7 +358,11 @@ class Discriminator(nn.Module):
         dtype=self.dtype,
         name=name,
         **more,
-      )(video, given["video"] if self.conditional else None)
-      logits += scores.logits
+      )(shown, given["video"] if self.conditional else None)
+      for logit, seen in zip(scores.logits, scores.features):
+        # (B*T, h, w, c) -> (B, T h w, c): one vector a logit.
+        y = seen[-1].reshape(len(video), -1, seen[-1].shape[-1])
+        y = y.astype(jnp.float32)
+        logits.append(condition.projection(logit, y, read))
       features += scores.features
     return layers.Scores(tuple(logits), tuple(features))

@@ -1,0 +1,120 @@
+"""What models read of `given`; that it reaches them: tests/test_rooms.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidgan_jax import errors
+from vidgan_jax import models
+from vidgan_jax.models import condition
+
+SMALL = {
+  "continuous": {"widths": (8, 8), "style_dim": 8},
+  "dcgan3d": {"width": 4},
+  "mlp": {"widths": (8,)},
+  "trunk": {"width": 4, "blocks": 1},
+}
+
+
+def build(name, **fields):
+  """A small pair, and (z, times, video) of two clips of four frames."""
+  variant = {"trunk": "XS", "continuous": "XS"}.get(name, "S")
+  own = {"generator": SMALL[name], "discriminator": {}}
+  fields = {"num_classes": 0} | own | fields
+  g, d = models.create(
+    dict(name=name, variant=variant, resolution=16, frames=4, channels=3)
+    | fields,
+    jnp.float32,
+  )
+  z = {k: some(1, 2, *s) for k, s in g.noise_spec(1.0).items()}
+  times = np.tile(np.arange(4, dtype=np.float32) / 8, (2, 1))
+  return g, d, z, times, some(2, 2, 4, 16, 16, 3)
+
+
+def some(seed, *sizes):
+  return np.random.default_rng(seed).standard_normal(sizes).astype(np.float32)
+
+
+def test_a_text_is_its_words_in_order():
+  texts = jnp.array([[1, 2, 3, 0, 0], [3, 2, 1, 0, 0], [1, 2, 3, 0, 0]])
+  net = condition.Text(8)
+  state = net.init(jax.random.key(0), texts)
+  got = net.apply(state, texts)
+  np.testing.assert_allclose(jnp.mean(got**2, -1), 1, 1e-4)
+  np.testing.assert_array_equal(got[0], got[2])
+  assert np.abs(got[0] - got[1]).max() > 0.1
+  # What is behind the last word does not count.
+  longer = net.apply(state, jnp.pad(texts, ((0, 0), (0, 3))))
+  np.testing.assert_allclose(longer, got, atol=1e-5)
+  vectors = jnp.asarray(some(0, 3, 5, 4)) * (texts > 0)[..., None]
+  state = net.init(jax.random.key(0), vectors)
+  wide = jnp.pad(vectors, ((0, 0), (0, 3), (0, 0)))
+  np.testing.assert_allclose(
+    net.apply(state, wide), net.apply(state, vectors), atol=1e-5
+  )
+  # No word at all is no NaN.
+  assert np.isfinite(net.apply(state, 0 * vectors)).all()
+
+
+@pytest.mark.parametrize("name", ["continuous", "dcgan3d", "trunk"])
+def test_a_layout_is_seen_where_it_is(name):
+  g, d, z, times, video = build(name)
+  layout = np.zeros((2, 4, 16, 16), np.uint8)
+  given = {"video": video} if name == "trunk" else {}
+  given["layout"] = layout
+  moved = given | {"layout": layout.copy()}
+  moved["layout"][0, 1, 8:, 8:] = 3
+
+  @jax.jit
+  def outputs(given):
+    randomise = lambda shapes: jax.tree.map(
+      lambda x: (
+        jnp.full(x.shape, 0.1) * jnp.sin(jnp.arange(x.size)).reshape(x.shape)
+      ),
+      shapes,
+    )
+    key = jax.random.key(0)
+    g_params = randomise(jax.eval_shape(g.init, key, given, z, times))
+    d_params = randomise(jax.eval_shape(d.init, key, video, given, times))
+    scores = d.apply(d_params, video, given, times)
+    return g.apply(g_params, given, z, times), scores.logits
+
+  drawn, scores = outputs(given)
+  other, others = outputs(moved)
+  change = np.abs(drawn - other).max(-1)
+  assert change[0, 1, 8:, 8:].mean() > 2 * change[0, 1, :5, :5].mean()
+  assert change[0].max() > 0 and not change[1].any()
+  assert any(np.abs(a - b)[0].max() > 0 for a, b in zip(scores, others))
+
+
+def test_what_a_model_cannot_read_is_named():
+  g, d, z, times, video = build("mlp")
+  key = jax.random.key(0)
+  place = {"layout": np.zeros((2, 4, 16, 16), np.uint8)}
+  for init in (
+    lambda given: g.init(key, given, z, times),
+    lambda given: d.init(key, video, given, times),
+  ):
+    with pytest.raises(errors.UserError, match="'layout'.*'mlp'.*'sound'"):
+      jax.eval_shape(init, place)
+    with pytest.raises(errors.UserError, match="'video', which.*'mlp'"):
+      jax.eval_shape(init, {"video": video})
+    jax.eval_shape(init, {"progress": jnp.zeros(2)})
+  # A label is not looked at without classes; with classes it must be there.
+  jax.eval_shape(g.init, key, {"label": np.zeros(2, np.int32)}, z, times)
+  g = build("mlp", num_classes=3)[0]
+  with pytest.raises(errors.UserError, match="num_classes is 3.*no 'label'"):
+    jax.eval_shape(g.init, key, {}, z, times)
+
+
+@pytest.mark.parametrize("name", ["continuous", "dcgan3d"])
+def test_what_was_learnt_must_be_given(name):
+  g, _, z, times, _ = build(name)
+  given = {"text": np.ones((2, 5), np.int32), "sound": some(3, 2, 4, 6)}
+  params = jax.eval_shape(g.init, jax.random.key(0), given, z, times)
+  for signal, others in (("sound", "text"), ("text", "sound")):
+    with pytest.raises(
+      errors.UserError, match=f"with .*{signal}.*{others}.*is"
+    ):
+      jax.eval_shape(g.apply, params, {others: given[others]}, z, times)

@@ -1,0 +1,222 @@
+"""What a model reads of `given`: all that is known of labels, texts, sounds.
+
+A condition is of one of three kinds: of the clip, `vector` (B, n); of each
+time, `rows` (B, T, n); of each pixel, `map` (B, T, h, w, n). A condition of the
+clip modulates the style, one of a time joins the motion, and one of a pixel
+modulates the features at that pixel. A discriminator is shown rows and maps as
+channels beside the video (`Condition.beside`), and the clip's condition by
+projection (`projection`; Miyato and Koyama 2018).
+
+The layers belong to the module that asks for them, and there are none for what
+is not given: a model without conditions has its own parameters alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vidgan_jax import errors
+from vidgan_jax import rooms
+from vidgan_jax.models import layers
+
+# Kind of each name that a task may give.
+KINDS = {
+  "label": "vector",
+  "text": "vector",
+  "text_vectors": "vector",
+  "sound": "rows",
+  "vector": "rows",
+  "layout": "map",
+  "mask": "map",
+  "map": "map",
+}
+_OF_TRAINING = ("progress", "keys")  # What the step adds; no conditions.
+VOCABULARY = 4096  # Tokens of a text are below; others would become NaN.
+
+
+class Text(nn.Module):
+  """Words in their order -> one vector (after Kim 2014, section 2)."""
+
+  features: int = 64
+
+  @nn.compact
+  def __call__(self, text: jax.Array) -> jax.Array:
+    """Reads tokens, or an encoder's vectors of them.
+
+    Args:
+      text: (B, L) int32, 0 where there is no word; or (B, L, n) float32, zeros
+        where there is none.
+
+    Returns:
+      (B, features) of mean square 1.
+    """
+    if text.ndim == 2:
+      words = text[..., None] > 0
+      x = nn.Embed(
+        VOCABULARY,
+        self.features,
+        embedding_init=nn.initializers.normal(1.0),
+      )(text)
+    else:
+      words = jnp.any(text != 0, -1, keepdims=True)
+      x = nn.Dense(self.features, kernel_init=layers.he())(text)
+    # Each word with the two before and after it: 'red' of which noun it is.
+    x = jnp.where(words, x, 0)
+    y = nn.Conv(self.features, (5,), kernel_init=layers.he())(x)
+    x = jnp.where(words, x + layers.leaky_relu(y), 0)
+    return layers.rms_norm(x.sum(1) / jnp.maximum(words.sum(1), 1))
+
+
+class Condition:
+  """What is given to a model, by kind; made in the model's compact method."""
+
+  def __init__(
+    self,
+    model: nn.Module,
+    given: Mapping[str, jax.Array],
+    *,
+    num_classes: int = 0,
+    own: tuple[str, ...] = (),
+    kinds: tuple[str, ...] = ("vector", "rows", "map"),
+    features: int = 64,
+  ):
+    """Checks that the model can read all that is given.
+
+    Args:
+      model: the module that asks, for whose parameters the layers are.
+      given: (B, ...) arrays by name, see `KINDS`.
+      num_classes: of the label; 0: it is not looked at.
+      own: names that the model itself reads, or does not want.
+      kinds: which kinds it has a place for.
+      features: channels of a text and of rows.
+
+    Raises:
+      UserError: something is given that the model does not read, or something
+        that it has learnt to read is not.
+    """
+    self.num_classes, self._features, self._text = num_classes, features, None
+    read = [k for k, kind in KINDS.items() if kind in kinds and k not in own]
+    self._given = {k: given[k] for k in read if k in given}
+    name = type(model).__module__.split(".")[-1]
+    for k in given:
+      if k not in (*read, *own, *_OF_TRAINING):
+        raise errors.UserError(
+          f"The task gives {k!r}, which the model {name!r} does not read: it "
+          f"reads {', '.join(map(repr, [*own, *read]))}. "
+          + rooms.nearest(k, [*own, *read])
+          + " Change config.task or config.model.name."
+        )
+    learnt = {"text": ("text", "text_vectors"), "rows": ("sound", "vector")}
+    for layer, names in learnt.items():
+      if model.has_variable("params", layer) and not any(
+        k in self._given for k in names
+      ):
+        raise errors.UserError(
+          f"The model {name!r} was trained with {' or '.join(map(repr, names))}"
+          f", but only {', '.join(map(repr, given)) or 'nothing'} is given."
+        )
+
+  def of(self, kind: str) -> list[jax.Array]:
+    """What is given of this kind but labels and texts, as it is."""
+    return [
+      x
+      for k, x in self._given.items()
+      if KINDS[k] == kind and k not in ("label", "text", "text_vectors")
+    ]
+
+  def label(self) -> jax.Array | None:
+    """(B,) int32, or None for a model of no classes."""
+    if not self.num_classes:
+      return None
+    if "label" not in self._given:
+      raise errors.UserError(
+        f"config.model.num_classes is {self.num_classes}, but the task gives "
+        "no 'label': set it to 0, or choose a task and a source that do."
+      )
+    return self._given["label"]
+
+  def text(self) -> jax.Array | None:
+    """(B, features), the same however often it is asked for."""
+    for k in ("text", "text_vectors"):
+      if k in self._given and self._text is None:
+        self._text = Text(self._features, name="text")(self._given[k])
+    return self._text
+
+  def vector(self, features: int) -> jax.Array | None:
+    """The label as (B, features), and behind it the text."""
+    label, text = self.label(), self.text()
+    parts = [] if label is None else [embed(self.num_classes, features)(label)]
+    parts += [] if text is None else [text]
+    return jnp.concatenate(parts, -1) if parts else None
+
+  def rows(self, features: int | None = None) -> jax.Array | None:
+    """What is given of each time: (B, T, features)."""
+    rows = [x.astype(jnp.float32) for x in self.of("rows")]
+    if not rows:
+      return None
+    dense = nn.Dense(
+      features or self._features, kernel_init=layers.he(), name="rows"
+    )
+    return layers.leaky_relu(dense(jnp.concatenate(rows, -1)))
+
+  def map(self) -> jax.Array | None:
+    """What is given of each pixel: (B, T, h, w, n)."""
+    maps = []
+    for k, x in self._given.items():
+      if k == "layout":
+        # Numbers of things: any uint8 is one of 256.
+        x = embed(256, 8, name="layout")(x.astype(jnp.int32))
+      if KINDS[k] == "map":
+        maps.append(x.astype(jnp.float32))
+    return jnp.concatenate(maps, -1) if maps else None
+
+  def beside(self, video: jax.Array) -> jax.Array:
+    """Puts rows and maps into the channels: (B, T, H, W, C + n)."""
+    b, t, h, w, _ = video.shape
+    parts = [video]
+    rows, place = self.rows(8), self.map()
+    if rows is not None:
+      rows = rows[:, :, None, None]
+      parts.append(jnp.broadcast_to(rows, (b, t, h, w, rows.shape[-1])))
+    if place is not None:
+      place = layers.resize(place.reshape(b * t, *place.shape[2:]), h, w)
+      parts.append(place.reshape(b, t, h, w, -1))
+    if len(parts) == 1:
+      return video
+    return jnp.concatenate([x.astype(video.dtype) for x in parts], -1)
+
+
+def embed(count: int, features: int, **kwargs: Any) -> nn.Embed:
+  """A vector for each of `count` numbers, normal at the start."""
+  return nn.Embed(
+    count, features, embedding_init=nn.initializers.normal(1.0), **kwargs
+  )
+
+
+def projection(
+  logits: jax.Array, features: jax.Array, condition: Condition
+) -> jax.Array:
+  """Adds how well features fit the clip's condition (Miyato 2018, eq. 3).
+
+  logit = psi(phi) + <e, phi> / sqrt(N), e a vector of the label and one of the
+  text; the root keeps the sum's variance at 1.
+
+  Args:
+    logits: (B, ...), psi.
+    features: (B, ..., N), phi, that the logits are of.
+    condition: of the discriminator.
+
+  Returns:
+    (B, ...); the logits as they are where nothing is given of the clip.
+  """
+  label, text, n = condition.label(), condition.text(), features.shape[-1]
+  parts = [] if label is None else [embed(condition.num_classes, n)(label)]
+  if text is not None:
+    parts.append(nn.Dense(n, use_bias=False, kernel_init=layers.he())(text))
+  for e in parts:
+    e = e.reshape(len(e), *[1] * (features.ndim - 2), n)
+    logits += jnp.sum(e * features, -1) / n**0.5
+  return logits
