@@ -44,7 +44,7 @@ def main():
   train, labels = windows(pipeline.make_source(config.data, "train"), NUM)
   held_out, _ = windows(pipeline.make_source(config.data, "test"), NUM)
   model = sampler.load(workdir)
-  made, _ = model.clips(0, NUM, labels)
+  made = model.clips(model.ask(NUM) | {"label": labels}, 0)
   rng = np.random.default_rng(0)
   noise = rng.integers(0, 256, train.shape).astype(np.uint8)
   grey = np.clip(
@@ -68,7 +68,7 @@ def main():
     rows = []
     for c in range(config.model.num_classes):
       rows.append(write.strip(train[labels == c][0][::2]))
-      for clip in model.clips(1, 2, np.full(2, c))[0]:
+      for clip in model.clips(model.ask(2, label=c), 1):
         rows.append(write.strip(clip[::2]))
     write.write(sys.argv[2], np.concatenate(rows)[None])
 

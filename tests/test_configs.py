@@ -57,14 +57,14 @@ def abstract_batch(config, frames=None):
   )
   size = model.resolution
   task = tasks.create(config.task)
-  if task.given is None:
+  if task.footage is None:
     given = {"label": shape(dtype=jnp.int32)} if model.num_classes else {}
   else:
-    small = size // task.scale
-    known = (model.frames - 1) // task.rate + 1
+    small = size // task.footage.scale
+    known = (model.frames - 1) // task.footage.rate + 1
     video = np.zeros((known, small, small, 3), np.float32)
     mask = np.ones_like(video[..., :1])
-    given = task.given(video, np.arange(known), mask)
+    given = task.footage.given(video, np.arange(known), mask)
     given = {k: shape(*v.shape) for k, v in given.items()}
   return {
     "given": given,

@@ -3,6 +3,7 @@
 import dataclasses
 import fractions
 import json
+import types
 
 import flax
 import flax.linen as nn
@@ -13,7 +14,7 @@ import pytest
 from vidgan_jax import cli
 from vidgan_jax import errors
 from vidgan_jax import footage as stage_lib
-from vidgan_jax import sampler
+from vidgan_jax import sampler as sampler_lib
 from vidgan_jax import tasks
 from vidgan_jax import zoo
 from vidgan_jax.models import trunk
@@ -78,10 +79,10 @@ def shaken(stage, much=0.05):
   """The same stage with a last layer that is not zero."""
   params = jax.tree.map(
     lambda x: x + much * np.random.default_rng(1).standard_normal(x.shape),
-    stage.model.params,
+    stage.sampler.params,
   )
-  model = stage.model.with_params(params, 0)
-  return dataclasses.replace(stage, model=model)
+  sampler = stage.sampler.with_params(params, 0)
+  return dataclasses.replace(stage, sampler=sampler)
 
 
 def film(clip, cut=10**9, mask=None):
@@ -128,7 +129,7 @@ def test_a_recurrent_model_remembers_through_the_stream(recurrent, clip):
   """As it was trained on whole clips, so it works frame by frame."""
   stage = shaken(stage_lib.load(str(recurrent), {}))
   video, times = clip / np.float32(127.5) - 1, np.arange(len(clip)) / 10
-  whole = stage.model.apply({"video": video[None]}, times[None])[0]
+  whole = stage.sampler.apply({"video": video[None]}, times[None])[0]
   for portion in (1, 3, len(clip)):
     state, parts = None, []
     for i in range(0, len(clip), portion):
@@ -154,7 +155,7 @@ def test_a_recurrent_model_forgets_at_a_cut(recurrent, clip):
 
 def test_tiles_of_a_recurrent_model_differ_little(recurrent, clip):
   stage = shaken(stage_lib.load(str(recurrent), {}))
-  assert stage.halo == (stage.model.generator.margin, 0, 0) == (13, 0, 0)
+  assert stage.halo == (stage.sampler.generator.margin, 0, 0) == (13, 0, 0)
   wide = np.concatenate([clip, clip[:, :, ::-1], clip], 2)
   whole, tiles = run(stage, wide, tile=200), run(stage, wide, tile=32)
   # The first frame sees no further than the margin: it is the same.
@@ -170,13 +171,11 @@ def bare(task, options=None, fps=None, **fields):
   given = {"video": np.zeros((1, 2, 8, 8, 3), np.float32)}
   given["mask" if fields.get("compose") else "map"] = given["video"][..., :1]
   params = generator.init(jax.random.key(0), given, {}, np.zeros((1, 2)))
-  model = sampler.Model(
-    generator=generator, params=params["params"], step=0, num_classes=0,
-    class_names=(), times=(), resolution=8,
+  sampler = sampler_lib.Sampler(
+    generator=generator, params=params["params"], step=0, task=task, times=(),
+    resolution=8,
   )  # fmt: skip
-  return stage_lib.Stage(
-    name="bare", model=model, task=task, options={}, fps=fps
-  )
+  return stage_lib.Stage(name="bare", sampler=sampler, options={}, fps=fps)
 
 
 def test_a_map_of_noise_goes_through_tiles(clip):
@@ -225,11 +224,8 @@ def test_frames_at_any_phase(clip):
 def test_so_many_frames_for_one(clip, rate, monkeypatch):
   """Any rate, whatever the one that it was trained for."""
   trained = {"rate": 3, "arbitrary": True}
-  model = dataclasses.replace(
-    bare("interpolate", trained, **INTERPOLATE).model,
-    task={"name": "interpolate", "options": trained},
-  )
-  monkeypatch.setattr(zoo, "load", lambda name: model)
+  sampler = bare("interpolate", trained, **INTERPOLATE).sampler
+  monkeypatch.setattr(zoo, "load", lambda name: sampler)
   stage = stage_lib.load("interpolate", {"rate": rate})
   assert phases.around(stage) == [stage] and f"rate {rate}" in repr(stage)
   runner = stream.Runner(stage, tile=64)
@@ -303,7 +299,7 @@ def test_options_are_checked(workdirs):
 def test_weights_as_they_are_shipped(workdirs, tmp_path):
   path = tmp_path / "denoise.safetensors"
   zoo.export(str(workdirs["denoise"]), path)
-  model, shipped = sampler.load(workdirs["denoise"]), zoo.load(str(path))
+  model, shipped = sampler_lib.load(workdirs["denoise"]), zoo.load(str(path))
   assert (
     shipped.generator == model.generator and shipped.step == model.step == 2
   )
@@ -337,12 +333,11 @@ class Plain(nn.Module):
 
 
 def of(generator):
-  model = sampler.Model(
-    generator=generator, params={}, step=0, num_classes=0, class_names=(),
-    times=(), resolution=8, task={"name": "denoise", "options": {}},
-  )  # fmt: skip
-  task = tasks.create(model.task)
-  return stage_lib.Stage(name="of", model=model, task=task, options={})
+  task = tasks.create({"name": "denoise", "options": {}})
+  sampler = sampler_lib.Sampler(
+    generator=generator, params={}, step=0, task=task, times=(), resolution=8
+  )
+  return stage_lib.Stage(name="of", sampler=sampler, options={})
 
 
 def test_a_generator_of_the_least_contract(clip):
@@ -364,7 +359,7 @@ def test_what_a_generator_lacks_is_said_once(monkeypatch):
     (Blind, r"'test_footage' .* not define `halo` \(pixels, frames before"),
     (Forgetful, r"not define `margin` \(pixels that one frame"),
   ):
-    monkeypatch.setattr(zoo, "load", lambda name, kind=kind: of(kind()).model)
+    monkeypatch.setattr(zoo, "load", lambda name, kind=kind: of(kind()).sampler)
     with pytest.raises(errors.UserError, match=words):
       stage_lib.load("denoise", {})
 
@@ -404,7 +399,8 @@ def test_a_generator_of_noise_takes_no_footage(tmp_path):
 )  # fmt: skip
 def test_who_looks_at_a_mask(task, masks):
   task = tasks.create({"name": task, "options": {}})
-  stage = stage_lib.Stage(name="bare", model=None, task=task, options={})
+  sampler = types.SimpleNamespace(task=task)
+  stage = stage_lib.Stage(name="bare", sampler=sampler, options={})
   assert stage.masks == masks
 
 

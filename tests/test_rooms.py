@@ -248,16 +248,43 @@ def test_penalties(name):
 # --------------------------------------------------------------------- tasks
 
 
+class Examples:
+  """Two clips as a source of data prepares them."""
+
+  def __len__(self):
+    return 2
+
+  def prepared(self, indices):
+    return [{"given": {"video": np.full((4, 8, 8, 3), i)}} for i in indices]
+
+
 @pytest.mark.parametrize("name", rooms.names("tasks"))
 def test_tasks(name):
   make = load("tasks", name).make
   for option in parameters(make).values():
     assert option.default is not option.empty
-  task = make()
-  assert isinstance(task, tasks.Task)
+  task = tasks.create({"name": name, "options": {}})
+  assert isinstance(task, tasks.Task) and task.name == name
   assert list(parameters(task.prepare)) == ["example", "seed"]
   for answer in task.baselines.values():
     assert list(parameters(answer)) == ["given", "times"]
+  names, values = zip(*parameters(task.ask).items())
+  assert names[:4] == ("num", "seed", "source", "facts")
+  # What a user may ask for has a default, and so have options of footage.
+  assert all(wish.default is not wish.empty for wish in values[4:])
+  facts = {"num_classes": 3, "class_names": ("a", "b", "c")}
+  given = task.ask(2, 0, Examples(), facts)
+  assert all(isinstance(x, np.ndarray) for x in given.values())
+  assert {len(x) for x in given.values()} == {2}
+  if task.footage is None:
+    again = task.ask(2, 0, None, facts)  # It needs no clips.
+    np.testing.assert_array_equal(again["label"], given["label"])
+    return
+  assert given["video"][1].min() == 1
+  assert len(task.ask(9, 0, Examples(), facts)["video"]) == 2
+  names, values = zip(*parameters(task.footage.given).items())
+  assert names[:3] == ("video", "times", "mask")
+  assert all(option.default is not option.empty for option in values[3:])
 
 
 # ---------------------------------------------------------------------- data

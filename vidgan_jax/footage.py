@@ -14,7 +14,7 @@ import numpy as np
 
 from vidgan_jax import errors
 from vidgan_jax import rooms
-from vidgan_jax import sampler
+from vidgan_jax import sampler as sampler_lib
 from vidgan_jax import tasks
 from vidgan_jax import zoo
 from vidgan_jax.devices import processes
@@ -38,9 +38,8 @@ class Stage(stream.Stage):
 
   Attributes:
     name: for messages.
-    model: the generator and its weights.
-    task: the task that it was trained on.
-    options: of `task.given`.
+    sampler: the generator and its weights, of a task on footage.
+    options: of `tasks.Footage.given`.
     vector: what is known of whole frames, (T, vector_dim), see `look`.
     fps: of the result, of a task that makes frames between frames. It is then
       shown those too, empty and masked, by `video.phases`, and each is made for
@@ -48,33 +47,36 @@ class Stage(stream.Stage):
   """
 
   name: str
-  model: sampler.Model
-  task: tasks.Task
+  sampler: sampler_lib.Sampler
   options: dict[str, Any]
   vector: np.ndarray | None = None
   fps: float | None = None
 
   @property
+  def _footage(self) -> tasks.Footage:
+    return self.sampler.task.footage
+
+  @property
   def scale(self) -> int:
     """Side of the result over side of the input."""
-    return self.task.scale
+    return self._footage.scale
 
   @property
   def rate(self) -> int:
     """Frames of the result are (T - 1) * rate + 1."""
-    return 1 if self.fps else self.task.rate
+    return 1 if self.fps else self.options.get("rate", self._footage.rate)
 
   @property
   def align(self) -> int:
     """Windows begin at multiples of so many pixels."""
-    return self.model.generator.align
+    return self.sampler.generator.align
 
   @property
   def halo(self) -> tuple[int, int, int]:
     """Pixels, frames before and frames after, all of the input."""
     if self.recurrent:
-      return self.model.generator.margin, 0, 0
-    pixels, before, after = self.model.generator.halo
+      return self.sampler.generator.margin, 0, 0
+    pixels, before, after = self.sampler.generator.halo
     # The last of the frames made between two sees the furthest.
     after += self.rate - 1
     return pixels, -(-before // self.rate), -(-after // self.rate)
@@ -82,12 +84,12 @@ class Stage(stream.Stage):
   @property
   def recurrent(self) -> bool:
     """Whether it remembers: it is then called with its state, see there."""
-    return _has(self.model.generator, "apply_step")
+    return _has(self.sampler.generator, "apply_step")
 
   @property
   def cost(self) -> float:
     """Bytes of working memory an input pixel and frame."""
-    generator = self.model.generator
+    generator = self.sampler.generator
     known = _has(generator, "cost")
     return self.rate * (generator.cost if known else stream.Stage.cost)
 
@@ -103,26 +105,26 @@ class Stage(stream.Stage):
 
   def _given(self, video, times, mask) -> dict[str, np.ndarray]:
     try:
-      return self.task.given(video, times, mask, **self.options)
+      return self._footage.given(video, times, mask, **self.options)
     except errors.UserError as error:
       raise read.VideoError(f"{self.name}: {error}") from None
 
   def __repr__(self) -> str:
     """Says which weights these are: `--resume` goes on with the same alone."""
     digest = 0
-    for leaf in jax.tree.leaves(self.model.params):
+    for leaf in jax.tree.leaves(self.sampler.params):
       digest = zlib.crc32(np.ascontiguousarray(leaf), digest)
     return (
-      f"Stage({self.name}, step {self.model.step}, {digest:08x}, "
+      f"Stage({self.name}, step {self.sampler.step}, {digest:08x}, "
       f"{sorted(self.options.items())}, rate {self.rate}, fps {self.fps})"
     )
 
   def look(self, images: list[np.ndarray]) -> "Stage":
     """The stage for windows of these frames: it has their vector."""
-    if not self.task.vector_dim:
+    if not self._footage.vector_dim:
       return self
     video = stream.to_float(np.stack(images))
-    given = self.task.given(video, None, None, **self.options)
+    given = self._footage.given(video, None, None, **self.options)
     return dataclasses.replace(self, vector=given["vector"])
 
   def __call__(
@@ -146,10 +148,10 @@ class Stage(stream.Stage):
     times = tasks.subdivide(np.asarray(times, np.float32), self.rate)[None]
     batch = {name: value[None] for name, value in given.items()}
     if not self.recurrent:
-      return self.model.apply(batch, times)[0]
-    model = self.model
-    z = model.noise(0, np.arange(1), 0.0)
-    out, state = _step(model.generator, model.params, batch, state, z, times)
+      return self.sampler.apply(batch, times)[0]
+    generator, params = self.sampler.generator, self.sampler.params
+    z = self.sampler.noise(0, np.arange(1), 0.0)
+    out, state = _step(generator, params, batch, state, z, times)
     return np.asarray(out)[0], state
 
 
@@ -201,16 +203,16 @@ def load(name: str, options: dict[str, Any]) -> Stage:
   """
   processes.use_cache()
   options = dict(options)
-  model = _model(name, options)
-  task = tasks.create(model.task)
-  if task.given is None:
+  sampler = _sampler(name, options)
+  footage = sampler.task.footage
+  if footage is None:
     raise errors.UserError(
-      f"{name} was trained for the task {model.task.name!r}, which takes no "
+      f"{name} was trained for the task {sampler.task.name!r}, which takes no "
       "footage: use `vidgan generate`."
     )
-  check(model.generator)
-  known = list(inspect.signature(task.given).parameters)[3:]
-  known += ["fps", "rate"] * (task.rate > 1)
+  check(sampler.generator)
+  known = list(inspect.signature(footage.given).parameters)[3:]
+  known += ["fps"] * (footage.rate > 1)
   for option in options:
     rooms.check_name(option, known, f"the option of {name}")
   fps = options.pop("fps", None)
@@ -221,24 +223,21 @@ def load(name: str, options: dict[str, Any]) -> Stage:
       f"The option fps of {name} is {fps!r}: give frames a second, above 0 and "
       "at most 1000."
     )
-  rate = options.pop("rate", None)
-  if rate is not None:
-    # With more in a row than `phases.MOST` it would not see a known frame.
-    whole = isinstance(rate, int) and 2 <= rate <= phases.MOST + 1
-    if fps is not None or not whole:
-      raise errors.UserError(
-        f"The option rate of {name} is {rate!r}: give how many frames one "
-        f"becomes, 2 to {phases.MOST + 1}, and no fps beside it."
-      )
-    own = dict(model.task["options"]) | {"rate": rate}
-    task = tasks.create({"name": model.task["name"], "options": own})
-  return Stage(name=name, model=model, task=task, options=options, fps=fps)
+  rate = options.get("rate")
+  # With more in a row than `phases.MOST` it would not see a known frame.
+  whole = isinstance(rate, int) and 2 <= rate <= phases.MOST + 1
+  if rate is not None and (fps is not None or not whole):
+    raise errors.UserError(
+      f"The option rate of {name} is {rate!r}: give how many frames one "
+      f"becomes, 2 to {phases.MOST + 1}, and no fps beside it."
+    )
+  return Stage(name=name, sampler=sampler, options=options, fps=fps)
 
 
-def _model(name: str, options: dict[str, Any]) -> sampler.Model:
-  """The model of a name, see `load`; takes `scale` out of the options."""
+def _sampler(name: str, options: dict[str, Any]) -> sampler_lib.Sampler:
+  """The sampler of a name, see `load`; takes `scale` out of the options."""
   if os.path.isdir(name):
-    return sampler.load(name)
+    return sampler_lib.load(name)
   if name.endswith(".safetensors"):
     return zoo.load(name)
   shipped = zoo.names()

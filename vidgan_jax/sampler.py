@@ -1,49 +1,60 @@
-"""A trained generator with its weights, ready to draw clips."""
+"""A trained generator with its weights, which is asked with `given`."""
 
 from collections.abc import Iterator
 import dataclasses
 import functools
+import inspect
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidgan_jax import config as config_lib
 from vidgan_jax import errors
 from vidgan_jax import models
 from vidgan_jax import pixels
+from vidgan_jax import rooms
 from vidgan_jax import tasks
+from vidgan_jax.devices import sharding
 from vidgan_jax.models import layers
 from vidgan_jax.store import provenance
 from vidgan_jax.store import workdir as workdir_lib
 from vidgan_jax.train import state as state_lib
 
+Given = dict[str, Any]  # what the generator sees, leading dimension B
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Model:
-  """A generator with its weights, ready to draw clips.
+class Sampler:
+  """A generator with its weights, which is asked with `given`.
+
+    given = sampler.ask(16, label="disc")
+    clips = sampler.clips(given, seed=0)
+
+  `ask` puts beside what the generator sees the numbers of the clips, `index`.
+  Clip i depends on its row of `given`, the seed and i alone: rows may be chosen
+  and reordered.
 
   Attributes:
     generator: Linen module.
-    params: its parameters.
+    params: its parameters, wherever they live: one device or a mesh.
     step: training step that they come from.
-    num_classes: 0 for an unconditional one.
-    class_names: names of the classes.
+    task: of the run.
     times: (T,) seconds of the frames of a clip as it is evaluated.
     resolution: height and width of a frame, pixels.
-    task: `config.task` of the run, name and options.
+    num_classes: 0 for a model of no classes.
+    class_names: names of the classes.
     weights: 'ema' or 'raw'.
   """
 
   generator: Any
   params: Any
   step: int
-  num_classes: int
-  class_names: tuple[str, ...]
+  task: tasks.Task
   times: tuple[float, ...]
   resolution: int
-  task: Any = None
+  num_classes: int = 0
+  class_names: tuple[str, ...] = ()
   weights: str = "ema"
 
   @property
@@ -51,47 +62,82 @@ class Model:
     """What it is, for the protocol of a figure."""
     return {"checkpoint": self.step, "weights": self.weights}
 
-  def with_params(self, params: Any, step: int) -> "Model":
+  def with_params(self, params: Any, step: int) -> "Sampler":
     """The same generator with other weights."""
     return dataclasses.replace(self, params=params, step=step)
 
-  def clips(
-    self,
-    seed: int,
-    num: int,
-    labels: np.ndarray | None = None,
-    *,
-    batch: int = 32,
-    times: np.ndarray | None = None,
-  ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Draws clips; clip i depends on (seed, i) alone, not on `batch`.
+  def ask(
+    self, num: int, seed: int = 0, source: Any = None, **wishes: Any
+  ) -> Given:
+    """What clips are to be made of.
 
     Args:
-      seed: of the noise.
-      num: number of clips.
-      labels: (num,) classes; None takes them in turn.
-      batch: clips drawn at a time.
-      times: (T,) seconds of the frames; None: those of a training clip.
+      num: clips; of a source at most as many as it has.
+      seed: of what the task draws.
+      source: clips with `prepared`, of which a task on footage takes the first.
+      **wishes: what the task is asked for, as label='disc' of `generate`.
 
     Returns:
-      uint8 (num, T, H, W, C), and the labels, int32 (num,) or None.
+      `given` as the task prepares it and `index` (num,), NumPy arrays.
+
+    Raises:
+      UserError: the task does not know a wish, or works on given clips and
+        there are none.
     """
-    if self.num_classes and labels is None:
-      labels = np.arange(num) % self.num_classes
-    if labels is not None:
-      labels = np.asarray(labels, np.int32)
+    name = self.task.name
+    if self.task.footage is not None and source is None:
+      raise errors.UserError(
+        f"A model of the task {name!r} draws no clips, it works on given ones: "
+        "use `vidgan process WORKDIR IN OUT`, and to measure it `vidgan "
+        "evaluate WORKDIR --metrics restoration`."
+      )
+    known = [*inspect.signature(self.task.ask).parameters][4:]
+    for wish, value in wishes.items():
+      if wish not in known:
+        raise errors.UserError(
+          f"{wish}={value!r} is asked for, but the task {name!r} of this run "
+          f"does not take {wish!r}. " + rooms.nearest(wish, known)
+        )
+    facts = {"num_classes": self.num_classes, "class_names": self.class_names}
+    given = self.task.ask(num, seed, source, facts, **wishes)
+    num = min(map(len, given.values()), default=num)
+    return given | {"index": np.arange(num)}
+
+  def clips(
+    self,
+    given: Given,
+    seed: int,
+    *,
+    times: np.ndarray | None = None,
+    batch: int = 32,
+  ) -> np.ndarray:
+    """Draws the clips that are asked for.
+
+    Args:
+      given: see `ask`.
+      seed: of the noise.
+      times: (T,) seconds of the frames; None: those of a training clip.
+      batch: clips drawn at a time, at most.
+
+    Returns:
+      uint8 (B, T, H, W, C).
+    """
     times = np.asarray(self.times if times is None else times, np.float32)
-    parts = list(self._parts(seed, num, labels, batch, times))
-    return np.concatenate(parts), labels
+    return np.concatenate(list(self._parts(given, seed, batch, times)))
 
   def stream(
-    self, seed: int, num: int, batch: int = 32, *, frames: int | None = None
+    self,
+    given: Given,
+    seed: int,
+    *,
+    batch: int = 32,
+    frames: int | None = None,
   ) -> Iterator[np.ndarray]:
     """Draws the clips of `clips` a few at a time: evaluators look at many.
 
     Args:
+      given: see `ask`.
       seed: of the noise.
-      num: number of clips; classes are taken in turn.
       batch: clips drawn at a time, at most.
       frames: of a clip; None: those of a training clip. More go on at the same
         rate, which a generator of a fixed length refuses.
@@ -103,35 +149,19 @@ class Model:
     if frames is not None and frames > len(times):
       gap = times[1] - times[0] if len(times) > 1 else np.float32(1)
       times = np.arange(frames, dtype=np.float32) * gap
-    labels = None
-    if self.num_classes:
-      labels = np.arange(num, dtype=np.int32) % self.num_classes
-    yield from self._parts(seed, num, labels, batch, times)
+    yield from self._parts(given, seed, batch, times)
 
-  def check_draws(self) -> None:
-    """Raises a ConfigError where clips are not made of noise alone."""
-    if self.task and tasks.create(self.task).given is not None:
-      raise config_lib.ConfigError(
-        f"A model of the task {self.task.name!r} draws no clips, it works on "
-        "given ones: use `vidgan process WORKDIR IN OUT`, and to measure it "
-        "`vidgan evaluate WORKDIR --metrics restoration`."
-      )
-
-  def _parts(self, seed, num, labels, batch, times):
-    self.check_draws()
+  def _parts(self, given, seed, batch, times):
+    num = len(given["index"])
     batch = min(batch, num)
     for start in range(0, num, batch):
       # The last part is filled up, so that the generator compiles once.
-      index = np.minimum(np.arange(start, start + batch), num - 1)
-      drawn = self.draw(
-        self.noise(seed, index, float(times.max())),
-        None if labels is None else labels[index],
-        times,
-      )
-      yield np.asarray(drawn)[: num - start]
+      part = rows(given, np.arange(start, start + batch).clip(max=num - 1))
+      z = self.noise(seed, part.pop("index"), float(times.max()))
+      yield np.asarray(self.draw(z, part, times))[: num - start]
 
-  def apply(self, given: dict, times: np.ndarray, seed: int = 0) -> np.ndarray:
-    """What the generator makes of given clips.
+  def apply(self, given: Given, times: np.ndarray, seed: int = 0) -> np.ndarray:
+    """What the generator makes of given clips, before it is rounded to bytes.
 
     Args:
       given: as a task prepares it, leading dimension B.
@@ -142,9 +172,9 @@ class Model:
       float32 (B, T, H, W, C).
     """
     z = self.noise(seed, np.arange(len(times)), float(np.max(times)))
-    given = jax.tree.map(jnp.asarray, given)
     times = jnp.asarray(times, jnp.float32)
-    return np.asarray(_apply(self.generator, self.params, given, z, times))
+    batch = _beside(self.params, (given, z, times))
+    return np.asarray(_apply(self.generator, self.params, *batch))
 
   def noise(self, seed: int, index: np.ndarray, seconds: float) -> dict:
     """The noise z of the clips of these numbers, for times up to `seconds`."""
@@ -153,26 +183,24 @@ class Model:
     )
     return state_lib.sample_noise(self.generator.noise_spec(seconds), keys)
 
-  def draw(
-    self, z: dict, labels: np.ndarray | None, times: np.ndarray
-  ) -> jax.Array:
+  def draw(self, z: dict, given: Given, times: np.ndarray) -> jax.Array:
     """Draws the frames at `times` of the clips with noise z, on the device.
 
     Args:
       z: noise, leading dimension B.
-      labels: (B,) or None.
+      given: without `index`.
       times: (T,) seconds, in any order.
 
     Returns:
       uint8 (B, T, H, W, C).
 
     Raises:
-      ValueError: pixels are not finite; as bytes they would be black.
+      UserError: pixels are not finite; as bytes they would be black.
     """
-    num = len(jax.tree.leaves(z)[0])
-    given = {"label": jnp.asarray(labels)} if self.num_classes else {}
+    num = len(jax.tree.leaves((z, given))[0])
     times = jnp.tile(jnp.asarray(times, jnp.float32), (num, 1))
-    video, finite = _draw(self.generator, self.params, given, z, times)
+    batch = _beside(self.params, (given, z, times))
+    video, finite = _draw(self.generator, self.params, *batch)
     if not finite:
       raise errors.UserError(
         f"The clips of step {self.step} ({self.weights} weights) have pixels "
@@ -181,45 +209,64 @@ class Model:
       )
     return video
 
-  def flops(self) -> float | None:
-    """Operations that one clip costs, as XLA counts them; None: unknown."""
-    times = np.asarray(self.times, np.float32)
-    z = self.noise(0, np.arange(1), float(times.max()))
-    given = {"label": jnp.zeros(1, jnp.int32)} if self.num_classes else {}
-    lowered = _draw.lower(self.generator, self.params, given, z, times[None])
-    return (lowered.cost_analysis() or {}).get("flops")
+  def film(
+    self, z: dict, given: Given, times: np.ndarray
+  ) -> Iterator[np.ndarray]:
+    """Draws a few frames of all clips at a time.
 
-  def truncate(self, z: dict, labels: np.ndarray | None, scale: float) -> dict:
-    """Draws the content nearer to its mean: quality for diversity.
-
-    A generator with styles has each drawn towards the mean style of its class
-    (Karras et al. 2019, section B); of any other the noise is scaled. Motion
-    stays whole.
+    The noise covers the whole length, so that the parts fit together; memory
+    does not grow with the number of frames.
 
     Args:
       z: noise, leading dimension B.
-      labels: (B,) or None.
-      scale: 1 leaves z as it is, 0 gives the mean.
+      given: without `index`.
+      times: (T,) seconds, in any order.
+
+    Yields:
+      uint8 (B, t, H, W, C).
     """
-    if scale == 1:
-      return z
-    if not hasattr(self.generator, "style"):
-      return {
-        k: x * (scale if k in ("content", "z") else 1) for k, x in z.items()
-      }
-    content = self.noise(0, np.arange(1024), 0.0)["content"]
+    num = len(jax.tree.leaves((z, given))[0])
+    # About 64 MiB of pixels at a time; one length, so that it compiles once.
+    part = max(len(self.times), (16 << 20) // (num * self.resolution**2))
+    part = min(part, len(times))
+    for start in range(0, len(times), part):
+      shown = np.arange(start, start + part).clip(max=len(times) - 1)
+      video = []
+      for first in range(0, num, 32):
+        some = np.arange(first, first + min(32, num)).clip(max=num - 1)
+        drawn = self.draw(rows(z, some), rows(given, some), times[shown])
+        video.append(np.asarray(drawn)[: num - first])
+      yield np.concatenate(video)[:, : len(times) - start]
 
-    def mean(label):
-      given = {"label": jnp.broadcast_to(label, len(content))}
-      many = {"content": content}
-      return self.generator.style(self.params, given, many).mean(0)
+  def flops(self) -> float | None:
+    """Operations that one clip costs, as XLA counts them; None: unknown."""
+    times = np.asarray(self.times, np.float32)
+    given = self.ask(1)
+    z = self.noise(0, given.pop("index"), float(times.max()))
+    lowered = _draw.lower(self.generator, self.params, given, z, times[None])
+    return (lowered.cost_analysis() or {}).get("flops")
 
-    labels = np.zeros(len(z["content"]), int) if labels is None else labels
-    means = {c: mean(c) for c in np.unique(labels)}
-    middle = jnp.stack([means[c] for c in labels])
-    given = {"label": jnp.asarray(labels)}
-    w = self.generator.style(self.params, given, z)
-    return z | {"style": middle + scale * (w - middle)}
+
+def rows(given: Given, index: np.ndarray) -> Given:
+  """The rows of these numbers, of all that is given, or of noise."""
+  return {name: x[index] for name, x in given.items()}
+
+
+def _beside(params: Any, batch: Any) -> Any:
+  """Puts a batch, leaves (B, ...), where the weights live.
+
+  Over a mesh it is cut as a batch of training is; whole on every device, where
+  the mesh has more devices than divide B.
+  """
+  batch = jax.tree.map(jnp.asarray, batch)
+  places = [x.sharding for x in jax.tree.leaves(params)]
+  if not places or not isinstance(places[0], jax.sharding.NamedSharding):
+    return batch
+  mesh, num = places[0].mesh, len(jax.tree.leaves(batch)[0])
+  if num % mesh.size == 0 and set(mesh.shape) & set(sharding.BATCH_AXES):
+    return jax.device_put(batch, sharding.batch_sharding(mesh))
+  whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  return jax.device_put(batch, whole)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -235,7 +282,9 @@ def _draw(generator, params, given, z, times):
   return pixels.to_bytes(video), finite
 
 
-def load(workdir: str, step: int | None = None, weights: str = "ema") -> Model:
+def load(
+  workdir: str, step: int | None = None, weights: str = "ema"
+) -> Sampler:
   """Loads a generator from a workdir.
 
   Args:
@@ -256,20 +305,61 @@ def load(workdir: str, step: int | None = None, weights: str = "ema") -> Model:
   return dataclasses.replace(build(saved.params, record), weights=weights)
 
 
-def build(params: Any, record: provenance.Record) -> Model:
-  """A model of parameters and of the record of where they come from."""
+def build(params: Any, record: provenance.Record) -> Sampler:
+  """A sampler of parameters and of the record of where they come from."""
   config = record.config
   generator, _ = models.create(config.model, jnp.dtype(config.precision))
-  return Model(
+  return Sampler(
     generator=generator,
     params=params,
     step=record.step,
-    task=config.task,
+    task=tasks.create(config.task),
     num_classes=config.model.num_classes,
     class_names=record.class_names,
     times=record.times,
     resolution=config.model.resolution,
   )
+
+
+def truncate(sampler: Sampler, z: dict, given: Given, scale: float) -> dict:
+  """Draws the content nearer to its mean: quality for diversity.
+
+  A generator with styles has each drawn towards the mean style of what is
+  given with it, as its class (Karras et al. 2019, section B); of any other
+  the noise is scaled. Motion stays whole.
+
+  Args:
+    sampler: of the generator.
+    z: noise, leading dimension B.
+    given: without `index`.
+    scale: 1 leaves z as it is, 0 gives the mean.
+  """
+  if scale == 1:
+    return z
+  if not hasattr(sampler.generator, "style"):
+    return {
+      k: x * (scale if k in ("content", "z") else 1) for k, x in z.items()
+    }
+  style = functools.partial(sampler.generator.style, sampler.params)
+  content = sampler.noise(0, np.arange(1024), 0.0)["content"]
+
+  @functools.cache
+  def mean(i):
+    same = rows(given, np.full(len(content), i))
+    return style(same, {"content": content}).mean(0)
+
+  # w <- mean + scale (w - mean), of rows that are alike the mean only once.
+  first = [_first_like(given, i) for i in range(len(z["content"]))]
+  middle = jnp.stack([mean(i) for i in first])
+  w = style(given, z)
+  return z | {"style": middle + scale * (w - middle)}
+
+
+def _first_like(given: Given, i: int) -> int:
+  """Number of the first row that is like row i."""
+  like = lambda x: (x == x[i]).reshape(len(x), -1).all(1)
+  alike = [like(np.asarray(x)) for x in given.values()]
+  return int(np.argmax(np.logical_and.reduce(alike))) if alike else 0
 
 
 def vary(z: dict, what: str) -> dict:
@@ -283,7 +373,7 @@ def vary(z: dict, what: str) -> dict:
   if what == "both":
     return z
   if "content" not in z:
-    raise config_lib.ConfigError(
+    raise errors.UserError(
       "This generator does not tell content from motion; only models that do, "
       "such as 'continuous', know --vary content and --vary motion."
     )

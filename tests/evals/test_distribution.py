@@ -232,9 +232,12 @@ class Sampler:
   def __init__(self, video):
     self.video = video
 
-  def stream(self, seed, num, batch=32, *, frames=None):
-    for start in range(0, num, batch):
-      yield self.video[start : min(start + batch, num)]
+  def ask(self, num, seed):
+    return {"index": np.arange(num)}
+
+  def stream(self, given, seed, *, batch=32, frames=None):
+    for start in range(0, len(given["index"]), batch):
+      yield self.video[given["index"][start : start + batch]]
 
 
 def test_a_share_of_the_clips_is_theirs(clips):

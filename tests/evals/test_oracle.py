@@ -225,10 +225,14 @@ class _Model:
   def __init__(self, clips, labels=None):
     self._clips, self._labels = clips, labels
 
-  def clips(self, seed, num, labels=None):
-    del seed, labels
-    wanted = None if self._labels is None else self._labels[:num]
-    return self._clips[:num], wanted
+  def ask(self, num, seed):
+    del seed
+    labels = {} if self._labels is None else {"label": self._labels[:num]}
+    return labels | {"index": np.arange(num)}
+
+  def clips(self, given, seed):
+    del seed
+    return self._clips[given["index"]]
 
 
 def _numbers(results):

@@ -35,7 +35,9 @@ class _Source:
       self._pairs.append(pair)
     grey = lambda given, times: 0 * given["video"]
     self.task = tasks.Task(
-      prepare=None, baselines={"half": self._half, "grey": grey}
+      prepare=None,
+      footage=tasks.Footage(given=None),
+      baselines={"half": self._half, "grey": grey},
     )
 
   def _half(self, given, times):
@@ -198,7 +200,8 @@ def test_a_wrong_size_is_named():
 
 def _asking(*measures, **more):
   source = _Source(**more)
-  source.task = dataclasses.replace(source.task, measures=measures)
+  footage = tasks.Footage(given=None, measures=measures)
+  source.task = dataclasses.replace(source.task, footage=footage)
   return source
 
 

@@ -101,10 +101,10 @@ def test_prepare(name, options):
   )
   np.testing.assert_array_equal(batch["times"], np.stack([TIMES] * 4))
   given = batch["given"]
-  h, w = H // task.scale, W // task.scale
+  h, w = H // task.footage.scale, W // task.footage.scale
   shapes = {"video": (4, T, h, w, 3)}
-  if task.vector_dim:
-    shapes["vector"] = (4, T, task.vector_dim)
+  if task.footage.vector_dim:
+    shapes["vector"] = (4, T, task.footage.vector_dim)
   if options.get("spatial"):
     shapes["map"] = (4, T, h, w, 1)
   if "mask" in given:
@@ -144,17 +144,19 @@ def test_given_of_real_footage(name, options):
     if options:
       return  # Real footage is at a fixed rate.
     video, mask = video[mask[:, 0, 0, 0] == 0], None
-    task_times = task.output_times(TIMES[::2])
-    got = task.given(video[:-1], TIMES[::2], None)  # The last one is extra.
+    task_times = task.footage.output_times(TIMES[::2])
+    # The last one is extra.
+    got = task.footage.given(video[:-1], TIMES[::2], None)
     want = jax.tree.map(lambda x: x[:-1], want)
     np.testing.assert_allclose(task_times, TIMES[:-1])
   else:
-    got = task.given(video, TIMES, mask, **more)
+    got = task.footage.given(video, TIMES, mask, **more)
   assert set(got) == set(want)
   # What comes after (video, times, mask) are options that a user may set.
-  known = list(inspect.signature(task.given).parameters)
+  known = list(inspect.signature(task.footage.given).parameters)
   assert known[:3] == ["video", "times", "mask"]
-  assert set(known[3:]) == set(more)
+  assert set(known[3:]) - {"rate"} == set(more)
+  assert ("rate" in known) == (task.footage.rate > 1)
   for key, value in got.items():
     assert value.dtype == np.float32, key
     np.testing.assert_allclose(value, want[key], atol=2e-6, err_msg=key)
@@ -203,7 +205,7 @@ def test_task_is_frozen_and_named():
   with pytest.raises(AttributeError):
     task.prepare = None
   with pytest.raises(TypeError):
-    tasks.Task(task.prepare, {}, task.preview)
+    tasks.Task(task.prepare)
 
 
 @pytest.mark.parametrize(
@@ -278,11 +280,11 @@ def test_denoise_with_a_map():
     want = np.hypot(power(level), 0.29 / 127.5)
     np.testing.assert_allclose(power(given["video"]), want, rtol=0.1)
   # Real footage: everywhere alike, unless a mask says how much.
-  even = task.given(mid, TIMES, None, sigma=10)["map"]
+  even = task.footage.given(mid, TIMES, None, sigma=10)["map"]
   np.testing.assert_allclose(even, 10 / 127.5, rtol=1e-6)
   assert even.shape == (T, H, W, 1)
   blind = make("denoise", blind=True, spatial=True)
-  assert set(blind.given(mid, TIMES)) == {"video"}
+  assert set(blind.footage.given(mid, TIMES)) == {"video"}
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -324,7 +326,7 @@ def test_inpaint_mixes_holes():
   only = prepare(make("inpaint", holes={"frames": 1}), videos)
   assert whole(only["given"]["mask"]).all()
   with pytest.raises(config.ConfigError, match="--mask"):
-    make("inpaint").given(clip(), TIMES)
+    make("inpaint").footage.given(clip(), TIMES)
 
 
 def test_colorize():
@@ -415,9 +417,9 @@ def test_interpolate():
   task = make("interpolate", rate=4)
   times = np.array([0, 1, 3], np.float32)
   np.testing.assert_allclose(
-    task.output_times(times), [0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3]
+    task.footage.output_times(times), [0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3]
   )
-  given = task.given(clip()[:3], times, None)
+  given = task.footage.given(clip()[:3], times, None)
   assert len(given["video"]) == len(given["mask"]) == 9
   np.testing.assert_array_equal(given["video"][::4], clip()[:3])
   assert given["mask"].mean((1, 2, 3)).tolist() == [0, 1, 1, 1, 0, 1, 1, 1, 0]

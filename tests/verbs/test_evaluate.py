@@ -589,12 +589,16 @@ class Sampler:
     self.video, self.seconds, self.asked = video, seconds, []
     self.times, self.fixed = (0.0, 0.1, 0.2, 0.3), False
 
-  def clips(self, seed, num, labels=None, *, batch=32, times=None):
+  def ask(self, num):
+    return {"index": np.arange(num)}
+
+  def clips(self, given, seed, *, batch=32, times=None):
+    num = len(given["index"])
     self.asked.append((num, batch, None if times is None else len(times)))
     if times is not None and self.fixed:
       raise ValueError("Clips of 4 frames, no others.")
     time.sleep(self.seconds * num * (1 if times is None else len(times) / 4))
-    return self.video[:num], None
+    return self.video[:num]
 
 
 def test_processes_share_a_checkpoint(workdir, tmp_path):
@@ -681,8 +685,7 @@ def test_distance_does_not_depend_on_the_batch(world):
 
 DEVICES = """
 import jax, numpy as np, sys
-from vidgan_jax import evals
-from vidgan_jax import sampler
+from vidgan_jax import evals, sampler, tasks
 from vidgan_jax.devices import sharding
 from vidgan_jax.data import sprites
 from vidgan_jax.evals import frd_random
@@ -695,9 +698,9 @@ z = {"z": np.zeros((1, 100), np.float32)}
 params = g.init(jax.random.key(0), {}, z, times[None])["params"]
 mesh = sharding.make_mesh((("data", -1),))
 place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-model = sampler.Model(
-  generator=g, params=jax.device_put(params, place), step=0, num_classes=0,
-  class_names=(), times=tuple(times), resolution=16)
+model = sampler.Sampler(
+  generator=g, params=jax.device_put(params, place), step=0, resolution=16,
+  times=tuple(times), task=tasks.create({"name": "generate", "options": {}}))
 reference = evals.Reference(clips=source)
 values = dict(frd_random.Evaluator(num=16, batch=8).run(model, reference))
 print(jax.device_count(), float(values["frd_random"]))

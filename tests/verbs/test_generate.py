@@ -1,8 +1,11 @@
 """`vidgan generate`: every output, every option, and what cannot be."""
 
 import dataclasses
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -11,9 +14,9 @@ import pytest
 
 from vidgan_jax import cli
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax import sampler
 from vidgan_jax.train import loop
-from vidgan_jax.verbs import generate
 from vidgan_jax.video import read
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
@@ -203,11 +206,11 @@ def test_parts_of_a_long_clip_are_the_clip(model):
   """Memory does not grow with the length: frames come in parts that fit."""
   num, times = 3, np.arange(4 * FRAMES + 2, dtype=np.float32) / FPS
   z = model.noise(0, np.arange(num), float(times.max()))
-  labels = np.zeros(num, np.int32)
-  whole = np.asarray(model.draw(z, labels, times))
+  given = {"label": np.zeros(num, np.int32)}
+  whole = np.asarray(model.draw(z, given, times))
   # As many pixels a frame as make a part as short as it can be.
   large = dataclasses.replace(model, resolution=4096)
-  parts = list(generate._frames(large, z, labels, times))
+  parts = list(large.film(z, given, times))
   assert [p.shape[1] for p in parts] == [4, 4, 4, 4, 2]
   same(np.concatenate(parts, 1), whole)
 
@@ -225,13 +228,75 @@ def test_the_seed_is_the_clip(workdir, tmp_path):
 
 
 def test_a_clip_does_not_depend_on_the_others(model):
-  clips, labels = model.clips(5, 7)
+  given = model.ask(7)
+  clips = model.clips(given, 5)
   assert clips.shape == (7, FRAMES, SIZE, SIZE, 3)
   assert clips.dtype == np.uint8
-  np.testing.assert_array_equal(labels, [0, 1, 2, 3, 0, 1, 2])
+  np.testing.assert_array_equal(given["label"], [0, 1, 2, 3, 0, 1, 2])
   for num, batch in ((7, 2), (7, 7), (5, 3), (1, 64)):
-    same(model.clips(5, num, batch=batch)[0], clips[:num])
-  assert gap(model.clips(6, 7)[0], clips) > 1
+    same(model.clips(model.ask(num), 5, batch=batch), clips[:num])
+  parts = list(model.stream(given, 5, batch=3))
+  assert [len(part) for part in parts] == [3, 3, 1]
+  same(np.concatenate(parts), clips)
+  some = np.array([6, 2])  # In any order: each has its number with it.
+  same(model.clips(sampler.rows(given, some), 5), clips[some])
+  assert gap(model.clips(given, 6), clips) > 1
+
+
+MESH = """
+import sys, jax, numpy as np
+from vidgan_jax import sampler
+from vidgan_jax.devices import sharding
+
+here = sampler.load(sys.argv[1])
+given = here.ask(6)  # Batches of 4, which four devices share, and of 2.
+want = here.clips(given, 0, batch=4).astype(int)
+mesh = sharding.make_mesh((("data", -1),))
+cut = lambda x: jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(
+  *[None] * (x.ndim - 1), *["data"] * (x.ndim > 0 and x.shape[-1] % 4 == 0)))
+spread = jax.tree.map(lambda x: jax.device_put(x, cut(x)), here.params)
+assert any(not x.is_fully_replicated for x in jax.tree.leaves(spread))
+there = here.with_params(spread, here.step)
+got = there.clips(given, 0, batch=4)
+index = given.pop("index")[:4]
+z = there.noise(0, index, 1.0)
+drawn = there.draw(z, sampler.rows(given, index), np.array(there.times))
+assert len(drawn.sharding.device_set) == 4 and not drawn.is_fully_replicated
+print(abs(got - want).max())
+"""
+
+
+def test_weights_on_a_mesh(workdir):
+  """They are not gathered: each device draws its part of the clips."""
+  flags = "--xla_force_host_platform_device_count=4"
+  done = subprocess.run(
+    [sys.executable, "-c", MESH, str(workdir)], capture_output=True, text=True,
+    env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert int(done.stdout) <= 1
+
+
+def test_wishes(workdir, model, tmp_path, capsys):
+  want = model.ask(2, label="cross")
+  for label in (3, "3"):
+    np.testing.assert_array_equal(model.ask(2, label=label)["label"], [3, 3])
+  np.testing.assert_array_equal(want["label"], [3, 3])
+  with pytest.raises(errors.UserError) as error:
+    model.ask(2, labl="cross")
+  for word in ("labl='cross'", "'generate'", "Did you mean 'label'?"):
+    assert word in str(error.value)
+  out = tmp_path / "a.mp4"
+  assert run(workdir, "--out", out, "--ask", "text=a red ball") == 1
+  _check_error(capsys, "text='a red ball'", "Known: 'label'")
+  assert run(workdir, "--out", out, "--ask", "label=hexagon") == 1
+  _check_error(capsys, "--label hexagon")
+  assert run(workdir, "--out", out, "--ask", "label") == 1
+  _check_error(capsys, "--ask label: give NAME=VALUE")
+  bare = dataclasses.replace(model, num_classes=0)
+  assert set(bare.ask(2)) == {"index"}
+  with pytest.raises(errors.UserError, match="trained without classes"):
+    bare.ask(2, label=0)
 
 
 def test_labels(draw, workdir, tmp_path, capsys):
@@ -265,12 +330,14 @@ def test_truncation_is_of_the_content_alone(draw, model):
   assert gap(half, mean) > 0 and gap(half, full) > 0
   # Each class has a mean of its own, and styles lie on the way to it.
   z, labels = model.noise(0, np.arange(4), 1.0), np.arange(4)
-  styles = [model.truncate(z, labels, s)["style"] for s in (0, 0.5, 0.999)]
+  given = {"label": labels}
+  truncate = lambda scale: sampler.truncate(model, z, given, scale)
+  styles = [truncate(scale)["style"] for scale in (0, 0.5, 0.999)]
   assert len(np.unique(np.asarray(styles[0]), axis=0)) == 4
-  w = model.generator.style(model.params, {"label": labels}, z)
+  w = model.generator.style(model.params, given, z)
   np.testing.assert_allclose(styles[1], (styles[0] + w) / 2, atol=1e-5)
   np.testing.assert_allclose(styles[2], w, atol=1e-2)
-  assert model.truncate(z, labels, 1) is z
+  assert truncate(1) is z
 
 
 def test_truncation_out_of_range(workdir, tmp_path, capsys):
@@ -299,9 +366,8 @@ def test_interpolation_leads_from_a_to_b(model, draw):
   clips = draw("--label", 0, num=4)
   same(way[0], clips[3])
   z = model.noise(0, np.array([3, 1]), float(max(model.times)))
-  ends = model.draw(
-    sampler.vary(z, "content"), np.zeros(2, np.int32), np.array(model.times)
-  )
+  given = {"label": np.zeros(2, np.int32)}
+  ends = model.draw(sampler.vary(z, "content"), given, np.array(model.times))
   same(way[[0, -1]], np.asarray(ends))
   steps = [gap(way[i], way[i + 1]) for i in range(4)]
   assert min(steps) > 0 and max(steps) < gap(way[0], way[-1])
@@ -329,7 +395,8 @@ def test_one_checkpoint_without_its_workdir(workdir, model, tmp_path):
   shutil.copytree(step, copy)
   lone = sampler.load(copy)
   assert lone.class_names == CLASSES and lone.times == model.times
-  np.testing.assert_array_equal(lone.clips(0, 2)[0], model.clips(0, 2)[0])
+  given = model.ask(2)
+  np.testing.assert_array_equal(lone.clips(given, 0), model.clips(given, 0))
 
 
 # ----------------------------------------------------------------- bad input
@@ -365,9 +432,9 @@ def test_pixels_that_are_not_finite_are_refused(
   nans = jax.tree.map(lambda x: x * np.nan, model.params)
   bad = model.with_params(nans, model.step)
   with pytest.raises(ValueError, match=f"step {model.step} .* not finite"):
-    bad.clips(1, 3)
+    bad.clips(bad.ask(3), 1)
   with pytest.raises(ValueError, match="diverged"):
-    next(bad.stream(1, 3))
+    next(bad.stream(bad.ask(3), 1))
   monkeypatch.setattr(sampler, "load", lambda *_: bad)
   out = tmp_path / "a.mp4"
   assert cli.main(["generate", str(workdir), "--out", str(out)]) == 1

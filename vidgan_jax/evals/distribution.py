@@ -177,11 +177,9 @@ def generated_clips(
     num = min(num, len(sampler))
     yield from real_clips(sampler, num, batch, cut, first)
     return
-  seen = 0  # A sampler draws its clips in turn.
-  for video in sampler.stream(seed, num, batch, frames=cut.span):
-    seen += len(video)
-    if seen > first:
-      yield cut(video[max(0, len(video) - seen + first) :])
+  given = {name: x[first:] for name, x in sampler.ask(num, seed).items()}
+  for video in sampler.stream(given, seed, batch=batch, frames=cut.span):
+    yield cut(video)
 
 
 def length(reference: evals.Reference, frames: int, stride: int = 1) -> str:

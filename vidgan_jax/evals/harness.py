@@ -243,7 +243,7 @@ def shown(
   """Exhibits for a page, beside generated and real clips."""
   from vidgan_jax.evals import distribution
 
-  if reference.task is not None and reference.task.given is not None:
+  if reference.task is not None and reference.task.footage is not None:
     return dict(exhibits)  # It draws no clips by itself.
   drawn = {
     "Generated": evals.Exhibit(

@@ -154,7 +154,8 @@ class Evaluator:
         "of evals."
       )
     world = sprites.World(**reference.world)
-    clips, labels = sampler.clips(self.seed, self.num)
+    given = sampler.ask(self.num, self.seed)
+    clips, labels = sampler.clips(given, self.seed), given.get("label")
     findings = inspect(clips, world)
     steps = clips.shape[1]
     real, of_oracle = reference.once(

@@ -213,7 +213,7 @@ class Evaluator:
         "and has one answer: set it to 1, or train with "
         "config.model.generator.noise_dim=16, say."
       )
-    measures = _measures(reference.task.measures, examples[0])
+    measures = _measures(reference.task.footage.measures, examples[0])
     questions = _Questions(
       examples=examples, measures=measures, seed=self.seed, batch=self.batch
     )
@@ -279,10 +279,10 @@ class Evaluator:
 
   def _examples(self, reference) -> list[dict]:
     """The clips as the task prepares them."""
-    if reference.task is None:
+    if reference.task is None or reference.task.footage is None:
       raise errors.UserError(
-        "restoration measures a run of a task: give a WORKDIR. Videos that are "
-        "aligned are compared by --paired."
+        "restoration measures a run of a task on given clips, as denoise: give "
+        "its WORKDIR. Videos that are aligned are compared by --paired."
       )
     num = min(self.num, len(reference))
     examples = reference.once(

@@ -88,7 +88,7 @@ class Evaluator:
     seconds = []
     for i in range(self.repeats + 1):  # The first one may compile.
       start = time.perf_counter()
-      video, _ = sampler.clips(i, num, batch=num, times=times)
+      video = sampler.clips(sampler.ask(num), i, batch=num, times=times)
       seconds.append(time.perf_counter() - start)
     return np.array(seconds[1:]), video.shape
 

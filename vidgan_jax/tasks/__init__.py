@@ -20,6 +20,64 @@ from vidgan_jax import rooms
 STATISTICS = 48  # Numbers a frame of `statistics`.
 
 
+def subdivide(times: np.ndarray, rate: int) -> np.ndarray:
+  """Puts rate - 1 times between each two: (T,) -> ((T - 1) * rate + 1,)."""
+  times = np.asarray(times)
+  at = np.arange((len(times) - 1) * rate + 1) / rate
+  return np.interp(at, np.arange(len(times)), times).astype(times.dtype)
+
+
+def preview(batch: Mapping[str, Any], fake: Any) -> dict[str, Any]:
+  """The given clip, enlarged without blur, the answer and the target."""
+  given, real = np.asarray(batch["given"]["video"]), batch["target"]
+  scale = real.shape[2] // given.shape[2]
+  given = given.repeat(scale, 2).repeat(scale, 3)
+  return {"given": given, "fake": fake, "real": real}
+
+
+def from_source(
+  num: int, seed: int, source: Any, facts: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+  """`Task.ask` of tasks on footage: what the first clips of a source give.
+
+  Which they are, and how they are degraded, is the source's.
+  """
+  del seed, facts
+  examples = source.prepared(range(min(num, len(source))))
+  return {
+    name: np.stack([example["given"][name] for example in examples])
+    for name in examples[0]["given"]
+  }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Footage:
+  """What real files need of a task that goes from clip to clip.
+
+  Attributes:
+    given: (video, times, mask, **options) -> `given` of real footage, NumPy,
+      without a leading B. video: (T, h, w, 3) float32 in [-1, 1], whole frames,
+      not tiles; mask: (T, h, w, 1) or None. It has (T - 1) * rate + 1 frames,
+      at the times `output_times` says.
+    scale: side of the target over side of the given video.
+    rate: frames out for each step from frame to frame. Above 1 `given` takes
+      it as an option as well.
+    vector_dim: of given['vector']; 0: there is none.
+    measures: what evaluation measures beside what it measures of every task;
+      names out of `ANSWERS` of evals/paired.py, or 'psnr_ahead'.
+  """
+
+  given: Callable[..., dict[str, np.ndarray]]
+  scale: int = 1
+  rate: int = 1
+  vector_dim: int = 0
+  measures: tuple[str, ...] = ()
+
+  def output_times(self, times: np.ndarray) -> np.ndarray:
+    """Times of the frames that come out for frames at `times`, see there."""
+    return subdivide(times, self.rate)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
   """One job for a generator.
@@ -38,44 +96,30 @@ class Task:
         'map': (T, h, w, n), n numbers of each pixel, such as how noisy it is;
         'vector': (T, vector_dim), numbers of each frame;
       and 'weight' (T, H, W, 1) is 1 where the answer counts.
-    given: (video, times, mask, **options) -> `given` of real footage, NumPy,
-      without a leading B. video: (T, h, w, 3) float32 in [-1, 1], whole frames,
-      not tiles; mask: (T, h, w, 1) or None. It has (T - 1) * rate + 1 frames,
-      at the times `output_times` says. None: the task has no real footage.
+    ask: (num, seed, source, facts, **wishes) -> `given` of num clips, NumPy,
+      with a leading B: for sampling what `prepare` is for training. source:
+      clips with `prepared`, or None; facts: what is known of the data without
+      them, `num_classes` and `class_names`; wishes: what a user may ask for.
+    footage: what real files need of it; None: it goes from noise to clips. Who
+      asks whether a task works on given clips looks here.
     baselines: name -> ((given, times) -> video), classical answers on NumPy
       batches, (B, T, H, W, C) float32, that evaluation measures beside the
-      model. See evals/classical.py.
+      model. See baselines.py.
     preview: (batch, fake) -> name -> (B, T, H, W, C), the videos worth looking
-      at side by side, in order. None: clips of fixed noise are looked at.
-    scale: side of the target over side of the given video.
-    rate: of real footage, frames out for each step from frame to frame.
-    vector_dim: of given['vector']; 0: there is none.
-    measures: what evaluation tells beside what it tells of every task; names
-      out of `ANSWERS` of evals/paired.py, or 'psnr_ahead'.
+      at side by side, in order, of a task on footage.
     tf: `prepare` is TensorFlow code, so config.data.memory must be False.
+    name: that of its file; `create` sets it.
   """
 
   prepare: Callable[[Mapping[str, Any], Any], dict[str, Any]]
-  baselines: Mapping[str, Callable[..., Any]]
-  preview: Callable[[Mapping[str, Any], Any], dict[str, Any]] | None = None
-  given: Callable[..., dict[str, np.ndarray]] | None = None
-  scale: int = 1
-  rate: int = 1
-  vector_dim: int = 0
-  measures: tuple[str, ...] = ()
+  ask: Callable[..., dict[str, np.ndarray]] = from_source
+  footage: Footage | None = None
+  baselines: Mapping[str, Callable[..., Any]] = dataclasses.field(
+    default_factory=dict
+  )
+  preview: Callable[[Mapping[str, Any], Any], dict[str, Any]] = preview
   tf: bool = False
-
-  def output_times(self, times: np.ndarray) -> np.ndarray:
-    """Times of the frames that come out for frames at `times`.
-
-    Args:
-      times: (T,) seconds.
-
-    Returns:
-      ((T - 1) * rate + 1,): the same, and between two of them rate - 1 more at
-      equal distances.
-    """
-    return subdivide(times, self.rate)
+  name: str = ""
 
 
 def create(fields: Mapping[str, Any]) -> Task:
@@ -87,14 +131,7 @@ def create(fields: Mapping[str, Any]) -> Task:
   module = importlib.import_module(f"vidgan_jax.tasks.{fields['name']}")
   options = dict(fields["options"])
   rooms.check_kwargs(module.make, options, "config.task.options")
-  return module.make(**options)
-
-
-def subdivide(times: np.ndarray, rate: int) -> np.ndarray:
-  """Puts rate - 1 times between each two: (T,) -> ((T - 1) * rate + 1,)."""
-  times = np.asarray(times)
-  at = np.arange((len(times) - 1) * rate + 1) / rate
-  return np.interp(at, np.arange(len(times)), times).astype(times.dtype)
+  return dataclasses.replace(module.make(**options), name=fields["name"])
 
 
 def check(option: str, value: Any, known: Any) -> None:
@@ -126,17 +163,9 @@ def weights(
 
 
 def as_it_is(video: Any, times: Any, mask: Any = None) -> dict[str, Any]:
-  """`Task.given` of tasks that give the video and nothing else."""
+  """`Footage.given` of tasks that give the video and nothing else."""
   del times, mask
   return {"video": video}
-
-
-def preview(batch: Mapping[str, Any], fake: Any) -> dict[str, Any]:
-  """The given clip, enlarged without blur, the answer and the target."""
-  given, real = np.asarray(batch["given"]["video"]), batch["target"]
-  scale = real.shape[2] // given.shape[2]
-  given = given.repeat(scale, 2).repeat(scale, 3)
-  return {"given": given, "fake": fake, "real": real}
 
 
 def hide(video: Any, mask: Any) -> dict[str, Any]:

@@ -51,11 +51,12 @@ def make(hints: int = 0, reference: float = 0.0) -> tasks.Task:
 
   return tasks.Task(
     prepare=prepare,
-    given=lambda video, times, mask=None: _given(video, mask, np),
+    footage=tasks.Footage(
+      given=lambda video, times, mask=None: _given(video, mask, np),
+      vector_dim=tasks.STATISTICS,
+      measures=("chroma_error", "psnr_chroma", "temporal_chroma"),
+    ),
     baselines={"gray": classical.copy()},
-    preview=tasks.preview,
-    vector_dim=tasks.STATISTICS,
-    measures=("chroma_error", "psnr_chroma", "temporal_chroma"),
     tf=True,
   )
 

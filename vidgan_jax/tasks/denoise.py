@@ -73,9 +73,10 @@ def make(
   }
   return tasks.Task(
     prepare=prepare,
-    given=tasks.as_it_is if blind else given,
+    footage=tasks.Footage(
+      given=tasks.as_it_is if blind else given,
+      vector_dim=0 if blind or spatial else 1,
+    ),
     baselines=classical.Available(baselines),
-    preview=tasks.preview,
-    vector_dim=0 if blind or spatial else 1,
     tf=True,
   )

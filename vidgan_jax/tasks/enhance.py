@@ -1,6 +1,6 @@
 """Light and colour put right: exposure, contrast, gamma, saturation, vignette.
 
-given: video, the spoilt clip, 8 bits; vector, its `tasks.statistics`, as no
+given: video, the degraded clip, 8 bits; vector, its `tasks.statistics`, as no
 tile knows how bright the whole is. target: the clip. base: 'levels'.
 """
 
@@ -33,9 +33,9 @@ def make(
     contrast: range.
     saturation: range; 0 is grey.
     vignette: range; 1 is black corners.
-    flicker: kind -> how often. Clips of 'none' are spoilt alike in all frames;
-      in the others all five change, each by itself: 'white', at random, or
-      'smooth', in slow waves. Default: `FLICKER`.
+    flicker: kind -> how often. Clips of 'none' are degraded alike in all
+      frames; in the others all five change, each by itself: 'white', at random,
+      or 'smooth', in slow waves. Default: `FLICKER`.
     amount: standard deviation of the change, in shares of each range's width;
       what has twice the same number as its range never changes.
 
@@ -58,9 +58,9 @@ def make(
       degrade.flicker(s, video.shape[0], low, high, amount, [*weights], kind)
       for s, (low, high) in zip(seeds, ranges)
     ]
-    spoilt = degrade.eight_bit(degrade.light(video, *numbers))
+    degraded = degrade.eight_bit(degrade.light(video, *numbers))
     return {
-      "given": _given(spoilt, tf),
+      "given": _given(degraded, tf),
       "target": video,
       "times": example["times"],
     }
@@ -75,10 +75,11 @@ def make(
   }
   return tasks.Task(
     prepare=prepare,
-    given=lambda video, times, mask=None: _given(video, np),
+    footage=tasks.Footage(
+      given=lambda video, times, mask=None: _given(video, np),
+      vector_dim=tasks.STATISTICS,
+    ),
     baselines=classical.Available(baselines),
-    preview=tasks.preview,
-    vector_dim=tasks.STATISTICS,
     tf=True,
   )
 

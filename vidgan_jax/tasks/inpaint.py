@@ -51,9 +51,8 @@ def make(holes: Mapping[str, float] | None = None) -> tasks.Task:
   }
   return tasks.Task(
     prepare=prepare,
-    given=given,
+    footage=tasks.Footage(given=given),
     baselines=classical.Available(baselines),
-    preview=tasks.preview,
     tf=True,
   )
 

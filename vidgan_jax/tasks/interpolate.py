@@ -48,7 +48,10 @@ def make(rate: int = 2, arbitrary: bool = False) -> tasks.Task:
     return tasks.hidden(example, mask)
 
   def given(
-    video: np.ndarray, times: np.ndarray, mask: np.ndarray | None = None
+    video: np.ndarray,
+    times: np.ndarray,
+    mask: np.ndarray | None = None,
+    rate: int = rate,
   ) -> dict[str, np.ndarray]:
     del times, mask
     shape = ((len(video) - 1) * rate + 1, *video.shape[1:])
@@ -65,9 +68,7 @@ def make(rate: int = 2, arbitrary: bool = False) -> tasks.Task:
     del baselines["minterpolate"]  # It knows one rate for the whole clip.
   return tasks.Task(
     prepare=prepare,
-    given=given,
+    footage=tasks.Footage(given=given, rate=rate),
     baselines=classical.Available(baselines),
-    preview=tasks.preview,
-    rate=rate,
     tf=arbitrary,
   )

@@ -52,11 +52,9 @@ def make(known: int = 4) -> tasks.Task:
 
   return tasks.Task(
     prepare=prepare,
-    given=given,
+    footage=tasks.Footage(given=given, measures=("psnr_ahead",)),
     baselines={
       "hold": classical.hold(),
       "extrapolation": classical.extrapolation(),
     },
-    preview=tasks.preview,
-    measures=("psnr_ahead",),
   )

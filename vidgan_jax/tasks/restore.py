@@ -58,8 +58,7 @@ def make(mixture: Mapping[str, float] | None = None) -> tasks.Task:
   }
   return tasks.Task(
     prepare=prepare,
-    given=tasks.as_it_is,
+    footage=tasks.Footage(given=tasks.as_it_is),
     baselines=classical.Available(baselines),
-    preview=tasks.preview,
     tf=True,
   )

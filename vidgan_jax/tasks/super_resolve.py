@@ -75,10 +75,9 @@ def make(
     }
   return tasks.Task(
     prepare=prepare,
-    given=tasks.as_it_is,
+    footage=tasks.Footage(
+      given=tasks.as_it_is, scale=scale, measures=("psnr_y",)
+    ),
     baselines=classical.Available(baselines),
-    preview=tasks.preview,
-    scale=scale,
-    measures=("psnr_y",),
     tf=True,
   )

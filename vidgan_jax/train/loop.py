@@ -246,7 +246,7 @@ def _check(config, data, task) -> None:
       f"{data.num_classes} classes. Set config.model.num_classes="
       f"{data.num_classes} (0 is unconditional)."
     )
-  if config.augment.policy and task.preview is not None:
+  if config.augment.policy and task.footage is not None:
     raise errors.UserError(
       f"config.augment.policy is {config.augment.policy!r}, but it would move "
       "the video and not what the task gives beside it: set it to ''."

@@ -93,7 +93,9 @@ class Observer:
       todo -= self._made
     if not todo:
       return
-    now = self._sampler.with_params(sharding.fetch(ema), step)
+    if jax.process_count() > 1:
+      ema = sharding.fetch(ema)  # Each process draws its share by itself.
+    now = self._sampler.with_params(ema, step)
     if "samples" in todo and jax.process_index() == 0:
       self._videos(step, self._samples(now))
     judge = {n: e for n, e in self._evaluators.items() if f"evals/{n}" in todo}
@@ -116,8 +118,8 @@ class Observer:
 
   def _samples(self, now) -> dict[str, np.ndarray]:
     """Clips of fixed noise, or what is made of fixed clips."""
-    if self._task.preview is None:
-      return {"samples": now.clips(0, 16)[0]}
+    if self._task.footage is None:
+      return {"samples": now.clips(now.ask(16), 0)}
     clips = self.real.prepared(range(min(8, len(self.real))))
     batch = jax.tree.map(lambda *x: np.stack(x), *clips)
     fake = now.apply(batch["given"], batch["times"])

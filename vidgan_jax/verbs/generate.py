@@ -11,11 +11,10 @@ import itertools
 import math
 import pathlib
 
-import jax
 import numpy as np
 
-from vidgan_jax import config as config_lib
-from vidgan_jax import sampler
+from vidgan_jax import errors
+from vidgan_jax import sampler as sampler_lib
 from vidgan_jax.video import write
 
 
@@ -43,6 +42,8 @@ def main(argv: list[str]) -> int:
     help="0.5 is half as fast, -1 runs backwards; default: 1",
   )
   add("--label", help="class, by name or number; default: all in turn")
+  add("--ask", action="append", default=[], metavar="NAME=VALUE",
+      help="what else the run's task may be asked for")  # fmt: skip
   add(
     "--truncation",
     type=float,
@@ -75,65 +76,63 @@ def _generate(args) -> str:
   out = pathlib.Path(args.out)
   kind = out.suffix.lower()
   if kind and kind not in write.SUFFIXES:
-    raise config_lib.ConfigError(
+    raise errors.UserError(
       f"--out {args.out}: the suffix {out.suffix} is none of .mp4, .gif, .webp "
       "and .png; without one a folder is filled."
     )
   _check(args)
-  model = sampler.load(args.workdir, args.step, args.weights)
-  model.check_draws()
-  times, fps = _times(args, model)
-
-  labels = None
-  if args.label is not None:
-    labels = np.full(args.num, _label(args.label, model), np.int32)
-  elif model.num_classes:
-    # Clips that are to be compared are of one class.
-    alike = args.interpolate or args.vary != "both"
-    labels = np.arange(args.num) % (1 if alike else model.num_classes)
+  sampler = sampler_lib.load(args.workdir, args.step, args.weights)
+  given = sampler.ask(args.num, args.seed, **_wishes(args))
+  index = given.pop("index")
+  times, fps = _times(args, sampler)
   seconds = float(times.max())
+  if args.interpolate or args.vary != "both":
+    # Clips that are to be compared are made of the same.
+    given = sampler_lib.rows(given, 0 * index)
   if args.interpolate:
-    z = model.noise(args.seed, np.asarray(args.interpolate), seconds)
-    z = sampler.interpolate(z, args.num)
+    z = sampler.noise(args.seed, np.asarray(args.interpolate), seconds)
+    z = sampler_lib.interpolate(z, args.num)
   else:
-    z = sampler.vary(
-      model.noise(args.seed, np.arange(args.num), seconds), args.vary
-    )
-  z = model.truncate(z, labels, args.truncation)
+    z = sampler_lib.vary(sampler.noise(args.seed, index, seconds), args.vary)
+  z = sampler_lib.truncate(sampler, z, given, args.truncation)
 
   columns = args.grid or math.ceil(math.sqrt(args.num))
-  scale = args.scale or max(1, math.ceil(128 / model.resolution))
+  scale = args.scale or max(1, math.ceil(128 / sampler.resolution))
   if kind == ".png":
     # A model of a fixed length draws no single frame.
-    shown = times if args.strip else times[: len(model.times)]
-    video = np.concatenate(list(_frames(model, z, labels, shown)), 1)
-    rows = [write.strip(clip) for clip in video]
+    shown = times if args.strip else times[: len(sampler.times)]
+    video = np.concatenate(list(sampler.film(z, given, shown)), 1)
+    strips = [write.strip(clip) for clip in video]
     picture = (
-      np.concatenate(rows) if args.strip else write.grid(video, columns)[0]
+      np.concatenate(strips) if args.strip else write.grid(video, columns)[0]
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write.write(out, picture[None], scale=scale)
   elif kind:
-    grids = (
-      [write.grid(video, columns)] for video in _frames(model, z, labels, times)
-    )
-    _write([out], grids, fps, scale)
+    parts = sampler.film(z, given, times)
+    _write([out], ([write.grid(p, columns)] for p in parts), fps, scale)
   else:
     # A few clips at a time: each open file is an encoder with its memory.
     for first in range(0, args.num, 16):
-      index = np.arange(first, min(first + 16, args.num))
-      clips = _frames(
-        model,
-        jax.tree.map(lambda x, i=index: x[i], z),
-        None if labels is None else labels[index],
-        times,
-      )
-      paths = [out / f"clip_{i:04d}.mp4" for i in index]
-      _write(paths, clips, fps, scale)
+      some = np.arange(first, min(first + 16, args.num))
+      z_of, given_of = (sampler_lib.rows(x, some) for x in (z, given))
+      paths = [out / f"clip_{i:04d}.mp4" for i in some]
+      _write(paths, sampler.film(z_of, given_of, times), fps, scale)
   return (
     f"{args.num} clips of {len(times)} frames at {fps:g} frames/s, step "
-    f"{model.step} -> {out}"
+    f"{sampler.step} -> {out}"
   )
+
+
+def _wishes(args) -> dict[str, str]:
+  """What the task is asked for: name -> value."""
+  wishes = {} if args.label is None else {"label": args.label}
+  for text in args.ask:
+    name, equals, value = text.partition("=")
+    if not equals:
+      raise errors.UserError(f"--ask {text}: give NAME=VALUE, as label=0.")
+    wishes[name] = value
+  return wishes
 
 
 def _check(args) -> None:
@@ -141,23 +140,23 @@ def _check(args) -> None:
   for name in ("num", "frames", "grid", "scale"):
     value = getattr(args, name)
     if value is not None and value < 1:
-      raise config_lib.ConfigError(
+      raise errors.UserError(
         f"--{name} {value}: give a whole number of at least 1."
       )
   if args.fps is not None and not 0 < args.fps <= 1000:
-    raise config_lib.ConfigError(
+    raise errors.UserError(
       f"--fps {args.fps:g}: give a number above 0, at most 1000."
     )
   if not args.speed or not math.isfinite(args.speed):
-    raise config_lib.ConfigError(
+    raise errors.UserError(
       f"--speed {args.speed:g}: give a number that is not 0, as 0.5 or -1."
     )
   if not 0 <= args.truncation <= 1:
-    raise config_lib.ConfigError(
+    raise errors.UserError(
       f"--truncation {args.truncation:g}: give a number from 0 to 1."
     )
   if not args.start >= 0:
-    raise config_lib.ConfigError(
+    raise errors.UserError(
       f"--start {args.start:g}: give seconds of at least 0."
     )
 
@@ -178,9 +177,9 @@ def _write(paths, parts, fps: float, scale: int) -> None:
           writer.append(frame)
 
 
-def _times(args, model) -> tuple[np.ndarray, float]:
+def _times(args, sampler) -> tuple[np.ndarray, float]:
   """Times of the frames, and frames a second of the file."""
-  trained = np.asarray(model.times)
+  trained = np.asarray(sampler.times)
   gap = float(np.median(np.diff(trained))) if len(trained) > 1 else 1.0
   fps = args.fps or 1 / gap
   frames = args.frames or (
@@ -192,45 +191,3 @@ def _times(args, model) -> tuple[np.ndarray, float]:
   if args.speed < 0:
     times = times[::-1]
   return times.astype(np.float32), fps
-
-
-def _label(text: str, model: sampler.Model) -> int:
-  """A class by name or number."""
-  if not model.num_classes:
-    raise config_lib.ConfigError(
-      "--label: this generator was trained without classes "
-      "(config.model.num_classes is 0)."
-    )
-  if text in model.class_names:
-    return model.class_names.index(text)
-  if text.isdecimal() and int(text) < model.num_classes:
-    return int(text)
-  raise config_lib.ConfigError(
-    f"--label {text}: there is no such class; the {model.num_classes} classes "
-    f"are 0 to {model.num_classes - 1}"
-    + (f" or {', '.join(model.class_names)}." if model.class_names else ".")
-  )
-
-
-def _frames(model, z, labels, times):
-  """Yields uint8 (N, t, H, W, C), a few frames of all clips at a time.
-
-  The noise covers the whole length, so that the parts fit together; memory
-  does not grow with the number of frames.
-  """
-  num = len(jax.tree.leaves(z)[0])
-  # About 64 MiB of pixels at a time; one length, so that it compiles once.
-  part = max(len(model.times), (16 << 20) // (num * model.resolution**2))
-  part = min(part, len(times))
-  for start in range(0, len(times), part):
-    index = np.minimum(np.arange(start, start + part), len(times) - 1)
-    video = []
-    for first in range(0, num, 32):
-      rows = np.minimum(np.arange(first, first + min(32, num)), num - 1)
-      drawn = model.draw(
-        jax.tree.map(lambda x, r=rows: x[r], z),
-        None if labels is None else labels[rows],
-        times[index],
-      )
-      video.append(np.asarray(drawn)[: num - first])
-    yield np.concatenate(video)[:, : len(times) - start]

@@ -30,7 +30,7 @@ def names() -> list[str]:
   return sorted(p.stem for p in FOLDER.glob("*.safetensors"))
 
 
-def load(name: str) -> sampler.Model:
+def load(name: str) -> sampler.Sampler:
   """Loads shipped weights.
 
   Args:
