@@ -312,7 +312,7 @@ def test_flow_that_the_data_do_not_give(data, tmp_path):
     load("video_to_video", "task=denoise,data=sprites,flow"), data
   )
   config.data.options.supervision = ()
-  with pytest.raises(config_lib.ConfigError, match="flow_warp.*'flow'.*superv"):
+  with pytest.raises(errors.UserError, match="flow_warp.*'flow'.*superv"):
     loop.train(config_lib.validate(config), tmp_path / "run")
   assert not (tmp_path / "run").exists()
 

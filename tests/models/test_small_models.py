@@ -299,12 +299,13 @@ def test_learns_two_colours(name):
       fake = generate(g_params, keys[1])
       score = lambda video: judge(params, video).logits[0]
       slope = penalties.r1(score, real, fake, None)
-      loss = nonsaturating.d_loss(judge(params, real), judge(params, fake))
+      loss = nonsaturating.d_loss(score(real), score(fake))
       return loss + 0.05 * jnp.mean(slope)
 
     def g_loss(params):
       fake = generate(params, keys[2])
-      return nonsaturating.g_loss(judge(d_params, real), judge(d_params, fake))
+      score = lambda video: judge(d_params, video).logits[0]
+      return nonsaturating.g_loss(score(real), score(fake))
 
     updates, d_opt = tx.update(jax.grad(d_loss)(d_params), d_opt)
     d_params = optax.apply_updates(d_params, updates)
