@@ -21,9 +21,7 @@ KINDS = {
 def _make(kind):
   rng = np.random.default_rng(0)
   uniform = lambda *s: rng.uniform(-1, 1, s).astype(np.float32)
-  g = recurrent.Generator(
-    width=4, blocks=1, flow_width=4, **KINDS[kind]
-  )
+  g = recurrent.Generator(width=4, blocks=1, flow_width=4, **KINDS[kind])
   given = {"video": uniform(B, T, H, W, 3), "vector": uniform(B, T, 1)}
   times = np.tile(np.arange(T, dtype=np.float32) / 25, (B, 1))
   start = jax.jit(g.init)(jax.random.key(0), given, {}, times)["params"]

@@ -30,9 +30,7 @@ def _make(kind, t=T, h=H, w=W):
   """A generator, its parameters (none zero), and its inputs."""
   rng = np.random.default_rng(0)
   uniform = lambda *s: rng.uniform(-1, 1, s).astype(np.float32)
-  g = trunk.Generator(
-    **(dict(width=4, blocks=1) | KINDS[kind])
-  )
+  g = trunk.Generator(**(dict(width=4, blocks=1) | KINDS[kind]))
   mask = np.ones((2, t, h, w, 1), np.float32)
   mask[:, : 2 if kind == "predict" else None : 2] = 0
   given = {"video": uniform(2, t, h, w, 3)}

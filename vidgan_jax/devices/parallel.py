@@ -55,8 +55,7 @@ def compile_step(
     )
   if mode != "pmap":
     raise config_lib.ConfigError(
-      f"config.parallel is {mode!r}. "
-      + rooms.nearest(mode, ("jit", "pmap"))
+      f"config.parallel is {mode!r}. " + rooms.nearest(mode, ("jit", "pmap"))
     )
   if not all(s.is_fully_replicated for s in jax.tree.leaves(state_shardings)):
     raise config_lib.ConfigError(

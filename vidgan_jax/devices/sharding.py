@@ -250,8 +250,7 @@ def _tactic(
   known = [n for n, f in vars(tactics).items() if inspect.isfunction(f)]
   if name not in known:
     raise config_lib.ConfigError(
-      f"{where}: there is no tactic {name!r}. "
-      + rooms.nearest(name, known)
+      f"{where}: there is no tactic {name!r}. " + rooms.nearest(name, known)
     )
   tactic = getattr(tactics, name)
   defaults = tactic.__kwdefaults__ or {}
