@@ -177,7 +177,8 @@ def test_every_value_has_an_interval_or_says_why_not(
       flops=lambda: 1e9,
       params={"a": np.zeros(3)},
       times=(0.0, 0.1),
-      clips=lambda seed, num, labels=None, **_: (clips[:num], None),
+      ask=lambda num: {"index": np.arange(num)},
+      clips=lambda given, seed, **_: clips[given["index"] % num],
     )
   source = reference(clips[16:][:num], train=reference(clips[:16]))
   values = values_of(module.Evaluator(**options).run(model, source))
