@@ -45,6 +45,8 @@ class Sampler:
     num_classes: 0 for a model of no classes.
     class_names: names of the classes.
     weights: 'ema' or 'raw'.
+    examples: clips with `prepared`, whose conditions a task from noise to clips
+      takes where it needs some, or None.
   """
 
   generator: Any
@@ -56,6 +58,7 @@ class Sampler:
   num_classes: int = 0
   class_names: tuple[str, ...] = ()
   weights: str = "ema"
+  examples: Any = None
 
   @property
   def card(self) -> dict[str, Any]:
@@ -91,6 +94,7 @@ class Sampler:
         "use `vidgan process WORKDIR IN OUT`, and to measure it `vidgan "
         "evaluate WORKDIR --metrics restoration`."
       )
+    source = self.examples if source is None else source
     known = [*inspect.signature(self.task.ask).parameters][4:]
     for wish, value in wishes.items():
       if wish not in known:

@@ -200,6 +200,33 @@ def test_generate():
   assert make("generate").prepare(bare, None)["given"] == {}
 
 
+def test_generate_gives_the_signals_that_are_named():
+  """In training those of the clip, in sampling those of the source in turn."""
+  one = example(clip()) | {"sound": np.ones((T, 2), np.float32)}
+  task = make("generate", signals=("sound",))
+  given = task.prepare(one, None)["given"]
+  assert given == {"sound": one["sound"], "label": 2}
+
+  class Source:
+    def __len__(self):
+      return 3
+
+    def prepared(self, indices):
+      return [
+        {"given": {"sound": np.full((T, 2), i), "label": np.int32(i)}}
+        for i in indices
+      ]
+
+  facts = {"num_classes": 4, "class_names": ()}
+  given = task.ask(5, 0, Source(), facts)
+  np.testing.assert_array_equal(given["sound"][:, 0, 0], [0, 1, 2, 0, 1])
+  np.testing.assert_array_equal(given["label"], [0, 1, 2, 0, 1])
+  given = task.ask(2, 0, Source(), facts, label="3")
+  np.testing.assert_array_equal(given["label"], [3, 3])
+  with pytest.raises(errors.UserError, match="made of sound.*--from-data"):
+    task.ask(5, 0, None, facts)
+
+
 def test_task_is_frozen_and_named():
   task = make("generate")
   with pytest.raises(AttributeError):

@@ -1,9 +1,11 @@
-"""Clips out of noise, of a class or of none.
+"""Clips out of noise, of a class or of none, of texts, sounds or layouts.
 
-given: {} or {'label': int32 ()}; target: the clip.
+given: {} or {'label': int32 ()}, and the signals that are named; target: the
+clip.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,18 +14,21 @@ from vidgan_jax import errors
 from vidgan_jax import tasks
 
 
-def make(label: bool = True) -> tasks.Task:
+def make(label: bool = True, signals: Sequence[str] = ()) -> tasks.Task:
   """Builds the task.
 
   Args:
     label: give the class label where the data have one. A model of no classes
       does not look at it.
+    signals: what else of a clip is given: 'text', 'sound', 'layout', ...; names
+      of data/signals.py that the source has (of sprites: those that
+      config.data.options.supervision names).
   """
 
   # Nothing here is of one array library: tf, NumPy and jax all pass through.
   def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
     del seed  # nothing is random
-    given = {}
+    given = {name: example[name] for name in signals}
     if label and "label" in example:
       given["label"] = example["label"]
     return {
@@ -32,36 +37,55 @@ def make(label: bool = True) -> tasks.Task:
       "times": example["times"],
     }
 
+  def ask(
+    num: int,
+    seed: int,
+    source: Any,
+    facts: Mapping[str, Any],
+    label: str | int | None = None,
+  ) -> dict[str, np.ndarray]:
+    """What the generator is given: the label, if the model has classes.
+
+    Args:
+      num: clips.
+      seed: not used.
+      source: clips of which the signals, and their labels, are taken in turn.
+      facts: see `tasks.Task`.
+      label: class of all clips, by name or number; None: all in turn.
+
+    Raises:
+      UserError: there is no such class, or no source of the signals.
+    """
+    del seed
+    given = {}
+    if signals:
+      given = _of_source(num, source, signals)
+    num_classes, names = facts["num_classes"], facts["class_names"]
+    if label is not None:
+      label = _number(str(label), num_classes, names)
+      given["label"] = np.full(num, label, np.int32)
+    elif num_classes and "label" not in given:
+      given["label"] = np.arange(num, dtype=np.int32) % num_classes
+    return given
+
   return tasks.Task(prepare=prepare, ask=ask)
 
 
-def ask(
-  num: int,
-  seed: int,
-  source: Any,
-  facts: Mapping[str, Any],
-  label: str | int | None = None,
+def _of_source(
+  num: int, source: Any, signals: Sequence[str]
 ) -> dict[str, np.ndarray]:
-  """What the generator is given: the label, if the model has classes.
-
-  Args:
-    num: clips.
-    seed: not used.
-    source: not used.
-    facts: see `tasks.Task`.
-    label: class of all clips, by name or number; None: all in turn.
-
-  Raises:
-    UserError: there is no such class.
-  """
-  del seed, source
-  num_classes, names = facts["num_classes"], facts["class_names"]
-  if label is not None:
-    label = _number(str(label), num_classes, names)
-    return {"label": np.full(num, label, np.int32)}
-  if not num_classes:
-    return {}
-  return {"label": np.arange(num, dtype=np.int32) % num_classes}
+  """What `num` clips of a source are given, the clips in turn."""
+  if source is None:
+    raise errors.UserError(
+      f"Clips of this run are made of {' and '.join(signals)}: with "
+      "`vidgan generate`, --from-data takes those of its held-out clips."
+    )
+  examples = source.prepared(range(min(num, len(source))))
+  index = np.arange(num) % len(examples)
+  return {
+    name: np.stack([example["given"][name] for example in examples])[index]
+    for name in examples[0]["given"]
+  }
 
 
 def _number(text: str, num_classes: int, names: tuple[str, ...]) -> int:

@@ -74,7 +74,8 @@ class Observer:
       for name in self._evaluators
     }
     self._made = self._made_before(step) if step else set()
-    self._sampler = sampler.build(None, dataclasses.replace(record, step=step))
+    made = sampler.build(None, dataclasses.replace(record, step=step))
+    self._sampler = dataclasses.replace(made, examples=self.real)
     gaps = np.diff(record.times)
     self._fps = 1 / np.median(gaps) if len(gaps) else 1
     if step == 0:

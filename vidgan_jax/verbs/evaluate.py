@@ -245,6 +245,7 @@ def _judge(args, evaluators, options, reference, config, step) -> None:
     }
     if todo:
       sampler = sampler_lib.load(args.workdir, step=step, weights=side)
+      sampler = dataclasses.replace(sampler, examples=reference.clips)
       results = harness.run(todo, sampler, reference, _say, failed, exhibits)
       values |= {f"{name}{suffix}": value for name, value in results.items()}
       done |= {

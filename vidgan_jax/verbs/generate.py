@@ -7,6 +7,7 @@ film strip a clip; a name without a suffix is a folder that gets one mp4 a clip.
 
 import argparse
 import contextlib
+import dataclasses
 import itertools
 import math
 import pathlib
@@ -15,6 +16,8 @@ import numpy as np
 
 from vidgan_jax import errors
 from vidgan_jax import sampler as sampler_lib
+from vidgan_jax.evals import harness
+from vidgan_jax.store import workdir as workdir_lib
 from vidgan_jax.video import write
 
 
@@ -44,6 +47,11 @@ def main(argv: list[str]) -> int:
   add("--label", help="class, by name or number; default: all in turn")
   add("--ask", action="append", default=[], metavar="NAME=VALUE",
       help="what else the run's task may be asked for")  # fmt: skip
+  add(
+    "--from-data",
+    action="store_true",
+    help="texts, sounds, layouts: those of the held-out clips of the run",
+  )
   add(
     "--truncation",
     type=float,
@@ -82,6 +90,10 @@ def _generate(args) -> str:
     )
   _check(args)
   sampler = sampler_lib.load(args.workdir, args.step, args.weights)
+  if args.from_data:
+    config = workdir_lib.read_config(args.workdir)
+    reference = harness.reference(config, args.workdir, {})
+    sampler = dataclasses.replace(sampler, examples=reference.clips)
   given = sampler.ask(args.num, args.seed, **_wishes(args))
   index = given.pop("index")
   times, fps = _times(args, sampler)
