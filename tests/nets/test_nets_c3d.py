@@ -237,5 +237,5 @@ def test_protocol_of_tgan():
 def test_bad_input():
   with pytest.raises(ValueError, match="tgan"):
     c3d.preprocess(video(8, 8), "tgan3")
-  with pytest.raises(ValueError, match="no input of C3D"):
+  with pytest.raises(ValueError, match="C3D's protocols are not defined"):
     c3d.preprocess(video(8, 8) / 255)
