@@ -1,15 +1,14 @@
 """What the documents say: commands parse, files exist, examples train."""
 
 import json
-import os
 import pathlib
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 
 import documents
+import extended
 import pytest
 import yaml
 
@@ -144,39 +143,21 @@ EXAMPLES = dict(
 
 
 @pytest.fixture(scope="module")
-def extended(tmp_path_factory):
+def root(tmp_path_factory):
   """A copy of the package with the examples in it."""
-  root = tmp_path_factory.mktemp("extended")
-  ignore = shutil.ignore_patterns("__pycache__")
-  for folder in ("vidgan_jax", "configs"):
-    shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
-  for name, text in EXAMPLES.items():
-    assert not (root / name).exists()
-    assert max(map(len, text.splitlines())) <= 80
-    (root / name).write_text(text)
-  return root
+  assert not any((ROOT / name).exists() for name in EXAMPLES)
+  return extended.copy(tmp_path_factory.mktemp("extended"), EXAMPLES)
 
 
 def _train(root, workdir, *flags):
-  command = [
-    *(sys.executable, "-m", "vidgan_jax", "train"),
-    *("--config", "configs/smoke.py", "--workdir", str(workdir)),
-    *(f"--config.{flag}" for flag in flags),
-    *("--config.total=2steps", "--config.model.num_classes=0"),
-    *("--config.augment.policy=", "--config.penalties={}"),
-  ]
-  env = os.environ | {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
-  result = subprocess.run(
-    command, cwd=root, env=env, capture_output=True, text=True
-  )
-  assert result.returncode == 0, result.stdout + result.stderr
+  extended.run(root, extended.training(workdir, *flags))
   return pathlib.Path(workdir)
 
 
-def test_examples_train(extended, tmp_path):
+def test_examples_train(root, tmp_path):
   assert len(EXAMPLES) == 7
   workdir = _train(
-    extended,
+    root,
     tmp_path / "run",
     "data.name=bars",
     "data.options={'size': 32}",
@@ -190,9 +171,9 @@ def test_examples_train(extended, tmp_path):
   assert "brightness/generated" in result and "brightness/real" in result
 
 
-def test_the_task_trains(extended, tmp_path):
+def test_the_task_trains(root, tmp_path):
   _train(
-    extended,
+    root,
     tmp_path / "run",
     "model.name=tiny",
     "model.variant=S",
@@ -201,9 +182,9 @@ def test_the_task_trains(extended, tmp_path):
   )
 
 
-def test_the_model_of_a_given_clip_trains(extended, tmp_path):
+def test_the_model_of_a_given_clip_trains(root, tmp_path):
   workdir = _train(
-    extended,
+    root,
     tmp_path / "run",
     "model.name=enlarge",
     "model.variant=S",
@@ -222,21 +203,15 @@ def test_the_model_of_a_given_clip_trains(extended, tmp_path):
   assert results[1][psnr] != pytest.approx(results[1][base], abs=1e-4)
 
 
-def test_examples_keep_the_contracts(extended):
+def test_examples_keep_the_contracts(root):
   """Those that walk over the rooms' files."""
-  shutil.copytree(ROOT / "tests", extended / "tests", dirs_exist_ok=True)
+  shutil.copytree(ROOT / "tests", root / "tests", dirs_exist_ok=True)
   names = " or ".join(pathlib.Path(name).stem for name in EXAMPLES)
   # A source wants a line in a fixture there.
   names = f"({names}) and not layers and not bars"
-  result = subprocess.run(
-    [
-      *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-      *("tests/test_rooms.py", "-k", names),
-    ],
-    cwd=extended,
-    env=os.environ | {"PYTHONPATH": str(extended), "JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
+  out = extended.python(
+    root,
+    *("-m", "pytest", "-q", "-p", "no:cacheprovider"),
+    *("tests/test_rooms.py", "-k", names),
   )
-  assert result.returncode == 0, result.stdout
-  assert re.search(r"\b\d\d passed", result.stdout), result.stdout
+  assert re.search(r"\b\d\d passed", out), out

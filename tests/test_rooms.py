@@ -112,7 +112,14 @@ def test_models(name, variant, classes):
     assert dtypes == {jnp.dtype("float32")}
     out = jax.eval_shape(net.apply, state, *inputs)
     if net is g:
-      assert (out.shape, out.dtype) == (video.shape, jnp.float32)
+      drawn = layers.drawn(out)
+      assert (drawn.video.shape, drawn.video.dtype) == (
+        video.shape,
+        jnp.float32,
+      )
+      losses = {loss: value.shape for loss, value in drawn.losses.items()}
+      made = dict.fromkeys(rooms.model_losses(name), (b,))
+      assert losses.items() <= made.items()
   assert isinstance(out, layers.Scores)
   assert len(out.logits) == len(out.features) >= 1
   for logits, features in zip(out.logits, out.features):

@@ -16,6 +16,7 @@ from vidgan_jax import pixels
 from vidgan_jax import rooms
 from vidgan_jax import tasks
 from vidgan_jax.devices import sharding
+from vidgan_jax.models import condition
 from vidgan_jax.models import layers
 from vidgan_jax.store import provenance
 from vidgan_jax.store import workdir as workdir_lib
@@ -202,6 +203,7 @@ class Sampler:
       UserError: pixels are not finite; as bytes they would be black.
     """
     num = len(jax.tree.leaves((z, given))[0])
+    given = self._at(given, np.asarray(times))
     times = jnp.tile(jnp.asarray(times, jnp.float32), (num, 1))
     batch = _beside(self.params, (given, z, times))
     video, finite = _draw(self.generator, self.params, *batch)
@@ -212,6 +214,30 @@ class Sampler:
         "with --step."
       )
     return video
+
+  def _at(self, given: Given, times: np.ndarray) -> Given:
+    """What is given of each time, such as a sound, at the times of the frames.
+
+    Rows are asked for at the times of a training clip, or beyond these at the
+    same rate: the row of t is round((t - t_0) / (t_1 - t_0)).
+    """
+    trained = np.asarray(self.times)
+    if np.array_equal(times, trained):
+      return given
+    gap = trained[1] - trained[0] if len(trained) > 1 else 1.0
+    index = np.round((times - trained[0]) / gap).astype(int)
+    given = dict(given)
+    for name, x in given.items():
+      if condition.KINDS.get(name) not in ("rows", "map"):
+        continue
+      if index.min() < 0 or index.max() >= x.shape[1]:
+        raise errors.UserError(
+          f"Frames from {times.min():g} to {times.max():g} s are asked for, "
+          f"but {name!r} is given of {x.shape[1]} times, {gap:g} s apart: ask "
+          "for fewer frames, or give more."
+        )
+      given[name] = x[:, index]
+    return given
 
   def film(
     self, z: dict, given: Given, times: np.ndarray
