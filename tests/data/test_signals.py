@@ -41,9 +41,9 @@ ROADS = {
   "numpy": evaluated,
   "tf": first_batch(pipeline.Pipeline),
 }
-needs_road = pytest.mark.parametrize(
-  "road", ["memory", "numpy", pytest.param("tf", marks=test_pipeline.needs_tf)]
-)
+_TRAINING = ["memory", pytest.param("tf", marks=test_pipeline.needs_tf)]
+of_training = pytest.mark.parametrize("road", _TRAINING)
+needs_road = pytest.mark.parametrize("road", [*_TRAINING, "numpy"])
 
 
 @needs_road
@@ -72,10 +72,8 @@ def test_flow_and_layout_move_with_the_pixels(road):
   assert ((batch["layout"] > 0) == bright).mean() > 0.98
 
 
-@needs_road
+@of_training
 def test_maps_go_past_the_task_into_the_batch(road):
-  if road == "numpy":
-    pytest.skip("evaluation prepares in `pairs`")
   prepare = generate.make().prepare
   batch = ROADS[road](moving(), MAPS_OPS, batch=4, prepare=prepare)
   assert set(batch) == {"given", "target", "times", "flow", "layout"}
@@ -200,9 +198,7 @@ def test_resize_by_the_row_of_the_table(road, monkeypatch):
   )
 
 
-@pytest.mark.parametrize(
-  "road", ["memory", pytest.param("tf", marks=test_pipeline.needs_tf)]
-)
+@of_training
 def test_a_signal_that_is_not_there(road):
   def prepare(example, seed):
     del seed
