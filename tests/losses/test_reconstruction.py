@@ -89,15 +89,17 @@ def test_ping_pong(fake, batch):
   weights = np.float32([0.1, 0.2, 0.3, 0.4])[None, :, None, None, None]
 
   def generate(given, times):
-    # Sees order, times and label.
+    # Sees order, times, label and the first of as many words as frames.
     time = times[:, :, None, None, None]
-    label = given["label"][:, None, None, None, None]
-    return weights * given["video"] + time + label
+    of_clip = given["label"] + given["text_vectors"][:, 0, 0]
+    return weights * given["video"] + time + of_clip[:, None, None, None, None]
 
+  words = {"text_vectors": _uniform(5, B, T, 2)}
+  batch = batch | {"given": batch["given"] | words}
   given, times = batch["given"], batch["times"]
   reversed_times = times[:, -1:] - times[:, ::-1]
   assert reversed_times[0, 0] == 0 and np.all(np.diff(reversed_times) > 0)
-  turned = {"video": given["video"][:, ::-1], "label": given["label"]}
+  turned = given | {"video": given["video"][:, ::-1]}
   back = generate(turned, reversed_times)[:, ::-1].astype(np.float64)
   want = _weighted(abs(fake - back), batch["weight"])
   _check("ping_pong", fake, batch, want, rec.Extras(generate=generate))

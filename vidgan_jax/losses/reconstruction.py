@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgan_jax import errors
+from vidgan_jax.models import condition
 from vidgan_jax.models import layers
 from vidgan_jax.store import tensors
 
@@ -86,13 +87,16 @@ def ping_pong(fake: jax.Array, batch: Batch, extras: Extras) -> jax.Array:
   anew, which asks the same of a network whose state fades. Not for tasks that
   have a direction, such as prediction.
   """
-  times = batch["times"]
-  steps = times.shape[1]
-  # All that has a time axis: what is given by clip, such as a label, has none.
-  turn = lambda x: x[:, ::-1] if x.ndim > 2 and x.shape[1] == steps else x
-  back = extras.generate(
-    jax.tree.map(turn, batch["given"]), times[:, -1:] - times[:, ::-1]
-  )
+  given, times = batch["given"], batch["times"]
+  # All that has a time axis: what is given by clip, such as a text, has none.
+  turned = {
+    name: x[:, ::-1]
+    for name, x in given.items()
+    if condition.KINDS.get(name) != "vector"
+    and x.ndim > 2
+    and x.shape[1] == times.shape[1]
+  }
+  back = extras.generate(given | turned, times[:, -1:] - times[:, ::-1])
   return _mean(_l1(fake, back[:, ::-1]), batch.get("weight"))
 
 
