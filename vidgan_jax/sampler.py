@@ -152,18 +152,20 @@ class Sampler:
     """
     times = np.asarray(self.times, np.float32)
     if frames is not None and frames > len(times):
-      gap = times[1] - times[0] if len(times) > 1 else np.float32(1)
-      times = np.arange(frames, dtype=np.float32) * gap
+      times = np.arange(frames, dtype=np.float32) * self._gap
     yield from self._parts(given, seed, batch, times)
 
+  @property
+  def _gap(self) -> np.float32:
+    """Seconds from frame to frame of a training clip."""
+    times = np.asarray(self.times, np.float32)
+    return times[1] - times[0] if len(times) > 1 else np.float32(1)
+
   def _parts(self, given, seed, batch, times):
-    num = len(given["index"])
-    batch = min(batch, num)
-    for start in range(0, num, batch):
-      # The last part is filled up, so that the generator compiles once.
-      part = rows(given, np.arange(start, start + batch).clip(max=num - 1))
+    for left, index in _portions(len(given["index"]), batch):
+      part = rows(given, index)
       z = self.noise(seed, part.pop("index"), float(times.max()))
-      yield np.asarray(self.draw(z, part, times))[: num - start]
+      yield np.asarray(self.draw(z, part, times))[:left]
 
   def apply(self, given: Given, times: np.ndarray, seed: int = 0) -> np.ndarray:
     """What the generator makes of given clips, before it is rounded to bytes.
@@ -224,8 +226,7 @@ class Sampler:
     trained = np.asarray(self.times)
     if np.array_equal(times, trained):
       return given
-    gap = trained[1] - trained[0] if len(trained) > 1 else 1.0
-    index = np.round((times - trained[0]) / gap).astype(int)
+    index = np.round((times - trained[0]) / self._gap).astype(int)
     given = dict(given)
     for name, x in given.items():
       if condition.KINDS.get(name) not in ("rows", "map"):
@@ -233,8 +234,8 @@ class Sampler:
       if index.min() < 0 or index.max() >= x.shape[1]:
         raise errors.UserError(
           f"Frames from {times.min():g} to {times.max():g} s are asked for, "
-          f"but {name!r} is given of {x.shape[1]} times, {gap:g} s apart: ask "
-          "for fewer frames, or give more."
+          f"but {name!r} is given of {x.shape[1]} times, {self._gap:g} s "
+          "apart: ask for fewer frames, or give more."
         )
       given[name] = x[:, index]
     return given
@@ -258,15 +259,12 @@ class Sampler:
     num = len(jax.tree.leaves((z, given))[0])
     # About 64 MiB of pixels at a time; one length, so that it compiles once.
     part = max(len(self.times), (16 << 20) // (num * self.resolution**2))
-    part = min(part, len(times))
-    for start in range(0, len(times), part):
-      shown = np.arange(start, start + part).clip(max=len(times) - 1)
+    for frames_left, shown in _portions(len(times), part):
       video = []
-      for first in range(0, num, 32):
-        some = np.arange(first, first + min(32, num)).clip(max=num - 1)
-        drawn = self.draw(rows(z, some), rows(given, some), times[shown])
-        video.append(np.asarray(drawn)[: num - first])
-      yield np.concatenate(video)[:, : len(times) - start]
+      for left, index in _portions(num, 32):
+        drawn = self.draw(rows(z, index), rows(given, index), times[shown])
+        video.append(np.asarray(drawn)[:left])
+      yield np.concatenate(video)[:, :frames_left]
 
   def flops(self) -> float | None:
     """Operations that one clip costs, as XLA counts them; None: unknown."""
@@ -280,6 +278,17 @@ class Sampler:
 def rows(given: Given, index: np.ndarray) -> Given:
   """The rows of these numbers, of all that is given, or of noise."""
   return {name: x[index] for name, x in given.items()}
+
+
+def _portions(num: int, size: int) -> Iterator[tuple[int, np.ndarray]]:
+  """Numbers below `num`, `size` at a time, and how many are left before each.
+
+  The last portion is filled up with the last number, so that what is made of
+  each has one shape and compiles once.
+  """
+  size = min(size, num)
+  for start in range(0, num, size):
+    yield num - start, np.arange(start, start + size).clip(max=num - 1)
 
 
 def _beside(params: Any, batch: Any) -> Any:
