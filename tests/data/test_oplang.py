@@ -2,19 +2,20 @@
 
 import pytest
 
+from vidgan_jax import calls
 from vidgan_jax import errors
 from vidgan_jax.data import oplang
 
 
 def test_parse():
   text = "clip(16, stride=2) | crop(64) | flip_lr | value_range(-1, 1.5)"
-  assert oplang.parse(text) == [
+  assert calls.parse(text, "the ops", text) == [
     ("clip", (16,), {"stride": 2}),
     ("crop", (64,), {}),
     ("flip_lr", (), {}),
     ("value_range", (-1, 1.5), {}),
   ]
-  assert oplang.parse(" ") == []
+  assert calls.parse(" ", "the ops", text) == []
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_parse():
 )
 def test_ops_that_cannot_be_read(text):
   with pytest.raises(errors.UserError):
-    oplang.parse(text)
+    oplang.bind(text)
 
 
 def test_bind():

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax.devices import processes
 from vidgan_jax.devices import sharding
 
@@ -126,7 +127,7 @@ def test_the_batch_is_cut_over_the_axes_that_carry_it():
   ],
 )
 def test_wrong_rules(rules, message):
-  with pytest.raises(config_lib.ConfigError, match=message):
+  with pytest.raises(errors.UserError, match=message):
     specs(rules, data=4, model=2)
 
 

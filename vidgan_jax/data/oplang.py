@@ -9,60 +9,14 @@ import ast
 import math
 from typing import Any
 
+from vidgan_jax import calls
 from vidgan_jax import errors
 from vidgan_jax import rooms
 
 Op = tuple[str, dict[str, Any]]
 
+_EXAMPLE = "clip(16, stride=2) | flip_lr"
 SELECTIONS = ("clip", "first", "middle", "sparse")
-
-
-def parse(text: str) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-  """Parses 'clip(16, stride=2) | flip_lr' to [(name, args, kwargs), ...].
-
-  Arguments are Python literals; nothing is evaluated. The empty text is no op.
-
-  Raises:
-    UserError: what cannot be read, with the place.
-  """
-  if not text.strip():
-    return []
-  try:
-    node = ast.parse(text.strip(), mode="eval").body
-  except SyntaxError as e:
-    raise errors.UserError(
-      f"the ops {text!r} cannot be read at character "
-      f"{e.offset}: {e.msg}. They are calls separated by |, "
-      "as 'clip(16, stride=2) | flip_lr'."
-    ) from None
-  calls = []
-  while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-    calls.append(node.right)
-    node = node.left
-  calls.append(node)
-  ops = []
-  for call in reversed(calls):
-    name = call.func if isinstance(call, ast.Call) else call
-    if not isinstance(name, ast.Name):
-      raise errors.UserError(
-        f"{ast.unparse(call)!r} in the ops {text!r} is not an "
-        "op; these look like 'crop(64)' or 'flip_lr'."
-      )
-    if not isinstance(call, ast.Call):
-      ops.append((name.id, (), {}))
-      continue
-    try:
-      args = tuple(ast.literal_eval(a) for a in call.args)
-      kwargs = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
-    except ValueError:
-      args, kwargs = (), {None: None}
-    if None in kwargs:
-      raise errors.UserError(
-        f"the arguments of {ast.unparse(call)!r} in the ops "
-        f"{text!r} must be plain numbers or texts."
-      )
-    ops.append((name.id, args, kwargs))
-  return ops
 
 
 def bind(text: str) -> list[tuple[str, dict[str, Any]]]:
@@ -83,7 +37,7 @@ def bind(text: str) -> list[tuple[str, dict[str, Any]]]:
     if [a.arg for a in spec.args[:2]] == ["example", "seed"]
   }
   ops = []
-  for name, args, kwargs in parse(text):
+  for name, args, kwargs in calls.parse(text, "the ops", _EXAMPLE):
     if name not in known:
       raise errors.UserError(
         f"unknown op {name!r} in {text!r}. " + rooms.nearest(name, known)

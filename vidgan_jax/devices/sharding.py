@@ -16,7 +16,6 @@ Averages and optimizer moments go where their parameter goes: 'ema/X' and
 was to cut and did not.
 """
 
-import ast
 from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
@@ -31,6 +30,7 @@ from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
 
+from vidgan_jax import calls
 from vidgan_jax import config as config_lib
 from vidgan_jax import rooms
 from vidgan_jax.devices import tactics
@@ -216,30 +216,14 @@ def _parameter(path: str, shape: tuple, shapes: dict[str, tuple]) -> str:
 
 def _tactics(text: str, mesh: jax.sharding.Mesh) -> list[functools.partial]:
   """Parses "fsdp | split(dim=0)" to functions of (cut, shape, mesh)."""
-  try:
-    nodes = [ast.parse(text.strip(), mode="eval").body]
-    while isinstance(nodes[0], ast.BinOp) and isinstance(
-      nodes[0].op, ast.BitOr
-    ):
-      nodes[:1] = [nodes[0].left, nodes[0].right]
-    calls = [
-      (ast.unparse(node.func), node.args, node.keywords)
-      if isinstance(node, ast.Call)
-      else (ast.unparse(node), (), ())
-      for node in nodes
-    ]
-    if any(args for _, args, _ in calls):
-      raise ValueError("arguments without a name")
-    calls = [
-      (name, {k.arg: ast.literal_eval(k.value) for k in keywords})
-      for name, _, keywords in calls
-    ]
-  except (SyntaxError, ValueError) as e:
+  what = "config.sharding: the tactic"
+  steps = calls.parse(text, what, "fsdp(axis='data') | split(dim=-1)")
+  if not steps or any(args for _, args, _ in steps):
     raise config_lib.ConfigError(
-      f"config.sharding: the tactic {text!r} cannot be read ({e}). Write "
-      "replicate, fsdp or fsdp(axis='data', min_size=4096)."
-    ) from None
-  return [_tactic(name, options, mesh) for name, options in calls]
+      f"{what} {text!r} cannot be read: write replicate, fsdp or "
+      "fsdp(axis='data', min_size=4096), each argument with its name."
+    )
+  return [_tactic(name, options, mesh) for name, _, options in steps]
 
 
 def _tactic(

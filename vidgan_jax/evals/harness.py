@@ -13,12 +13,12 @@ import re
 import traceback
 from typing import Any
 
+from vidgan_jax import calls
 from vidgan_jax import config as config_lib
 from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax import rooms
 from vidgan_jax import tasks
-from vidgan_jax.data import oplang
 from vidgan_jax.store import files as files_lib
 from vidgan_jax.store import workdir as workdir_lib
 
@@ -77,10 +77,11 @@ def parse(text: str) -> dict[str, dict[str, Any]]:
         f"--metrics names {name!r} twice, and its values would have the same "
         "names: run the verb twice, with an --out each."
       )
-    [(_, args, options)] = oplang.parse(ast.unparse(item))
+    call = ast.unparse(item)
+    [(_, args, options)] = calls.parse(call, "--metrics", "fd_self(num=64)")
     if args:
       raise config_lib.ConfigError(
-        f"--metrics: {ast.unparse(item)!r}: options have names, {example}."
+        f"--metrics: {call!r}: options have names, {example}."
       )
     create = evaluator(name, "--metrics")
     rooms.check_kwargs(create, options, f"--metrics: {name}")
