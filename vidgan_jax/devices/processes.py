@@ -1,7 +1,6 @@
 """The processes of a run: who they are, and how one joins the others."""
 
 from collections.abc import Mapping
-from collections.abc import Sequence
 import importlib.util
 import os
 import pathlib
@@ -18,17 +17,11 @@ def use_cache() -> None:
   jax.config.update("jax_compilation_cache_dir", cache)
 
 
-def initialize(
-  coordinator_address: str | None = None,
-  num_processes: int | None = None,
-  process_id: int | None = None,
-  local_device_ids: Sequence[int] | None = None,
-  environ: Mapping[str, str] = os.environ,
-) -> bool:
+def initialize(environ: Mapping[str, str] = os.environ) -> bool:
   """Joins the other processes of this run, if there are any.
 
-  Call it before anything touches a device. Without arguments it looks for a
-  cluster in the environment and does nothing on a lone machine, where
+  Call it before anything touches a device. It looks for a cluster in the
+  environment and does nothing on a lone machine, where
   `jax.distributed.initialize()` would raise:
 
     JAX_COORDINATOR_ADDRESS   host:port, with JAX_NUM_PROCESSES and
@@ -42,10 +35,6 @@ def initialize(
     a TPU virtual machine     asks the metadata server
 
   Args:
-    coordinator_address: host:port of process 0.
-    num_processes: how many there are.
-    process_id: which one this is.
-    local_device_ids: the devices of this process; None: JAX decides.
     environ: the environment variables.
 
   Returns:
@@ -53,20 +42,15 @@ def initialize(
   """
   if jax.distributed.is_initialized():
     return False
-  if coordinator_address is None and "JAX_COORDINATOR_ADDRESS" in environ:
-    coordinator_address = environ["JAX_COORDINATOR_ADDRESS"]
-    number = lambda name: int(environ[name]) if name in environ else None
-    if num_processes is None:
-      num_processes = number("JAX_NUM_PROCESSES")
-    if process_id is None:
-      process_id = number("JAX_PROCESS_ID")
-  cluster = "arguments" if coordinator_address else _cluster(environ)
+  address, processes = environ.get("JAX_COORDINATOR_ADDRESS"), ()
+  if address:
+    names = "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+    processes = [int(environ[n]) if n in environ else None for n in names]
+  cluster = "JAX_COORDINATOR_ADDRESS" if address else _cluster(environ)
   if not cluster:
     return False
   try:
-    jax.distributed.initialize(
-      coordinator_address, num_processes, process_id, local_device_ids
-    )
+    jax.distributed.initialize(address, *processes)
   except ValueError:
     # A TPU machine that stands alone, as in Colab: nobody to join.
     if cluster != "tpu-vm":
