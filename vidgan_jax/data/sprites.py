@@ -183,65 +183,58 @@ class World:
       ("palette", ("class", "random")),
       ("background", (*BACKGROUNDS, "black", "mixed")),
     ):
-      if getattr(self, name) not in choices:
-        raise _error(name, getattr(self, name), f"one of {choices}")
+      self._must(getattr(self, name) in choices, name, f"one of {choices}")
     for name in ("shading", "rotation"):
-      if getattr(self, name) not in (True, False):
-        raise _error(name, getattr(self, name), "True or False")
-      fix(name, bool(getattr(self, name)))
-    if self.resolution < 8:
-      raise _error("resolution", self.resolution, "at least 8 pixels")
-    if self.frames < 1:
-      raise _error("frames", self.frames, "at least 1")
-    if self.seed < 0:
-      raise _error("seed", self.seed, "an integer of at least 0")
-    if not self.fps > 0:
-      raise _error("fps", self.fps, "a positive number of frames a second")
-    if not 1 <= self.objects[0] <= self.objects[1] <= 8:
-      raise _error(
-        "objects",
-        self.objects,
-        "a number, or a range (fewest, most), from 1 to 8",
-      )
-    if not self.shapes:
-      raise _error("shapes", self.shapes, f"at least one of {SHAPES}")
-    if len(set(self.shapes)) < len(self.shapes):
-      raise _error("shapes", self.shapes, "different names, each once")
+      value = getattr(self, name)
+      self._must(value in (True, False), name, "True or False")
+      fix(name, bool(value))
+    self._must(self.resolution >= 8, "resolution", "at least 8 pixels")
+    self._must(self.frames >= 1, "frames", "at least 1")
+    self._must(self.seed >= 0, "seed", "an integer of at least 0")
+    self._must(self.fps > 0, "fps", "a positive number of frames a second")
+    self._must(
+      1 <= self.objects[0] <= self.objects[1] <= 8,
+      "objects",
+      "a number, or a range (fewest, most), from 1 to 8",
+    )
+    self._must(self.shapes, "shapes", f"at least one of {SHAPES}")
+    once = len(set(self.shapes)) == len(self.shapes)
+    self._must(once, "shapes", "different names, each once")
     if self.label == "shape_motion" and self.motion != "mixed":
       raise errors.UserError(
         "data.options.label='shape_motion' of sprites makes a class of every "
         "pair of shape and motion, but data.options.motion is "
         f"{self.motion!r}: set motion='mixed' or label='shape'."
       )
-    if not 0 < self.radius[0] <= self.radius[1] <= 0.35:
-      raise _error(
-        "radius",
-        self.radius,
-        "a range within (0, 0.35], shares of the resolution",
-      )
-    if self.radius[0] * self.resolution < 1.5:
-      raise _error(
-        "radius",
-        self.radius,
-        "at least 1.5 pixels, that is "
-        f"{1.5 / self.resolution:.3f} at resolution {self.resolution}",
-      )
-    if not 0 <= self.speed[0] <= self.speed[1]:
-      raise _error(
-        "speed",
-        self.speed,
-        "a range of numbers of at least 0 (resolutions a second)",
-      )
-    if not self.gravity > 0:
-      raise _error("gravity", self.gravity, "positive")
+    self._must(
+      0 < self.radius[0] <= self.radius[1] <= 0.35,
+      "radius",
+      "a range within (0, 0.35], shares of the resolution",
+    )
+    self._must(
+      self.radius[0] * self.resolution >= 1.5,
+      "radius",
+      "at least 1.5 pixels, that is "
+      f"{1.5 / self.resolution:.3f} at resolution {self.resolution}",
+    )
+    self._must(
+      0 <= self.speed[0] <= self.speed[1],
+      "speed",
+      "a range of numbers of at least 0 (resolutions a second)",
+    )
+    self._must(self.gravity > 0, "gravity", "positive")
     room = (0.5 - self.radius[1]) * self.resolution - 1
-    if not 0 <= self.shake <= room:
-      raise _error(
-        "shake",
-        self.shake,
-        f"between 0 and {room:.1f} pixels, so that objects of radius "
-        f"{self.radius[1]} keep room to move",
-      )
+    self._must(
+      0 <= self.shake <= room,
+      "shake",
+      f"between 0 and {room:.1f} pixels, so that objects of radius "
+      f"{self.radius[1]} keep room to move",
+    )
+
+  def _must(self, good: Any, name: str, rule: str) -> None:
+    """Raises UserError unless the option `name` is good."""
+    if not good:
+      raise _error(name, getattr(self, name), rule)
 
   @property
   def class_names(self) -> tuple[str, ...]:
