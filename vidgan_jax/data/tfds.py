@@ -358,15 +358,11 @@ def _walk(
   if isinstance(feature, tfds.features.FeaturesDict):
     for key, below in feature.items():
       yield from _walk(below, f"{path}/{key}" if path else key, length)
-  elif hasattr(feature, "feature"):  # Sequence, Video, Dataset
+  elif isinstance(feature, tfds.features.Sequence):  # Video, Dataset, too
     if length == 0:  # a sequence of sequences is not a video
-      yield from _walk(feature.feature, path, _length(feature))
+      yield from _walk(feature.feature, path, feature._length)
   else:
     yield path, feature, length
-
-
-def _length(sequence: Any) -> int | None:
-  return getattr(sequence, "_length", None)
 
 
 def _find_video(
@@ -412,13 +408,9 @@ def _feature(features: Any, path: str) -> Any:
 
 def _kind(top: Any, name: str, dtype: Any, rank: int) -> bool:
   """Whether there is such a feature at the top."""
-  feature = top[name] if name in top else None
-  return (
-    feature is not None
-    and hasattr(feature, "np_dtype")
-    and feature.np_dtype == dtype
-    and len(feature.shape) == rank
-  )
+  if name not in top:
+    return False
+  return top[name].np_dtype == dtype and len(top[name].shape) == rank
 
 
 # ---------------------------------------------------------------- lengths
