@@ -212,7 +212,7 @@ def test_other_numbers_of_channels_and_sides():
 
 
 def test_unknown_policy():
-  with pytest.raises(ValueError, match="'colour'.*did you mean 'color'"):
+  with pytest.raises(ValueError, match="'colour'.*Did you mean 'color'"):
     augment.augment(clips(2), make_keys(2), 0.5, "flip,colour")
 
 

@@ -12,12 +12,11 @@ p <= 0.8 (Karras et al. 2020, section 2.2 and appendix C). At p = 0 the output
 is the input, bit for bit.
 """
 
-import difflib
-
 import jax
 import jax.numpy as jnp
 
 from vidgan_jax import errors
+from vidgan_jax import rooms
 
 POLICIES = ("flip", "color", "translation", "cutout")
 
@@ -44,10 +43,9 @@ def augment(
   names = [name.strip() for name in policy.split(",") if name.strip()]
   for name in names:
     if name not in POLICIES:
-      near = difflib.get_close_matches(name, POLICIES, 1, 0.0)[0]
       raise errors.UserError(
-        f"config.augment.policy names {name!r}, which is not an "
-        f"augmentation: did you mean {near!r}? There are {', '.join(POLICIES)}."
+        f"config.augment.policy names {name!r}, which is not an augmentation. "
+        f"{rooms.nearest(name, POLICIES)} There are {', '.join(POLICIES)}."
       )
 
   def one(clip, key):
