@@ -5,6 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 import pytest
+import waves
 
 tf = pytest.importorskip("tensorflow", reason="TensorFlow not installed")
 from vidgan_jax.tasks import degrade  # noqa: E402
@@ -20,14 +21,8 @@ def graph(function):
 
 def smooth(t, h, w, seed=0):
   """A clip of soft, moving waves, of little colour: float32 in [-1, 1]."""
-  rng = np.random.default_rng(seed)
-  clock, y, x = np.meshgrid(*map(np.arange, (t, h, w)), indexing="ij")
-  waves = []
-  for _ in range(3):
-    a, b, c = rng.uniform(0.1, 0.4, 3)
-    waves.append(np.sin(a * x + b * y + c * clock + rng.uniform(0, 6)))
-  waves = np.stack(waves, -1).astype(np.float32)
-  return 0.75 * waves[..., :1] + 0.15 * waves
+  x = waves.waves(t, h, w, seed).astype(np.float32)
+  return 0.75 * x[..., :1] + 0.15 * x
 
 
 def psnr(a, b):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 import pytest
+import waves
 
 from vidgan_jax import config
 from vidgan_jax import errors
@@ -40,15 +41,9 @@ def make(name, **options):
 
 def clip(seed=0, t=T, h=H, w=W):
   """Soft, moving waves in [-0.8, 0.8] with edges in them."""
-  rng = np.random.default_rng(seed)
-  clock, y, x = np.meshgrid(*map(np.arange, (t, h, w)), indexing="ij")
-  waves = []
-  for _ in range(3):
-    a, b, c = rng.uniform(0.1, 0.4, 3)
-    waves.append(np.sin(a * x + b * y + c * clock + rng.uniform(0, 6)))
-  waves[0] = np.where(waves[0] > 0.5, 1.0, waves[0])
-  waves = np.stack(waves, -1)
-  return (0.5 * waves[..., :1] + 0.3 * waves).astype(np.float32)
+  x = waves.waves(t, h, w, seed)
+  x[..., 0] = np.where(x[..., 0] > 0.5, 1.0, x[..., 0])
+  return (0.5 * x[..., :1] + 0.3 * x).astype(np.float32)
 
 
 def example(video):

@@ -173,14 +173,15 @@ def hide(video: Any, mask: Any) -> dict[str, Any]:
   return {"video": video * (1 - mask), "mask": mask}
 
 
+def pair(example: Mapping[str, Any], given: Any, **more: Any) -> dict[str, Any]:
+  """What `prepare` returns: what is given of a clip, and the clip itself."""
+  clip = {"target": example["video"], "times": example["times"]}
+  return {"given": given} | clip | more
+
+
 def hidden(example: Mapping[str, Any], mask: Any) -> dict[str, Any]:
-  """What `prepare` returns where the hidden part alone counts."""
-  return {
-    "given": hide(example["video"], mask),
-    "target": example["video"],
-    "times": example["times"],
-    "weight": mask,
-  }
+  """The same where the hidden part alone counts."""
+  return pair(example, hide(example["video"], mask), weight=mask)
 
 
 def gray(video: Any) -> Any:

@@ -43,11 +43,7 @@ def make(hints: int = 0, reference: float = 0.0) -> tasks.Task:
     known = tf.maximum(
       tf.reshape(known, [t, h, w, 1]), whole[:, None, None, None]
     )
-    return {
-      "given": _given(video, 1 - known, tf),
-      "target": video,
-      "times": example["times"],
-    }
+    return tasks.pair(example, _given(video, 1 - known, tf))
 
   return tasks.Task(
     prepare=prepare,

@@ -42,19 +42,17 @@ def make(
   low, high = quality or usual
 
   def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
-    import tensorflow as tf
-
     from vidgan_jax.tasks import degrade
 
     video = example["video"]
-    level = tf.floor(degrade.uniform(seed, low, high + 1))
+    level = degrade.uniform(seed, low, high + 1) // 1  # A whole number.
     if codec == "jpeg":
       clip = {"video": degrade.jpeg(video, level)}
     else:
       clip = {"video": degrade.codec(video, level, codec)}
     if not blind:
       clip["vector"] = 0 * video[:, 0, 0, :1] + level / unit
-    return {"given": clip, "target": video, "times": example["times"]}
+    return tasks.pair(example, clip)
 
   def given(
     video: np.ndarray,

@@ -5,6 +5,8 @@ the graph is built; so are those of the result. All randomness is stateless:
 `seed`, (2,) integers, decides everything.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import fractions
 
 import av
@@ -30,11 +32,23 @@ def uniform(
   return tf.random.stateless_uniform(shape, seed) * (high - low) + low
 
 
-def choose(seed: tf.Tensor, weights: list[float]) -> tf.Tensor:
+def choose(seed: tf.Tensor, weights: Sequence[float]) -> tf.Tensor:
   """A random index, int32 (), as often as its weight says."""
   shares = np.cumsum(weights)[:-1] / np.sum(weights)
   draw = tf.random.stateless_uniform([1], seed)
   return tf.searchsorted(shares.astype(np.float32), draw, "right")[0]
+
+
+def one_of(
+  seed: tf.Tensor,
+  weights: Sequence[float],
+  makers: Sequence[Callable[[], tf.Tensor]],
+  shape: Sequence[int | None],
+) -> tf.Tensor:
+  """What one of the functions makes, each as often as its weight says."""
+  made = tf.switch_case(choose(seed, weights), makers)
+  made.set_shape(shape)
+  return made
 
 
 def field(
@@ -193,7 +207,7 @@ def noise(
   )
 
 
-# --------------------------------------------------------------------- codecs
+# ---------------------------------------------------------------------- light
 
 
 def light(
@@ -254,6 +268,9 @@ def flicker(
   change = tf.stack([change[name] for name in kinds])[kind]
   value = uniform(a, low, high) + amount * (high - low) * change
   return tf.clip_by_value(value, low, high)[:, None, None, None]
+
+
+# --------------------------------------------------------------------- codecs
 
 
 def jpeg(video: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
@@ -414,11 +431,12 @@ def _worn(video, seed, sigma, size, level, isotropic, poisson):
   """
   a, b, c, d = split(seed, 4)
   x = blur(video, gaussian_kernel(a, *sigma, isotropic=isotropic))
-  x = tf.switch_case(
-    choose(b, [1, 1, 1]),
+  x = one_of(
+    b,
+    [1, 1, 1],
     [lambda m=m: resize(x, *size, m) for m in ("bicubic", "bilinear", "area")],
+    [video.shape[0], None, None, video.shape[-1]],
   )
-  x.set_shape([video.shape[0], None, None, video.shape[-1]])
   return noise(x, c, uniform(d, 0, level) / 127.5, poisson)
 
 
@@ -433,8 +451,8 @@ def strokes(seed: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
   t, h, w = shape
   side, clock = min(h, w), np.arange(t, dtype=np.float32)[:, None, None]
   mask = tf.zeros([t, h, w], tf.bool)
-  for one in split(seed, 3):
-    a, b, c, d, e = split(one, 5)
+  for stroke in split(seed, 3):
+    a, b, c, d, e = split(stroke, 5)
     start = uniform(a, 0, 1, (1, 2)) * np.array([h, w], np.float32)
     steps = uniform(b, -0.3, 0.3, (3, 2)) * side
     points = tf.concat([start, start + tf.cumsum(steps)], 0)
@@ -452,8 +470,8 @@ def boxes(seed: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
   t, h, w = shape
   clock = np.arange(t, dtype=np.float32)[:, None]
   mask = tf.zeros([t, h, w], tf.bool)
-  for i, one in enumerate(split(seed, 2)):
-    a, b, c, d = split(one, 4)
+  for i, box in enumerate(split(seed, 2)):
+    a, b, c, d = split(box, 4)
     size = tf.round(uniform(a, 0.15, 0.4, (2,)) * np.array([h, w], "f"))
     room = np.array([h, w], np.float32) - size
     speed = uniform(b, -0.05, 0.05, (2,)) * min(h, w)
@@ -530,10 +548,10 @@ def text(seed: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     inside = (row[:, None] >= 0) & (row[:, None] < tall)
     inside &= column[:, None] >= 0
     pick = lambda at, n: tf.cast(tf.clip_by_value(at, 0, n - 1), tf.int32)
-    found = tf.gather(dots, pick(row, tall))
-    found = tf.gather(found, pick(column, number * wide), axis=1)
-    found = tf.transpose(found, [1, 0, 2])  # (T, H, W)
-    mask = tf.where(inside, tf.maximum(mask, found), mask)
+    letter = tf.gather(dots, pick(row, tall))
+    letter = tf.gather(letter, pick(column, number * wide), axis=1)
+    letter = tf.transpose(letter, [1, 0, 2])  # (T, H, W)
+    mask = tf.where(inside, tf.maximum(mask, letter), mask)
   # Letters have soft borders, which the hole covers as well.
   return tf.nn.max_pool2d(mask[..., None], 3, 1, "SAME")
 

@@ -51,7 +51,7 @@ def make(
       clip["map"] = level
     elif not blind:
       clip["vector"] = 0 * video[:, 0, 0, :1] + level
-    return {"given": clip, "target": video, "times": example["times"]}
+    return tasks.pair(example, clip)
 
   def given(
     video: np.ndarray,

@@ -53,17 +53,12 @@ def make(
     video = example["video"]
     kind, *seeds = degrade.split(seed, len(ranges) + 1)
     kind = degrade.choose(kind, [*weights.values()])
-
     numbers = [
       degrade.flicker(s, video.shape[0], low, high, amount, [*weights], kind)
       for s, (low, high) in zip(seeds, ranges)
     ]
     degraded = degrade.eight_bit(degrade.light(video, *numbers))
-    return {
-      "given": _given(degraded, tf),
-      "target": video,
-      "times": example["times"],
-    }
+    return tasks.pair(example, _given(degraded, tf))
 
   gammas = (0.5, 0.6, 0.7, 0.8, 1.0)
   baselines = {

@@ -31,11 +31,7 @@ def make(label: bool = True, signals: Sequence[str] = ()) -> tasks.Task:
     given = {name: example[name] for name in signals}
     if label and "label" in example:
       given["label"] = example["label"]
-    return {
-      "given": given,
-      "target": example["video"],
-      "times": example["times"],
-    }
+    return tasks.pair(example, given)
 
   def ask(
     num: int,

@@ -29,18 +29,14 @@ def make(holes: Mapping[str, float] | None = None) -> tasks.Task:
   weights = tasks.weights("holes", holes, HOLES)
 
   def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
-    import tensorflow as tf
-
     from vidgan_jax.tasks import degrade
 
-    video = example["video"]
-    shape = tuple(video.shape[:3])
+    shape = tuple(example["video"].shape[:3])
     a, b = degrade.split(seed, 2)
     kinds = [
       lambda kind=kind: getattr(degrade, kind)(b, shape) for kind in weights
     ]
-    mask = tf.switch_case(degrade.choose(a, [*weights.values()]), kinds)
-    mask.set_shape([*shape, 1])
+    mask = degrade.one_of(a, [*weights.values()], kinds, [*shape, 1])
     return tasks.hidden(example, mask)
 
   baselines = {

@@ -36,19 +36,17 @@ def make(mixture: Mapping[str, float] | None = None) -> tasks.Task:
   parts = [PARTS[kind]() for kind in weights]
 
   def prepare(example: Mapping[str, Any], seed: Any) -> dict[str, Any]:
-    import tensorflow as tf
-
     from vidgan_jax.tasks import degrade
 
     a, b = degrade.split(seed, 2)
     video = example["video"]
-    damaged = tf.switch_case(
-      degrade.choose(a, [*weights.values()]),
+    damaged = degrade.one_of(
+      a,
+      [*weights.values()],
       [lambda p=p: p.prepare(example, b)["given"]["video"] for p in parts],
+      video.shape,
     )
-    damaged.set_shape(video.shape)
-    clip = {"video": damaged}
-    return {"given": clip, "target": video, "times": example["times"]}
+    return tasks.pair(example, {"video": damaged})
 
   baselines = {
     "copy": classical.copy(),

@@ -59,8 +59,7 @@ def make(
       low = degrade.real(video, seed, *size, **damage)
     else:
       low = degrade.eight_bit(degrade.resize(video, *size))
-    clip = {"video": low}
-    return {"given": clip, "target": video, "times": example["times"]}
+    return tasks.pair(example, {"video": low})
 
   baselines = {
     "bicubic": classical.bicubic(scale),
