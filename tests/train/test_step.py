@@ -73,7 +73,9 @@ def _r1(weight, interval=1):
 
 def _lecam(weight):
   return {
-    "lecam": losses.Penalty(fn=penalties_lib.lecam, weight=lambda _: weight)
+    "lecam": losses.Penalty(
+      fn=penalties_lib.lecam, weight=lambda _: weight, on_slope=False
+    )
   }
 
 
@@ -311,7 +313,7 @@ def test_adaptive_augmentation_moves_towards_its_target():
 @pytest.mark.parametrize("name", rooms.names("losses"))
 def test_every_objective_moves_both_networks(name):
   objective = importlib.import_module(f"vidgan_jax.losses.{name}")
-  step, state = _make(objective=objective, regularisers=_lecam(0.1))
+  step, state = _make(objective=objective, penalties=_lecam(0.1))
   new, metrics = jax.jit(step, static_argnums=2)(
     state, _batch(), ("adversary", "lecam")
   )

@@ -26,10 +26,11 @@ from vidgan_jax.train import optim
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Penalty:
-  """One penalty on the discriminator, on its slope or on its scores.
+  """One penalty on the discriminator.
 
   Attributes:
     fn: from `losses.penalties`, which says the two signatures.
+    on_slope: it is one on D's slope; else one on its scores, a regulariser.
     weight: step -> factor of the penalty in D's loss (gamma / 2 of the
       papers).
     interval: computed every so many steps, then times the interval ("lazy",
@@ -42,6 +43,7 @@ class Penalty:
   fn: Callable
   weight: optax.Schedule
   interval: int = 1
+  on_slope: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,7 @@ def create(
   fields = config.augment
   return dict(
     objective=importlib.import_module(f"vidgan_jax.losses.{config.objective}"),
-    **_penalties(config, total),
+    penalties=_penalties(config, total),
     reconstruction=_reconstruction(config),
     adversary=_adversary(config, count),
     augment=Augment(
@@ -169,18 +171,19 @@ def check_complete(
 
 
 def _penalties(config, total):
-  kinds = {"penalties": {}, "regularisers": {}}
+  parts = {}
   for name, fields in config.penalties.items():
     fn = getattr(penalties_lib, name)
-    on_slope = "score_fn" in inspect.signature(fn).parameters
     weight, final = fields["weight"], fields["final"]
     kind = "constant" if final is None else "geometric" if final else "linear"
-    kinds["penalties" if on_slope else "regularisers"][name] = Penalty(
+    parts[name] = Penalty(
       fn=fn,
       weight=optim.schedule(kind, start=weight, end=final or 0.0, total=total),
       interval=fields["interval"],
+      on_slope="score_fn" in inspect.signature(fn).parameters,
     )
-  return kinds
+  # Those on the slope first: the place of one says what it draws.
+  return dict(sorted(parts.items(), key=lambda part: not part[1].on_slope))
 
 
 def _reconstruction(config):
@@ -205,15 +208,15 @@ def _reconstruction(config):
 def _adversary(config, count):
   fields = config.adversary
   start, ramp = count(fields.start), count(fields.ramp)
-  what, then = f"start is {fields.start!r}, but until then", "start at 0steps"
+  why, remedy = f"start is {fields.start!r}, but until then", "start at 0steps"
   if not fields.weight:  # D would train to no end.
     start = np.iinfo(np.int32).max
-    what, then = "weight is 0, so", "give it a weight"
+    why, remedy = "weight is 0, so", "give it a weight"
   if start and not config.reconstruction:
     raise errors.UserError(
-      f"config.adversary.{what} nothing would be learnt: config.reconstruction"
+      f"config.adversary.{why} nothing would be learnt: config.reconstruction"
       " is empty. Set config.reconstruction.charbonnier.weight=1, say, or "
-      f"{then}."
+      f"{remedy}."
     )
   slope = np.float32(fields.weight / max(ramp, 1))
   return Adversary(

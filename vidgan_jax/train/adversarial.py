@@ -1,6 +1,6 @@
 """THE method: what D and what G descend, on one part of a batch.
 
-  D:  objective(D(x), D(G(z))) + penalties + regularisers + auxiliary(x)
+  D:  objective(D(x), D(G(z))) + penalties + auxiliary(x)
   G:  adversary * (objective(D(x), D(G(z))) + auxiliary(G(z)))
         + reconstructions + costs of G
 
@@ -38,15 +38,14 @@ def d_loss(method, d, state, batch, keys, due):
   }
   total = lambda video: sum(score(video).per_clip())
   for i, (name, penalty) in enumerate(method.penalties.items()):
-    if name in due:
+    if name not in due:
+      continue
+    if penalty.on_slope:
       value = jnp.mean(penalty.fn(total, real, fake, fold(3 + i)))
-      loss += penalty.weight(state.step) * penalty.interval * value
-      metrics[f"d/{name}"] = value
-  for name, penalty in method.regularisers.items():
-    if name in due:
+    else:
       value = penalty.fn(real_logit, fake_logit, state.score_means)
-      loss += penalty.weight(state.step) * penalty.interval * value
-      metrics[f"d/{name}"] = value
+    loss += penalty.weight(state.step) * penalty.interval * value
+    metrics[f"d/{name}"] = value
   # D learns its questions of real clips alone: those of G may be unanswerable.
   asked = losses.made(method.discriminator, real_scores.auxiliary, method)
   for name, value in asked.items():

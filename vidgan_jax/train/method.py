@@ -23,8 +23,7 @@ class Method:
     objective: a module of `losses` with `d_loss` and `g_loss`.
     seconds: the longest time that `batch['times']` can hold.
     total: length of the run in steps.
-    penalties: name -> `losses.Penalty` on the slope of D.
-    regularisers: name -> `losses.Penalty` on the scores of D.
+    penalties: name -> `losses.Penalty`.
     reconstruction: name -> `losses.Reconstruction`.
     augment: augmentation of D's input.
     adversary: when and how strongly D takes part.
@@ -36,7 +35,6 @@ class Method:
   seconds: float
   total: int = 1
   penalties: Mapping = dataclasses.field(default_factory=dict)
-  regularisers: Mapping = dataclasses.field(default_factory=dict)
   reconstruction: Mapping = dataclasses.field(default_factory=dict)
   augment: losses.Augment = losses.Augment()
   adversary: losses.Adversary = losses.Adversary()
@@ -50,14 +48,12 @@ class Method:
     """
     if step < self.adversary.start:
       return ()
-    penalties = {**self.penalties, **self.regularisers}
-    lazy = (n for n, p in penalties.items() if step % p.interval == 0)
+    lazy = (n for n, p in self.penalties.items() if step % p.interval == 0)
     return ("adversary", *lazy)
 
   def variants(self, start: int) -> set[tuple[str, ...]]:
     """All that `due` is from step `start` on."""
-    penalties = (*self.penalties.values(), *self.regularisers.values())
-    period = math.lcm(*(penalty.interval for penalty in penalties))
+    period = math.lcm(*(p.interval for p in self.penalties.values()))
     end = min(self.total, max(start, self.adversary.start) + period)
     return {self.due(step) for step in range(start, end)}
 
@@ -77,7 +73,7 @@ class Method:
       The clips, with the costs among their `losses`, and z.
     """
     z = state_lib.sample_noise(self.generator.noise_spec(self.seconds), keys)
-    given = state_lib.told(batch["given"], state.step / self.total, keys)
+    given = state_lib.in_training(batch["given"], state.step / self.total, keys)
     target, times = batch.get("target"), batch["times"]
     return self.generator.apply(
       {"params": g}, target, given, z, times, method=layers.encode_and_draw
@@ -92,5 +88,5 @@ class Method:
     keys: jax.Array,
   ) -> layers.Scores:
     """What D says of clips (B, T, H, W, C) that are told as the batch's."""
-    given = state_lib.told(batch["given"], state.step / self.total, keys)
+    given = state_lib.in_training(batch["given"], state.step / self.total, keys)
     return self.discriminator.apply({"params": d}, video, given, batch["times"])

@@ -80,7 +80,7 @@ def fold(keys: jax.Array, number: int) -> jax.Array:
   return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
 
 
-def told(given: Mapping, progress: jax.Array, keys: jax.Array) -> dict:
+def in_training(given: Mapping, progress: jax.Array, keys: jax.Array) -> dict:
   """`given` as both networks see it in training, and in training alone.
 
   Args:
@@ -124,13 +124,15 @@ def create(
   key = jax.random.key(seed)
   g_key, d_key, run_key = jax.random.split(key, 3)
   # One zero sample: shapes decide the parameters, values do not.
-  one = jax.tree.map(lambda x: jnp.zeros((1, *x.shape[1:]), x.dtype), batch)
+  sample = jax.tree.map(lambda x: jnp.zeros((1, *x.shape[1:]), x.dtype), batch)
   z = {
     name: jnp.zeros((1, *shape))
     for name, shape in generator.noise_spec(seconds).items()
   }
-  given = told(one["given"], jnp.zeros(()), jax.random.split(run_key, 1))
-  target, times = one["target"], one["times"]
+  given = in_training(
+    sample["given"], jnp.zeros(()), jax.random.split(run_key, 1)
+  )
+  target, times = sample["target"], sample["times"]
   g = generator.init(
     g_key, target, given, z, times, method=layers.encode_and_draw
   )["params"]
