@@ -203,9 +203,11 @@ def perceptual(
   if "weight" in batch:
     fake = target + batch["weight"] * (fake - target)
   fold = lambda x: x.reshape(-1, *x.shape[2:])
-  one = _vgg_features(net, taps, fold(fake))
-  two = _vgg_features(net, taps, jax.lax.stop_gradient(fold(target)))
-  losses = [_l1(a, b).reshape(len(fake), -1).mean(1) for a, b in zip(one, two)]
+  ours = _vgg_features(net, taps, fold(fake))
+  theirs = _vgg_features(net, taps, jax.lax.stop_gradient(fold(target)))
+  losses = [
+    _l1(a, b).reshape(len(fake), -1).mean(1) for a, b in zip(ours, theirs)
+  ]
   return sum(losses) / len(losses)
 
 
@@ -271,17 +273,14 @@ def _vgg_features(net: dict, taps: tuple, x: jax.Array) -> list[jax.Array]:
   x = (x - np.float32([0.485, 0.456, 0.406])) / np.float32(
     [0.229, 0.224, 0.225]
   )
-  found, stage = [], "conv1"
+  outputs, stage = [], "conv1"
   for name, (kernel, bias) in net.items():
     if not name.startswith(stage):  # A new stage begins at half the size.
       stage = name.split("_")[0]
       n, h, w, c = x.shape
       x = x[:, : h // 2 * 2, : w // 2 * 2]
       x = x.reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
-    x = jax.lax.conv_general_dilated(
-      x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    x = jax.nn.relu(x + bias)
+    x = jax.nn.relu(layers.convolve(x, kernel) + bias)
     if name in taps:
-      found.append(x)
-  return found
+      outputs.append(x)
+  return outputs

@@ -81,7 +81,6 @@ class Condition:
     num_classes: int = 0,
     own: tuple[str, ...] = (),
     kinds: tuple[str, ...] = ("vector", "rows", "map"),
-    features: int = 64,
   ):
     """Checks that the model can read all that is given.
 
@@ -91,13 +90,12 @@ class Condition:
       num_classes: of the label; 0: it is not looked at.
       own: names that the model itself reads, or does not want.
       kinds: which kinds it has a place for.
-      features: channels of a text and of rows.
 
     Raises:
       UserError: something is given that the model does not read, or something
         that it has learnt to read is not.
     """
-    self.num_classes, self._features, self._text = num_classes, features, None
+    self.num_classes, self._text = num_classes, None
     read = [k for k, kind in KINDS.items() if kind in kinds and k not in own]
     self._given = {k: given[k] for k in read if k in given}
     name = type(model).__module__.split(".")[-1]
@@ -139,10 +137,10 @@ class Condition:
     return self._given["label"]
 
   def text(self) -> jax.Array | None:
-    """(B, features), the same however often it is asked for."""
+    """(B, 64), the same however often it is asked for."""
     for k in ("text", "text_vectors"):
       if k in self._given and self._text is None:
-        self._text = Text(self._features, name="text")(self._given[k])
+        self._text = Text(name="text")(self._given[k])
     return self._text
 
   def vector(self, features: int) -> jax.Array | None:
@@ -152,14 +150,12 @@ class Condition:
     parts += [] if text is None else [text]
     return jnp.concatenate(parts, -1) if parts else None
 
-  def rows(self, features: int | None = None) -> jax.Array | None:
+  def rows(self, features: int = 64) -> jax.Array | None:
     """What is given of each time: (B, T, features)."""
     rows = [x.astype(jnp.float32) for x in self.of("rows")]
     if not rows:
       return None
-    dense = nn.Dense(
-      features or self._features, kernel_init=layers.he(), name="rows"
-    )
+    dense = nn.Dense(features, kernel_init=layers.he(), name="rows")
     return layers.leaky_relu(dense(jnp.concatenate(rows, -1)))
 
   def map(self) -> jax.Array | None:

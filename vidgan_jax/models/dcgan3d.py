@@ -74,13 +74,7 @@ class Conv3D(nn.Module):
     x = jnp.concatenate([x[:, i : i + t] for i in range(self.frames)], -1)
     # Channels are (frame, c): frame major, as the concatenation is.
     kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(3, 3, -1, self.features)
-    x = jax.lax.conv_general_dilated(
-      x.reshape(b * t, h, w, -1),
-      kernel.astype(self.dtype),
-      window_strides=(1, 1),
-      padding="SAME",
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    x = layers.convolve(x.reshape(b * t, h, w, -1), kernel.astype(self.dtype))
     return x.reshape(b, t, h, w, -1) + bias.astype(self.dtype)
 
 
@@ -153,22 +147,21 @@ class Stream(nn.Module):
     """
     first = self.frames // math.prod(longer for _, longer in self.levels)
     channels = self.levels[0][0]
-    dense = lambda n: nn.Dense(n, kernel_init=layers.he(), dtype=self.dtype)
-    x = dense(first * 16 * channels)(z).reshape(-1, first, 4, 4, channels)
-    x = layers.rms_norm(layers.leaky_relu(x))
-    named = lambda n, name: nn.Dense(
+    dense = lambda n, name=None: nn.Dense(
       n, kernel_init=layers.he(), dtype=self.dtype, name=name
     )
+    x = dense(first * 16 * channels)(z).reshape(-1, first, 4, 4, channels)
+    x = layers.rms_norm(layers.leaky_relu(x))
     for level, (channels, longer) in enumerate(self.levels[1:], 1):
       x = Conv3D(channels, self.reach, dtype=self.dtype)(_repeat(x, longer))
       x += dense(channels)(z)[:, None, None, None]
       if rows is not None:
         y = _fewer(rows, x.shape[1])
-        x += named(channels, f"rows_{level}")(y)[:, :, None, None]
+        x += dense(channels, f"rows_{level}")(y)[:, :, None, None]
       if place is not None:
         y = _fewer(place, x.shape[1])
         y = layers.resize(y.reshape(-1, *y.shape[2:]), *x.shape[2:4])
-        y = named(channels, f"place_{level}")(y)
+        y = dense(channels, f"place_{level}")(y)
         x += y.reshape(x.shape)
       x = layers.rms_norm(layers.leaky_relu(x))
     return x

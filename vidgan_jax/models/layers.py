@@ -89,6 +89,13 @@ def conv(features: int, size: int = 3, gain: float = 1.0, **kwargs) -> nn.Conv:
   return nn.Conv(features, (size, size), kernel_init=he(gain), **kwargs)
 
 
+def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """A stride-one 'SAME' convolution by a kernel (h, w, C, features)."""
+  return jax.lax.conv_general_dilated(
+    x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
+
+
 def leaky_relu(x: jax.Array) -> jax.Array:
   """Leaky ReLU of slope 0.2 that keeps the variance of a normal input."""
   return nn.leaky_relu(x, 0.2) * jnp.asarray(1.387, x.dtype)
@@ -160,13 +167,27 @@ def depth_to_space(x: jax.Array, size: int) -> jax.Array:
   return x.reshape(n, h * size, w * size, c)
 
 
+def neighbours(x: jax.Array, frames: int, causal: bool = False) -> jax.Array:
+  """Each frame between its neighbours: (B * frames, ..., C) -> (..., 3C).
+
+  The frames of a clip lie in a row. The neighbours are one before and one
+  after, or, if `causal`, the two before; at the ends the frame itself is
+  repeated.
+  """
+  clip = x.reshape(-1, frames, *x.shape[1:])
+  first, last = clip[:, :1], clip[:, -1:]
+  ends = (first, first, clip) if causal else (first, clip, last)
+  long = jnp.concatenate(ends, 1)
+  near = jnp.concatenate([long[:, i : i + frames] for i in range(3)], -1)
+  return near.reshape(*x.shape[:-1], -1)
+
+
 class TemporalMix(nn.Module):
   """Residual mixing of each frame with its two neighbours.
 
-  One matrix product a pixel, so its cost is small beside a convolution; at
-  the ends of the clip the frame itself is repeated. With gain 0 it is the
-  identity at the start. The neighbours are one before and one after, or, if
-  `causal`, the two before:
+  One matrix product a pixel, so its cost is small beside a convolution. With
+  gain 0 it is the identity at the start. The neighbours are those of
+  `neighbours`:
 
     y_t = x_t + W [x_(t-1), x_t, x_(t+1)], or x_t + W [x_(t-2), x_(t-1), x_t].
   """
@@ -178,15 +199,8 @@ class TemporalMix(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, frames: int) -> jax.Array:
     """(B * frames, H, W, C), the frames of a clip in a row -> the same."""
-    n, h, w, c = x.shape
-    clip = x.reshape(n // frames, frames, h * w, c)
-    first, last = clip[:, :1], clip[:, -1:]
-    ends = (first, first, clip) if self.causal else (first, clip, last)
-    long = jnp.concatenate(ends, 1)
-    mixed = nn.Dense(c, kernel_init=he(self.gain), dtype=self.dtype)(
-      jnp.concatenate([long[:, i : i + frames] for i in range(3)], -1)
-    )
-    return x + mixed.reshape(n, h, w, c)
+    mix = nn.Dense(x.shape[-1], kernel_init=he(self.gain), dtype=self.dtype)
+    return x + mix(neighbours(x, frames, self.causal))
 
 
 class Modulate(nn.Module):

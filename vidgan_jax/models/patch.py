@@ -69,13 +69,7 @@ class SpectralConv(nn.Module):
     kernel = self.param("kernel", layers.he(), shape)
     bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
     kernel = kernel / (spectral_norm(kernel) + 1e-6)
-    x = jax.lax.conv_general_dilated(
-      x.astype(self.dtype),
-      kernel.astype(self.dtype),
-      (1, 1),
-      "SAME",
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    x = layers.convolve(x.astype(self.dtype), kernel.astype(self.dtype))
     return x + bias.astype(self.dtype)
 
 
@@ -132,11 +126,8 @@ class _Net(nn.Module):
     if not self.volume:
       return x
     # sum_i K_i x_(t+i), i in (-1, 0, 1), is one 2-D convolution of the three
-    # frames in the channels; at the ends the frame itself is repeated.
-    clip = x.reshape(-1, frames, *x.shape[1:])
-    long = jnp.concatenate([clip[:, :1], clip, clip[:, -1:]], 1)
-    near = [long[:, i : i + frames] for i in range(3)]
-    return jnp.concatenate(near, -1).reshape(*x.shape[:3], -1)
+    # frames in the channels.
+    return layers.neighbours(x, frames)
 
 
 class _Head(nn.Module):
