@@ -85,7 +85,7 @@ def convert(
         for worker in workers:
           if worker.ready and worker.source is None and todo:
             source = todo.pop()
-            worker.give(source, _extra(source, notes))
+            worker.give(source, extra(source, notes))
         for worker in _heard(workers):
           row = worker.hear(staging)
           if worker.lost:
@@ -116,12 +116,12 @@ def records(path: pathlib.Path) -> Iterator[bytes]:
       yield file.read(struct.unpack("<Q", head)[0])
 
 
-def _extra(source: folder.Source, notes: folder.Notes) -> dict[str, Any]:
+def extra(source: folder.Source, notes: folder.Notes) -> dict[str, Any]:
   """What every record of a source holds beside its frames."""
-  extra = {"caption": notes.captions.get(source.file, "")}
+  features = {"caption": notes.captions.get(source.file, "")}
   if notes.classes:
-    extra["label"] = notes.labels[source.file]
-  return extra
+    features["label"] = notes.labels[source.file]
+  return features
 
 
 # ------------------------------------------------------------------- manifest

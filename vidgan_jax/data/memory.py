@@ -80,7 +80,8 @@ class InMemory:
       source, oplang.selection(in_jit), at_load, limit, name, log
     )
     self.size = len(clips)
-    self.num_classes, self.class_names = order.classes(source)
+    self.num_classes = source.num_classes
+    self.class_names = tuple(source.class_names)
     self.seconds = ops_np.seconds(in_jit, (c["times"] for c in clips))
 
     lengths = np.array([len(c["times"]) for c in clips], np.int32)
@@ -272,7 +273,7 @@ def _load(
   log: Callable[[str], None],
 ) -> tuple[list[signals.Example], int, dict[int, str]]:
   """Reads and decodes all clips; how many were short, which were bad."""
-  n, (num_classes, _) = len(source), order.classes(source)
+  n = len(source)
   index, dropped = order.usable(source, [*ops, chosen], name)
   clips, refused, lengths, used = [], {}, [], 0
   begin = said = time.monotonic()
@@ -302,7 +303,7 @@ def _load(
       refused[i] = order.reason(e)
       log(f"{name}: clip {i} is left out: {refused[i]}")
       continue
-    order.check_label(clip, num_classes, f"clip {i}", name)
+    order.check_label(clip, source.num_classes, f"clip {i}", name)
     _check_alike(clips[0] if clips else clip, clip, i, name)
     used += sum(x.nbytes for x in clip.values())
     clips.append(clip)

@@ -83,12 +83,6 @@ def say_dropped(name: str, dropped: int, n: int, chosen: oplang.Op) -> str:
   )
 
 
-def classes(source: Any) -> tuple[int, tuple[str, ...]]:
-  """Number and names of a source's classes; (0, ()) where it says none."""
-  names = getattr(source, "class_names", ())
-  return getattr(source, "num_classes", 0), tuple(names)
-
-
 def check_label(
   example: signals.Example, num_classes: int, clip: str, name: str
 ) -> None:

@@ -144,15 +144,8 @@ class Pipeline:
   ):
     """Checks ops and source; reads little.
 
-    Args:
-      source: what `make` of a module of `data` returns.
-      ops: clip ops, with one choice of frames among them.
-      batch: clips in a global batch.
-      seed: seed of the run.
-      prepare: of the task; without it a batch holds examples as they are.
-      sharding: how the leading axis of a batch is laid out, over one or many
-        processes. None: batches are NumPy arrays.
-      name: what errors call the source.
+    Args: as of `memory.InMemory`, but
+      sharding: None: batches are NumPy arrays.
       log: gets a line for each clip refused.
       threads: of tf.data; by default the number of cores, at most 16.
 
@@ -176,7 +169,8 @@ class Pipeline:
     self._usable, self.dropped = order.usable(source, self._plan, name)
     self.size = len(self._usable)
     self.refused: dict[int, str] = {}
-    self.num_classes, self.class_names = order.classes(source)
+    self.num_classes = source.num_classes
+    self.class_names = tuple(source.class_names)
     self._fields = signals.known(source.spec, batched=True)
     self._dtypes = [signals.SIGNALS[k].dtype for k in self._fields]
     self.seconds = ops_np.seconds(self._plan, self._some_times())

@@ -310,7 +310,8 @@ def _join(
               for record in convert.records(file):
                 writer.write(record)
             writer.close()
-            _check_shard(temporary, len(shard["lengths"]), shard["bytes"])
+            reader = array_record_module.ArrayRecordReader(str(temporary))
+            _check_shard(reader, temporary, shard)
         except RuntimeError as error:  # the C++ library's only kind
           codes = [c for c in FULL if os.strerror(c) in str(error)]
           code = codes[0] if codes else errno.EIO
@@ -319,14 +320,13 @@ def _join(
         file.unlink(missing_ok=True)
 
 
-def _check_shard(path: pathlib.Path, records: int, size: int) -> None:
+def _check_shard(
+  reader: Any, path: pathlib.Path, shard: dict[str, Any]
+) -> None:
   """Whether the shard is whole, before what it was made of is deleted."""
-  from array_record.python import array_record_module
-
-  reader = array_record_module.ArrayRecordReader(str(path))
-  count = reader.num_records()
+  count, records = reader.num_records(), len(shard["lengths"])
   reader.close()
-  if count != records or path.stat().st_size < size:
+  if count != records or path.stat().st_size < shard["bytes"]:
     raise OSError(errno.EIO, f"holds {count} of {records} records", str(path))
 
 

@@ -50,7 +50,8 @@ class Clips:
     self._apply = ops_np.build(self._plan)
     self._source, self._seed, self._name = source, seed, name
     self._usable, self.dropped = order.usable(source, self._plan, name)
-    self.num_classes, self.class_names = order.classes(source)
+    self.num_classes = source.num_classes
+    self.class_names = tuple(source.class_names)
     self.world = getattr(source, "world", None)
 
   def __len__(self) -> int:

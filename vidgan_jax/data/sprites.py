@@ -564,7 +564,7 @@ def move(scene: Scene, times: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
 
 def bounces(scene: Scene, duration: float) -> np.ndarray:
   """Bounces in [0, duration): (K, 2) rows (seconds, object), by time."""
-  found = []
+  hits = []
   for i in range(len(scene.radius)):
     for axis in range(2):
       speed, phase = scene.velocity[i, axis], scene.phase[i, axis]
@@ -578,8 +578,8 @@ def bounces(scene: Scene, duration: float) -> np.ndarray:
       k = np.arange(
         math.ceil(-first / period), math.ceil((duration - first) / period)
       )
-      found.extend((first + j * period, i) for j in k)
-  return np.array(sorted(found), np.float64).reshape(-1, 2)
+      hits.extend((first + j * period, i) for j in k)
+  return np.array(sorted(hits), np.float64).reshape(-1, 2)
 
 
 def camera(scene: Scene, times: Sequence[float]) -> np.ndarray:

@@ -369,22 +369,22 @@ def _find_video(
   features: Any, wanted: str | None, where: str
 ) -> tuple[str, bool, int | None]:
   """(path of the frames, whether they are images, their number or None)."""
-  found = {}
+  videos = {}
   for path, feature, length in _walk(features):
     if isinstance(feature, tfds.features.Image):
       if length != 0 and feature.np_dtype == np.uint8:
-        found[path] = True, length
+        videos[path] = True, length
     elif isinstance(feature, tfds.features.Tensor) and length == 0:
       shape = feature.shape
       if (
         len(shape) == 4 and feature.np_dtype == np.uint8 and shape[3] in (1, 3)
       ):
-        found[path] = False, shape[0]
+        videos[path] = False, shape[0]
   if wanted:
-    match = [p for p in found if wanted in (p, p.split("/")[-1])]
+    match = [p for p in videos if wanted in (p, p.split("/")[-1])]
   else:
-    match = [p for n in _VIDEO for p in found if p.split("/")[-1] == n][:1]
-    match = match or (list(found) if len(found) == 1 else [])
+    match = [p for n in _VIDEO for p in videos if p.split("/")[-1] == n][:1]
+    match = match or (list(videos) if len(videos) == 1 else [])
   if len(match) != 1:
     raise errors.UserError(
       f"{where}: "
@@ -394,12 +394,12 @@ def _find_video(
         else "no single video"
       )
       + (
-        f"; videos are {', '.join(found)}: choose by data.options.video"
-        if found
+        f"; videos are {', '.join(videos)}: choose by data.options.video"
+        if videos
         else "; there is no sequence of uint8 images in its features"
       )
     )
-  return match[0], *found[match[0]]
+  return match[0], *videos[match[0]]
 
 
 def _feature(features: Any, path: str) -> Any:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from vidgan_jax.data import convert
 from vidgan_jax.video import clips
 from vidgan_jax.video import folder
 from vidgan_jax.video import read
@@ -116,13 +117,11 @@ class VideoFolder(tfds.core.GeneratorBasedBuilder):
     )
     splits = {"train": [], "test": []}
     for source in sources:
-      extra = {"caption": notes.captions.get(source.file, "")}
-      if notes.classes:
-        if source.file not in notes.labels:
-          logging.warning("%s: no label, left out", source.file)
-          continue
-        extra["label"] = notes.labels[source.file]
+      if notes.classes and source.file not in notes.labels:
+        logging.warning("%s: no label, left out", source.file)
+        continue
       name = "test" if source.file in test else "train"
+      extra = convert.extra(source, notes)
       splits[name].append((config.source, source, options, extra))
     return {k: self._generate_examples(v) for k, v in splits.items() if v}
 
