@@ -1,4 +1,4 @@
-"""Real clips and ladders of damage, for the tests of what measures them."""
+"""Clips, real and damaged ones, for the tests of what measures them."""
 
 import functools
 import os
@@ -46,6 +46,24 @@ def weizmann(frames=8):
       clips.append(video[: 4 * frames : 4])
       persons.append(person)
   return np.stack(clips), np.array(persons)
+
+
+class Clips:
+  """Clips in memory, as a source has them.
+
+  Attributes:
+    read_at: the numbers that were asked for.
+  """
+
+  def __init__(self, video):
+    self.video, self.read_at = video, []
+
+  def __len__(self):
+    return len(self.video)
+
+  def read(self, indices):
+    self.read_at += indices
+    return [{"video": self.video[i]} for i in indices]
 
 
 def noise(clips, sigma, seed=0):

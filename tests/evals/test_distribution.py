@@ -5,6 +5,7 @@ import pathlib
 import sys
 import tracemalloc
 
+import footage
 import jax.numpy as jnp
 import numpy as np
 import processes
@@ -36,22 +37,8 @@ FRAMES = distribution.Network(
 )
 
 
-class Clips:
-  """Clips in memory."""
-
-  def __init__(self, video):
-    self.video, self.read_at = video, []
-
-  def __len__(self):
-    return len(self.video)
-
-  def read(self, indices):
-    self.read_at += indices
-    return [{"video": self.video[i]} for i in indices]
-
-
 def reference(video, **more):
-  return evals.Reference(clips=Clips(video), **more)
+  return evals.Reference(clips=footage.Clips(video), **more)
 
 
 @pytest.fixture(scope="module")

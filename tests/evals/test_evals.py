@@ -33,21 +33,8 @@ from vidgan_jax.nets import videomae
 from vidgan_jax.nets import vjepa
 
 
-class Clips:
-  """Clips in memory."""
-
-  def __init__(self, video):
-    self.video = video
-
-  def __len__(self):
-    return len(self.video)
-
-  def read(self, indices):
-    return [{"video": self.video[i]} for i in indices]
-
-
 def reference(video, **more):
-  return evals.Reference(clips=Clips(video), **more)
+  return evals.Reference(clips=footage.Clips(video), **more)
 
 
 def values_of(results):

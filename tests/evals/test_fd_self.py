@@ -17,23 +17,11 @@ from vidgan_jax.store import digest
 COMPUTES = True
 
 
-class Clips:
-  """Clips in memory."""
-
-  def __init__(self, video):
-    self.video = video
-
-  def __len__(self):
-    return len(self.video)
-
-  def read(self, indices):
-    return [{"video": self.video[i]} for i in indices]
-
-
 def clips_of(video, cache=None):
   """A reference, named by its pixels."""
   name = digest.of(video)
-  return evals.Reference(clips=Clips(video), cache=cache, fingerprint=name)
+  clips = footage.Clips(video)
+  return evals.Reference(clips=clips, cache=cache, fingerprint=name)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +38,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def fitted(world):
-  return selfnet.fit(Clips(world[0]), steps=40, batch=16, seed=0)
+  return selfnet.fit(footage.Clips(world[0]), steps=40, batch=16, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +51,7 @@ def path(fitted, world, tmp_path_factory):
 
 def fit(path, video, steps=40, log=lambda line: None):
   return fd_self.fit_features(
-    path, Clips(video), ops="whole", steps=steps, batch=16, log=log
+    path, footage.Clips(video), ops="whole", steps=steps, batch=16, log=log
   )
 
 
@@ -140,7 +128,7 @@ def test_the_answers_of_the_games_are_right():
   )
   video = np.broadcast_to(ramp[..., None, None, None], (6, 16, 20, 24, 3))
   seen = set()
-  for view in selfnet.views(Clips(video), video.shape[1:], 30, 4, 0):
+  for view in selfnet.views(footage.Clips(video), video.shape[1:], 30, 4, 0):
     assert view["video"].shape == (8, 4, 16, 18, 3)
     for clip, order, speed in zip(*map(view.get, ("video", "order", "speed"))):
       step = np.diff(clip[:, 0, 0, 0]) * 127.5 / 8
@@ -185,7 +173,7 @@ def test_order_of_damages(fitted, world):
 
 
 def test_the_same_numbers_twice(fitted, world):
-  again, told = selfnet.fit(Clips(world[0]), steps=40, batch=16, seed=0)
+  again, told = selfnet.fit(footage.Clips(world[0]), steps=40, batch=16, seed=0)
   jax.tree.map(np.testing.assert_array_equal, again, fitted[0])
   assert told == fitted[1]
 
@@ -299,4 +287,4 @@ def clips(*shape, dtype=np.uint8):
 def test_what_cannot_be_learnt_from(video, options, words):
   options = {"steps": 2, "batch": 8, "seed": 0} | options
   with pytest.raises(ValueError, match=words):
-    selfnet.fit(Clips(video), **options)
+    selfnet.fit(footage.Clips(video), **options)

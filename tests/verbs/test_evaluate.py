@@ -10,10 +10,11 @@ import textwrap
 import time
 import types
 
-import jax
+import footage
 import numpy as np
 import processes
 import pytest
+import runs
 
 from vidgan_jax import cli
 from vidgan_jax import config as config_lib
@@ -27,7 +28,6 @@ from vidgan_jax.evals import fd_self
 from vidgan_jax.evals import frd_random
 from vidgan_jax.evals import harness
 from vidgan_jax.evals import speed
-from vidgan_jax.train import loop
 from vidgan_jax.train import writer
 from vidgan_jax.verbs import evaluate
 
@@ -44,23 +44,11 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-  before = jax.config.read("jax_disable_most_optimizations")
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
   """A run of four steps with checkpoints of the steps 2 and 4."""
   workdir = tmp_path_factory.mktemp("evaluate") / "run"
-  config = config_lib.override(
-    config_lib.load(f"{ROOT}/configs/smoke.py:model=mlp"),
-    [f"--config.{f}" for f in FLAGS],
-  )
-  assert loop.train(config_lib.validate(config), workdir)
+  runs.train(workdir, "smoke.py:model=mlp", *FLAGS)
   shutil.rmtree(workdir / "eval", ignore_errors=True)
   return workdir
 
@@ -403,13 +391,10 @@ def test_values_are_added_to_the_metrics(workdir):
 
 def test_memory_in_training_and_after_it(tmp_path):
   """Both have the training clips, and one protocol."""
-  config = config_lib.load(f"{ROOT}/configs/smoke.py:model=mlp")
   flags = [f for f in FLAGS if not f.startswith("evals")]
   flags += ["cadence.eval=4steps", "evals={'memory': {'num': 24}}"]
   flags += ["data.options.size=40"]
-  config = config_lib.override(config, [f"--config.{f}" for f in flags])
-  workdir = tmp_path / "run"
-  assert loop.train(config_lib.validate(config), workdir)
+  workdir = runs.train(tmp_path / "run", "smoke.py:model=mlp", *flags)
   first = read(workdir / "eval" / "4.json")
   record = first["records"]["memory/near_copies_features"]
   assert record["num"]["train"] > 0 and record["interval"]
@@ -533,24 +518,19 @@ def test_no_number_at_all_is_no_success(workdir, tmp_path, monkeypatch, capsys):
 
 def test_a_run_of_a_task(tmp_path, capsys):
   """Its page shows what it made of given clips; it draws none by itself."""
-  workdir = tmp_path / "run"
-  config = config_lib.override(
-    config_lib.load(
-      f"{ROOT}/configs/video_to_video.py:task=super_resolve,data=sprites"
-    ),
-    [
-      "--config.total=1steps",
-      "--config.batch=1",
-      "--config.data.options.resolution=32",
-      "--config.data.options.background=black",
-      "--config.model.generator.width=8",
-      "--config.model.generator.blocks=1",
-      "--config.cadence.sample=0steps",
-      "--config.cadence.eval=0steps",
-      "--config.evals.restoration.num=3",
-    ],
+  workdir = runs.train(
+    tmp_path / "run",
+    "video_to_video.py:task=super_resolve,data=sprites",
+    "total=1steps",
+    "batch=1",
+    "data.options.resolution=32",
+    "data.options.background=black",
+    "model.generator.width=8",
+    "model.generator.blocks=1",
+    "cadence.sample=0steps",
+    "cadence.eval=0steps",
+    "evals.restoration.num=3",
   )
-  assert loop.train(config_lib.validate(config), workdir)
   assert run(workdir) == 0
   assert "gain over" in capsys.readouterr().out
   assert read(workdir / "eval" / "1.json")["restoration/psnr"] > 10
@@ -565,19 +545,6 @@ def test_a_run_of_a_task(tmp_path, capsys):
 
 
 # ----------------------------------------------------------------- frd_random
-
-
-class Clips:
-  """Clips in memory."""
-
-  def __init__(self, video):
-    self.video = video
-
-  def __len__(self):
-    return len(self.video)
-
-  def read(self, indices):
-    return [{"video": self.video[i]} for i in indices]
 
 
 class Sampler:
@@ -633,7 +600,7 @@ def world():
 
 def frd(real, fake, **options):
   options = {"num": 24, "batch": 8} | options
-  sets = (evals.Reference(clips=Clips(video)) for video in (fake, real))
+  sets = (evals.Reference(clips=footage.Clips(video)) for video in (fake, real))
   values = dict(frd_random.Evaluator(**options).run(*sets))
   found = values["frd_random"]
   assert found.num == {

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -11,17 +10,24 @@ import jax
 import numpy as np
 from PIL import Image
 import pytest
+import runs
 
 from vidgan_jax import cli
-from vidgan_jax import config as config_lib
 from vidgan_jax import errors
 from vidgan_jax import sampler
-from vidgan_jax.train import loop
 from vidgan_jax.video import read
 
-CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 SIZE, FRAMES, FPS = 16, 4, 8
 CLASSES = ("disc", "square", "triangle", "cross")
+FLAGS = (
+  "penalties={}",
+  "augment.policy=",
+  "evals={}",
+  "total=4steps",
+  "cadence.sample=0steps",
+  "optim.g.lr=0.01",
+  "ema.rampup=None",
+)
 TINY = (
   "model.generator.widths=(8, 8)",
   "model.generator.motion_period=0.25",
@@ -34,43 +40,17 @@ MLP = (
 )
 
 
-def make_run(workdir, name, *flags):
-  flags = (
-    *flags,
-    "penalties={}",
-    "augment.policy=",
-    "evals={}",
-    "total=4steps",
-    "cadence.sample=0steps",
-    "optim.g.lr=0.01",
-    "ema.rampup=None",
-  )
-  config = config_lib.override(
-    config_lib.load(f"{CONFIGS}/smoke.py:model={name}"),
-    [f"--config.{f}" for f in flags],
-  )
-  assert loop.train(config_lib.validate(config), workdir)
-  return workdir
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-  before = jax.config.read("jax_disable_most_optimizations")
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
   path = tmp_path_factory.mktemp("generate") / "run"
-  return make_run(path, "continuous", *TINY)
+  return runs.train(path, "smoke.py:model=continuous", *TINY, *FLAGS)
 
 
 @pytest.fixture(scope="module")
 def fixed_length(tmp_path_factory):
   """A model of four frames and no others."""
-  return make_run(tmp_path_factory.mktemp("generate") / "mlp", "mlp", *MLP)
+  path = tmp_path_factory.mktemp("generate") / "mlp"
+  return runs.train(path, "smoke.py:model=mlp", *MLP, *FLAGS)
 
 
 @pytest.fixture(scope="module")
