@@ -49,9 +49,9 @@ def _run(apply, params, video):
 
 
 def _check(video: np.ndarray) -> None:
-  shape, kind = np.shape(video), getattr(video, "dtype", type(video))
-  if len(shape) != 5 or shape[-1] != 3 or kind != np.uint8:
+  video = np.asarray(video)
+  if video.ndim != 5 or video.shape[-1] != 3 or video.dtype != np.uint8:
     raise ValueError(
-      f"Clips are (N, T, H, W, 3) uint8, not {shape} {kind}: 0 is black, 255 "
-      "white, red first."
+      f"Clips are (N, T, H, W, 3) uint8, not {video.shape} {video.dtype}: 0 is "
+      "black, 255 white, red first."
     )

@@ -61,8 +61,9 @@ def parse(text: str) -> dict[str, dict[str, Any]]:
       f"of evaluators with commas between, {example}."
     ) from None
   fields, names = {}, rooms.names("evals")
-  for item in getattr(node, "elts", [node]):
-    name = ast.unparse(getattr(item, "func", item)).replace(" ", "")
+  for item in node.elts if isinstance(node, ast.Tuple | ast.List) else [node]:
+    called = item.func if isinstance(item, ast.Call) else item
+    name = ast.unparse(called).replace(" ", "")
     if name not in names:
       # Of a value, as 'fvd2048_16f' or 'motion/order': its evaluator.
       stem = re.split(r"[\d/]", name)[0]

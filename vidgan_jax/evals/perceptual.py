@@ -16,6 +16,7 @@ import numpy as np
 from vidgan_jax import errors
 from vidgan_jax import pixels
 from vidgan_jax.measures import fidelity
+from vidgan_jax.measures import intervals
 from vidgan_jax.nets import lpips as net
 from vidgan_jax.nets import store as weights_lib
 
@@ -37,7 +38,7 @@ class Distances:
   @property
   def lpips(self) -> float:
     """Mean over the frames (Zhang et al. 2018, eq. 1)."""
-    return _mean(self.between)
+    return intervals.mean(self.between)
 
   @property
   def tlp(self) -> float:
@@ -47,7 +48,7 @@ class Distances:
 
     Papers print it times 100. NaN for one frame.
     """
-    return _mean(abs(self.target_steps - self.steps))
+    return intervals.mean(abs(self.target_steps - self.steps))
 
 
 def lpips(
@@ -182,8 +183,3 @@ def _floats(frames: np.ndarray) -> np.ndarray:
 def _within(x: np.ndarray, low: float, high: float) -> bool:
   """Nothing outside, but for rounding, and no NaN."""
   return bool(x.min() >= low - 1e-3 and x.max() <= high + 1e-3)
-
-
-def _mean(values: np.ndarray) -> float:
-  values = values[np.isfinite(values)]
-  return float(values.mean()) if len(values) else float("nan")

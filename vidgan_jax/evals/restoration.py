@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from vidgan_jax import baselines
 from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.evals import distribution
@@ -64,9 +65,13 @@ class Figures:
   clips: dict[str, np.ndarray]
   swd: float | None = None
 
+  def mean(self, name: str) -> float:
+    """Over the clips; NaN where nothing counts in any."""
+    return intervals.mean(self.clips[name])
+
   def means(self) -> dict[str, float | None]:
     """Name -> mean over the clips."""
-    return {n: _mean(x) for n, x in self.clips.items()} | {"swd": self.swd}
+    return {name: self.mean(name) for name in self.clips} | {"swd": self.swd}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,12 +92,13 @@ class _Questions:
 
   def classical(self, name: str, answer: Callable) -> Figures:
     """Figures at the best strength of an answer: a straw man proves nothing."""
+    tuned = isinstance(answer, baselines.Baseline)
     return max(
       (
         self.measure(name, strength)
-        for strength in getattr(answer, "strengths", [answer])
+        for strength in (answer.strengths if tuned else [answer])
       ),
-      key=lambda figures: _mean(figures.clips["psnr"]),
+      key=lambda figures: figures.mean("psnr"),
     )
 
   def measure(
@@ -258,7 +264,7 @@ class Evaluator:
       more = self._values(common, best, measures)
       values |= {name + suffix: value for name, value in more.items()}
       notes.append(
-        f"  {label} samples of each clip: {_mean(best.clips['psnr']):.2f} dB"
+        f"  {label} samples of each clip: {best.mean('psnr'):.2f} dB"
       )
       rows = {"model": model, label: best} | rows
     for name, figures in others.items():
@@ -315,7 +321,7 @@ class Evaluator:
     if len(numbers) > 1:
       interval = intervals.bootstrap(numbers, self.bootstrap, self.seed)
     return dataclasses.replace(common, num=len(numbers)).value(
-      _mean(numbers),
+      intervals.mean(numbers),
       interval,
       measure.better if better is None else better,
       unit=measure.unit,
@@ -325,7 +331,7 @@ class Evaluator:
     """How much better than the best other answer the model is, in words too."""
     measure = paired.ANSWERS[name]
     sign = 1 if measure.better == "higher" else -1
-    best = max(others, key=lambda n: sign * _mean(others[n].clips[name]))
+    best = max(others, key=lambda n: sign * others[n].mean(name))
     theirs = others[best].clips[name]
     gains = sign * (model.clips[name] - theirs)
     gain = self._value(common, gains, measure, "higher")
@@ -375,11 +381,6 @@ def _base(name, scale, given, times):
   return bases.BASES[name](given, times, scale)
 
 
-def _mean(values: np.ndarray) -> float:
-  values = values[np.isfinite(values)]
-  return float(values.mean()) if len(values) else float("nan")
-
-
 def _table(rows: dict[str, Figures]) -> str:
   """One row a way to answer."""
   names = [n for n in paired.ANSWERS if n in rows["model"].clips]
@@ -393,7 +394,7 @@ def _table(rows: dict[str, Figures]) -> str:
 def _table_ahead(rows: dict[str, Figures], names: list[str]) -> str:
   """PSNR of the first frame to come, of the second, ..."""
   head = [n.removeprefix("psnr_") for n in names]
-  table = [[_mean(f.clips[n]) for n in names] for f in rows.values()]
+  table = [[f.mean(n) for n in names] for f in rows.values()]
   title = "PSNR dB, frames ahead"
   return _layout(title, head, [2] * len(head), list(rows), table)
 

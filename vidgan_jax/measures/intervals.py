@@ -119,6 +119,12 @@ def batch_means(spread: Spread, parts: int) -> tuple[float, float]:
   return estimate.low, estimate.high
 
 
+def mean(values: np.ndarray) -> float:
+  """The mean of those of (N,) values that are finite; NaN where none is."""
+  values = values[np.isfinite(values)]
+  return float(values.mean()) if len(values) else float("nan")
+
+
 def bootstrap(
   values: np.ndarray, resamples: int, seed: int
 ) -> tuple[float, float]:
