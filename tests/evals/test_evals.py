@@ -83,6 +83,15 @@ NETWORKS = {
 }
 
 
+def toy(name, monkeypatch):
+  """Puts `Means` in place of a network; its evaluator, and the rest."""
+  module, net, network, names = NETWORKS[name]
+  monkeypatch.setattr(net, "Network", Means)
+  monkeypatch.setattr(weights, "load", lambda n: ({}, f"sha of {n}"))
+  fid._apply.cache_clear()
+  return module, net, network, names
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_without_weights_there_is_a_reason(name, clips, monkeypatch, tmp_path):
   module, _, network, _ = NETWORKS[name]
@@ -97,11 +106,7 @@ def test_without_weights_there_is_a_reason(name, clips, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_with_weights(name, clips, monkeypatch):
-  module, net, network, names = NETWORKS[name]
-  monkeypatch.setattr(net, "Network", Means)
-  monkeypatch.setattr(weights, "load", lambda n: ({}, f"sha of {n}"))
-  if hasattr(module._apply, "cache_clear"):
-    module._apply.cache_clear()
+  module, net, network, names = toy(name, monkeypatch)
   evaluator = module.Evaluator(num=24, batch=8)
   values = run(evaluator, clips[:24], clips[16:])
   assert set(names) <= set(values)
@@ -149,11 +154,7 @@ def test_every_value_has_an_interval_or_says_why_not(
 ):
   options = {} if name == "speed" else {"num": num}
   if name in NETWORKS:
-    module, net, *_ = NETWORKS[name]
-    monkeypatch.setattr(net, "Network", Means)
-    monkeypatch.setattr(weights, "load", lambda n: ({}, "sha"))
-    if hasattr(module._apply, "cache_clear"):
-      module._apply.cache_clear()
+    module, *_ = toy(name, monkeypatch)
     options |= {"extrapolate": True} if name == "fvd" else {}
     options |= {"splits": min(num, 3) - 1} if name == "is" else {}
   else:
@@ -233,9 +234,7 @@ def test_every_measure_says_what_is_better():
 
 def test_inception_score_is_shared_by_processes(clips, monkeypatch):
   """Each sees its clips alone; their order, which the splits have, stays."""
-  monkeypatch.setattr(c3d, "Network", Means)
-  monkeypatch.setattr(weights, "load", lambda n: ({}, "sha"))
-  inception_score._apply.cache_clear()
+  toy("is", monkeypatch)
   evaluator = inception_score.Evaluator(num=24, splits=3, batch=5)
   want = run(evaluator, clips, clips)["is24_ucf"]
   shares = {}
@@ -260,11 +259,7 @@ def test_inception_score_is_shared_by_processes(clips, monkeypatch):
 
 @pytest.mark.parametrize("name", ["jedi", "cd_fvd"])
 def test_a_name_without_numbers_says_what_differs(name, clips, monkeypatch):
-  module, net, *_ = NETWORKS[name]
-  monkeypatch.setattr(net, "Network", Means)
-  monkeypatch.setattr(weights, "load", lambda n: ({}, "sha"))
-  if hasattr(module._apply, "cache_clear"):
-    module._apply.cache_clear()
+  module, *_ = toy(name, monkeypatch)
   source = reference(clips[16:])
   found = dict(module.Evaluator(num=24).run(reference(clips), source))
   assert list(found) == [name]
@@ -282,8 +277,7 @@ def test_names_are_those_of_papers(clips, monkeypatch):
   assert names["kernel"] == "kvd2048_128f_subsample8f"
   names = fvd.Evaluator().names(2048, reference(clips))
   assert names["frechet"] == "fvd2048_16f"
-  monkeypatch.setattr(i3d, "Network", Means)
-  monkeypatch.setattr(weights, "load", lambda n: ({}, "sha"))
+  toy("fvd", monkeypatch)
   with pytest.raises(ValueError, match="16 frames, and 121 are needed"):
     run(evaluator, clips, clips)
   with pytest.raises(ValueError, match="Did you mean 'tfhub'"):

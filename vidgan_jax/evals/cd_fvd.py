@@ -32,7 +32,7 @@ class Evaluator(distribution.Distance):
     """VideoMAE v2."""
     return distribution.trained(
       "videomae",
-      _apply,
+      distribution.through(videomae, videomae.Network(), "cdfvd", "features"),
       features="1408, mean of the tokens",
       input=f"cdfvd: {videomae.PROTOCOLS['cdfvd']}",
     )
@@ -48,8 +48,3 @@ class Evaluator(distribution.Distance):
       note = "; ".join(filter(None, (comparison.note, paper)))
       comparison = dataclasses.replace(comparison, note=note)
     return distribution.figures(comparison, names)
-
-
-def _apply(params, video):
-  video = videomae.preprocess(video)
-  return videomae.Network().apply({"params": params}, video)["features"]

@@ -8,11 +8,13 @@ as long as they are, and on disk under a name that says all it depends on. With
 several processes each computes its share, and all get the whole.
 """
 
+import abc
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
+import functools
 import io
 import logging
 import math
@@ -20,6 +22,7 @@ import pathlib
 from typing import Any
 from typing import ClassVar
 
+import flax.linen as nn
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
@@ -54,6 +57,26 @@ class Network:
   apply: Callable[[Any, jax.Array], jax.Array]
   params: Any
   card: Mapping[str, Any]
+
+
+@functools.cache
+def through(
+  net: Any, network: nn.Module, protocol: str, output: str
+) -> Callable[[Any, jax.Array], jax.Array]:
+  """Clips through a network: `Network.apply`, the same for equal arguments.
+
+  Args:
+    net: module of nets/, for its `preprocess`.
+    network: its network.
+    protocol: of `preprocess`.
+    output: which of the network's.
+  """
+
+  def apply(params, video):
+    video = net.preprocess(video, protocol)
+    return network.apply({"params": params}, video)[output]
+
+  return apply
 
 
 def trained(name: str, apply: Callable, features: str, input: str) -> Network:
@@ -443,16 +466,16 @@ def _gathered(data: bytes) -> list[bytes]:
   return [bytes(row[:n]) for row, n in zip(gather(padded), lengths)]
 
 
-def _packed(found: Sample) -> bytes:
+def _packed(sample: Sample) -> bytes:
   file = io.BytesIO()
   np.savez(
     file,
-    rows_seen=found.moments.num,
-    mean=found.moments.mean,
-    scatter=found.moments.scatter,
-    rows=found.rows,
-    num=found.num,
-    shape=found.shape,
+    rows_seen=sample.moments.num,
+    mean=sample.moments.mean,
+    scatter=sample.moments.scatter,
+    rows=sample.rows,
+    num=sample.num,
+    shape=sample.shape,
   )
   return file.getvalue()
 
@@ -469,9 +492,9 @@ def _unpacked(data: bytes) -> Sample:
     )
 
 
-def _save(path: pathlib.Path, found: Sample) -> None:
+def _save(path: pathlib.Path, sample: Sample) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
-  files.write_bytes(path, _packed(found))
+  files.write_bytes(path, _packed(sample))
 
 
 def _load(path: pathlib.Path) -> Sample | None:
@@ -486,7 +509,7 @@ def _load(path: pathlib.Path) -> Sample | None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Distance:
+class Distance(abc.ABC):
   """What evaluators have in common that compare features of one network.
 
   One of them says its `network` and its `names`, and where there is more to
@@ -509,13 +532,13 @@ class Distance:
   seed: int = 1
   batch: int = 32
 
+  @abc.abstractmethod
   def network(self, reference: evals.Reference) -> Network:
     """The network, or `weights.Missing`."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def names(self, num: int, reference: evals.Reference) -> dict[str, str]:
     """Figure -> its name, of `num` generated clips, see `names`."""
-    raise NotImplementedError
 
   def with_length(self, name: str, reference: evals.Reference) -> str:
     """The name, with the length of the clips behind if it is not 16 frames."""

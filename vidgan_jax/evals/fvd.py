@@ -7,7 +7,6 @@ Weights: docs/metrics.md.
 """
 
 import dataclasses
-import functools
 import math
 
 from vidgan_jax import rooms
@@ -44,7 +43,7 @@ class Evaluator(distribution.Distance):
     """I3D."""
     return distribution.trained(
       "i3d",
-      _apply(self.protocol),
+      distribution.through(i3d, i3d.Network(), self.protocol, "logits"),
       features="400 logits",
       input=f"{self.protocol}: {i3d.PROTOCOLS[self.protocol]}",
     )
@@ -74,12 +73,3 @@ class Evaluator(distribution.Distance):
       how = "Frechet at 1/N = 0; jackknife over eighths of the clips"
       value = comparison.value(number, interval, "lower", how, note=note)
       yield names["endless"], value
-
-
-@functools.cache
-def _apply(protocol):
-  def apply(params, video):
-    video = i3d.preprocess(video, protocol)
-    return i3d.Network().apply({"params": params}, video)["logits"]
-
-  return apply

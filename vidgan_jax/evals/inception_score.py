@@ -6,7 +6,6 @@ in the order of the clips. Only for models of UCF-101. Weights: docs/metrics.md.
 
 from collections.abc import Iterator
 import dataclasses
-import functools
 
 from vidgan_jax import errors
 from vidgan_jax import evals
@@ -39,6 +38,7 @@ class Evaluator:
   batch: int = 16
 
   def __post_init__(self):
+    rooms.check_name(self.protocol, c3d.PROTOCOLS, "inception_score: protocol")
     if self.num > distribution.KEEP:
       raise errors.UserError(
         f"inception_score: num is {self.num}: give at most {distribution.KEEP}."
@@ -47,11 +47,12 @@ class Evaluator:
   def run(self, sampler, reference) -> Iterator[tuple[str, evals.Value]]:
     """Yields `isNUM_ucf`."""
     del reference
-    rooms.check_name(self.protocol, c3d.PROTOCOLS, "inception_score: protocol")
     try:
       network = distribution.trained(
         "c3d",
-        _apply(self.protocol),
+        distribution.through(
+          c3d, c3d.Network(self.protocol), self.protocol, "logits"
+        ),
         features="101 logits",
         input=f"{self.protocol}: {c3d.PROTOCOLS[self.protocol]}",
       )
@@ -86,12 +87,3 @@ class Evaluator:
       reason="one split",
     )
     yield f"is{len(logits)}_ucf", value
-
-
-@functools.cache
-def _apply(protocol):
-  def apply(params, video):
-    video = c3d.preprocess(video, protocol)
-    return c3d.Network(protocol).apply({"params": params}, video)["logits"]
-
-  return apply

@@ -5,7 +5,6 @@ Frechet distance and agrees better with people. Weights: docs/metrics.md.
 """
 
 import dataclasses
-import functools
 
 from vidgan_jax import rooms
 from vidgan_jax.evals import distribution
@@ -39,7 +38,7 @@ class Evaluator(distribution.Distance):
     """V-JEPA."""
     return distribution.trained(
       "vjepa",
-      _apply(self.protocol),
+      distribution.through(vjepa, vjepa.Network(), self.protocol, "features"),
       features="1280, the probe's pooler",
       input=f"{self.protocol}: {vjepa.PROTOCOLS[self.protocol]}",
     )
@@ -62,12 +61,3 @@ class Evaluator(distribution.Distance):
       note="; ".join(filter(None, notes)),
     )
     yield names["jedi"], value
-
-
-@functools.cache
-def _apply(protocol):
-  def apply(params, video):
-    video = vjepa.preprocess(video, protocol)
-    return vjepa.Network().apply({"params": params}, video)["features"]
-
-  return apply
