@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 
 from vidgan_jax.evals import perceptual
-from vidgan_jax.nets import alexnet
 from vidgan_jax.nets import lpips
 from vidgan_jax.nets import lpips_alex
 from vidgan_jax.nets import lpips_vgg
 from vidgan_jax.nets import store
-from vidgan_jax.nets import vgg16
+from vidgan_jax.nets import trunks
 
 # The networks as torchvision numbers their 'features': a convolution is
 # (channels, side, stride, padding), 'tap' what is compared, a pool (side, 2).
@@ -23,7 +22,6 @@ for depth, width in [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]:
     VGG |= {len(VGG): (width, 3, 1, 1), len(VGG) + 1: "relu"}
   VGG |= {len(VGG) - 1: "tap", len(VGG): (2, 2)}
 SPECS = {"alex": ALEX, "vgg": VGG}
-TRUNKS = {"alex": alexnet, "vgg": vgg16}
 CONVERTERS = {"alex": lpips_alex, "vgg": lpips_vgg}
 
 
@@ -133,12 +131,13 @@ def test_activations_and_distances_are_those_of_pytorch(
     frames = lpips.preprocess(frames)
     found = lpips.Network(trunk).apply({"params": params}, frames)
     one, two = ({k: x[i : i + 2] for k, x in found.items()} for i in (0, 2))
-    plain = TRUNKS[trunk].Network().apply({"params": params["trunk"]}, frames)
+    network = trunks.Network(lpips.TRUNKS[trunk])
+    plain = network.apply({"params": params["trunk"]}, frames)
     return plain, lpips.distance(one, two)
 
   found, got = apply(params[trunk], np.concatenate([video, target]))
-  assert set(found) == set(TRUNKS[trunk].TAPS)
-  for name, tap in zip(TRUNKS[trunk].TAPS, taps, strict=True):
+  assert set(found) == set(lpips.TRUNKS[trunk].taps)
+  for name, tap in zip(lpips.TRUNKS[trunk].taps, taps, strict=True):
     x = found[name]
     assert x.shape == (4, *tap.shape[1:])
     np.testing.assert_allclose(x[:2], tap, rtol=0, atol=1e-4 * tap.max())
@@ -152,7 +151,7 @@ def test_where_nothing_is_active_there_is_no_nan(files):
   tensors["features.0.weight"] = 0 * tensors["features.0.weight"]
   tensors["features.0.bias"] = -np.ones(64, np.float32)
   dark = lpips_alex.convert(tensors | files["alex"][1])
-  for name in lpips.TRUNKS["alex"].TAPS[1:]:
+  for name in list(lpips.TRUNKS["alex"].taps)[1:]:
     dark["trunk"][name]["bias"] = -np.ones_like(dark["trunk"][name]["bias"])
 
   @jax.jit

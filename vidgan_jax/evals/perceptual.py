@@ -149,7 +149,7 @@ def measurable(frame: tuple[int, int], trunk: str = "alex") -> bool:
     load(trunk)
   except weights_lib.Missing:
     return False
-  return min(frame) >= net.TRUNKS[trunk].SMALLEST
+  return min(frame) >= net.TRUNKS[trunk].smallest
 
 
 @functools.cache

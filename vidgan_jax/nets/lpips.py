@@ -18,11 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgan_jax import errors
-from vidgan_jax.nets import alexnet
 from vidgan_jax.nets import naming
-from vidgan_jax.nets import vgg16
+from vidgan_jax.nets import trunks
 
-TRUNKS = {"alex": alexnet, "vgg": vgg16}
+TRUNKS = {"alex": trunks.ALEX, "vgg": trunks.VGG}
 
 
 class Network(nn.Module):
@@ -47,14 +46,14 @@ class Network(nn.Module):
       that LPIPS is a squared distance between them (`distance`).
     """
     trunk = TRUNKS[self.trunk]
-    if min(frames.shape[1:3]) < trunk.SMALLEST:
+    if min(frames.shape[1:3]) < trunk.smallest:
       raise errors.UserError(
-        f"LPIPS over {self.trunk!r} needs frames of at least {trunk.SMALLEST} "
+        f"LPIPS over {self.trunk!r} needs frames of at least {trunk.smallest} "
         f"pixels a side, not {frames.shape[1:3]}: it would be another measure "
         "on enlarged ones, so leave it out."
       )
-    taps = trunk.Network(name="trunk")(frames)
-    for i, (name, channels) in enumerate(zip(trunk.TAPS, trunk.CHANNELS)):
+    taps = trunks.Network(trunk, name="trunk")(frames)
+    for i, (name, channels) in enumerate(trunk.taps.items()):
       weight = self.param(f"lin{i}", nn.initializers.ones, (channels,))
       # At 0 the root has no slope, but the ReLU before it passes none.
       length = jnp.sqrt(jnp.square(taps[name]).sum(-1, keepdims=True))
@@ -96,7 +95,8 @@ def params(tensors: Mapping[str, np.ndarray], trunk: str) -> dict:
     ValueError: they are not this trunk's or its heads', or w is negative.
   """
   what = f"the heads of LPIPS 0.1 over {trunk!r}"
-  tensors = _from_flax(tensors, TRUNKS[trunk].PLACES)
+  network = TRUNKS[trunk]
+  tensors = _from_flax(tensors, [layer.place for layer in network.layers])
   heads = {k: x for k, x in tensors.items() if k.startswith("lin")}
   rest = {k: x for k, x in tensors.items() if k not in heads}
   if not heads or not rest:
@@ -107,7 +107,7 @@ def params(tensors: Mapping[str, np.ndarray], trunk: str) -> dict:
     )
   shapes = {
     f"lin{i}.model.1.weight": (1, channels, 1, 1)
-    for i, channels in enumerate(TRUNKS[trunk].CHANNELS)
+    for i, channels in enumerate(network.taps.values())
   }
   naming.check(heads, shapes, what)
   for name in shapes:
@@ -116,7 +116,7 @@ def params(tensors: Mapping[str, np.ndarray], trunk: str) -> dict:
         f"These weights should be {what}, but {name!r} has negative numbers, "
         "which LPIPS never has: the file is damaged or another's."
       )
-  return {"trunk": TRUNKS[trunk].from_torchvision(rest)} | {
+  return {"trunk": trunks.from_torchvision(rest, network)} | {
     name.split(".")[0]: np.asarray(heads[name], np.float32).ravel()
     for name in shapes
   }

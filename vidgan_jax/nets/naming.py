@@ -1,6 +1,5 @@
 """Is this file the network's? Names and shapes of tensors, checked at once."""
 
-from collections.abc import Iterable
 from collections.abc import Mapping
 import re
 
@@ -44,37 +43,3 @@ def _refusal(what: str, wrong: str) -> str:
     f"These weights should be {what}, but the file {wrong}. Is it the file of "
     "another network, or damaged? Take the one that docs/metrics.md names."
   )
-
-
-def convolutions(
-  tensors: Mapping[str, np.ndarray],
-  layers: Iterable[tuple[str, int, int, int]],
-  what: str,
-) -> dict[str, dict[str, np.ndarray]]:
-  """A row of torchvision's convolutions -> Flax's, after `check`.
-
-  Args:
-    tensors: name -> array; those of a classifier may be there too.
-    layers: our name, place in the file's 'features', channels and pixels of the
-      kernel's side; the first sees three channels, each other the one before.
-    what: as for `check`.
-
-  Returns:
-    Our name -> {'kernel': (h, w, in, out), 'bias': (out,)}, float32.
-  """
-  names, shapes, below = {}, {}, 3
-  for ours, place, channels, side in layers:
-    names[ours] = name = f"features.{place}"
-    shapes[f"{name}.weight"] = channels, below, side, side
-    shapes[f"{name}.bias"] = (channels,)
-    below = channels
-  check(tensors, shapes, what, unused=r"classifier\..*")
-  return {
-    ours: {
-      "kernel": np.ascontiguousarray(
-        tensors[f"{name}.weight"].transpose(2, 3, 1, 0), np.float32
-      ),
-      "bias": np.asarray(tensors[f"{name}.bias"], np.float32),
-    }
-    for ours, name in names.items()
-  }
