@@ -1,5 +1,6 @@
 """Features without weights, and clips streamed through a network."""
 
+import functools
 import itertools
 import os
 import subprocess
@@ -140,7 +141,7 @@ def reference(video):
 
 @pytest.fixture(scope="module")
 def apply():
-  return jax.jit(random3d.network())
+  return jax.jit(functools.partial(random3d.apply, random3d.params()))
 
 
 @pytest.mark.parametrize("shape", [(4, 8, 8, 3), (5, 9, 11, 3)])

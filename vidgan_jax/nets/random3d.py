@@ -14,9 +14,6 @@ time backwards. A distance on these features is comparable only with itself,
 never with FVD.
 """
 
-from collections.abc import Callable
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,12 +39,6 @@ def params() -> np.ndarray:
   filters -= filters.mean((0, 1))
   filters /= np.sqrt(np.square(filters).sum((0, 1, 2)))
   return filters.astype(np.float32)
-
-
-@functools.cache
-def network() -> Callable[[jax.Array], jax.Array]:
-  """`apply` with its filters, the same function each time."""
-  return functools.partial(apply, params())
 
 
 def apply(filters: jax.Array, video: jax.Array) -> jax.Array:
