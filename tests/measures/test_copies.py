@@ -70,39 +70,42 @@ def test_nearest_hash_by_counting():
 def test_copies():
   rng = np.random.default_rng(0)
   held_out = rng.gamma(4, 1, 200)
-  fresh = copies.near_copies(rng.gamma(4, 1, 300), held_out)
-  assert fresh.expected <= 0.05 and fresh.rate < 0.1
-  assert fresh.nearer == pytest.approx(0.5, abs=0.06)
+  fresh = rng.gamma(4, 1, 300)
+  threshold = copies.threshold(fresh, held_out)
+  assert np.mean(held_out < threshold) <= 0.05
+  assert np.mean(fresh < threshold) < 0.1
+  assert copies.nearer(fresh, held_out) == pytest.approx(0.5, abs=0.06)
   fake = np.concatenate([rng.gamma(4, 1, 70), rng.uniform(0, 0.05, 30)])
-  found = copies.near_copies(fake, held_out)
-  assert found.threshold in held_out
-  assert 0.3 <= found.rate < 0.42
-  assert set(found.order[:30]) == set(range(70, 100))
+  threshold = copies.threshold(fake, held_out)
+  assert threshold in held_out
+  assert 0.3 <= np.mean(fake < threshold) < 0.42
   test = stats.mannwhitneyu(held_out, fake)
-  assert found.nearer == pytest.approx(test.statistic / (200 * 100))
-  far = copies.near_copies(fake + 99, held_out)
-  assert far.rate == far.nearer == 0
+  nearer = copies.nearer(fake, held_out)
+  assert nearer == pytest.approx(test.statistic / (200 * 100))
+  assert copies.threshold(fake + 99, held_out) == threshold
+  assert copies.nearer(fake + 99, held_out) == 0
 
 
 def test_copies_of_whole_bits():
   """With ties no more than the share of held-out clips counts."""
   held_out = np.array([3] * 10 + [5] * 30)
-  found = copies.near_copies(np.array([1, 3, 3, 9]), held_out, 0.1)
-  assert found.threshold == 3 and found.expected == 0 and found.rate == 0.25
+  fake = np.array([1, 3, 3, 9])
+  assert copies.threshold(fake, held_out, 0.1) == 3  # What is below it counts.
   # P(nearer) + P(equal) / 2 for each.
-  assert found.nearer == pytest.approx((1 + 2 * (0.75 + 0.125) + 0) / 4)
-  test = stats.mannwhitneyu(held_out, [1, 3, 3, 9])
-  assert found.nearer == pytest.approx(test.statistic / 160)
+  nearer = copies.nearer(fake, held_out)
+  assert nearer == pytest.approx((1 + 2 * (0.75 + 0.125) + 0) / 4)
+  test = stats.mannwhitneyu(held_out, fake)
+  assert nearer == pytest.approx(test.statistic / 160)
 
 
 def test_what_is_refused():
   with pytest.raises(ValueError, match="at least 20"):
-    copies.near_copies(np.ones(5), np.ones(19))
+    copies.threshold(np.ones(5), np.ones(19))
   with pytest.raises(ValueError, match="in the training set"):
-    copies.near_copies(np.ones(5), np.zeros(40))
+    copies.threshold(np.ones(5), np.zeros(40))
   for fake in ([], [1, np.nan]):
     with pytest.raises(ValueError, match="finite"):
-      copies.near_copies(np.array(fake), np.ones(40))
+      copies.threshold(np.array(fake), np.ones(40))
 
 
 @footage.needed
@@ -121,9 +124,9 @@ def test_planted_copies_of_real_clips(tmp_path):
   known = copies.hashes(train, 8)
   near = lambda clips: copies.nearest_hash(copies.hashes(clips, 4), known)
   distance, index = near(np.concatenate([held_out[10:], planted]))
-  found = copies.near_copies(distance, near(held_out)[0])
-  assert found.rate >= 8 / 18
-  assert set(found.order[:8]) == set(range(10, 18))
+  threshold = copies.threshold(distance, near(held_out)[0])
+  assert np.mean(distance < threshold) >= 8 / 18
+  assert set(np.argsort(distance, kind="stable")[:8]) == set(range(10, 18))
   np.testing.assert_array_equal(index[10:], np.arange(8))
   # The same in a space of features: here the pixels themselves.
   flat = lambda clips: (

@@ -113,17 +113,17 @@ class Evaluator:
   def _copies(self, common, space, distance, held_out):
     """What one space says of copies: three values, and its threshold."""
     try:
-      near = copies.near_copies(distance, held_out, self.share)
+      threshold = copies.threshold(distance, held_out, self.share)
     except ValueError as error:
       return [evals.missing(f"not computed: {error}")] * 3, None
-    facts = {"threshold": near.threshold, "space": space}
-    below = [x < near.threshold for x in (distance, held_out)]
+    facts = {"threshold": threshold, "space": space}
+    below = [x < threshold for x in (distance, held_out)]
     values = [
       _share(common, below[0], "lower", "share below threshold", **facts),
       _share(common, below[1], "", "the same, held-out clips", **facts),
-      _nearer(common, near.nearer, distance, held_out, **facts),
+      _nearer(common, distance, held_out, **facts),
     ]
-    return values, near.threshold
+    return values, threshold
 
   def _of_real(self, reference, num) -> dict[str, np.ndarray]:
     """Features (N, D) and hashes (N, 4, 64) of real clips, computed once."""
@@ -185,7 +185,7 @@ def _share(common, hits, better, estimator, **facts) -> evals.Value:
   return common.value(hits.mean(), interval, better, how, **facts)
 
 
-def _nearer(common, number, distance, held_out, **facts) -> evals.Value:
+def _nearer(common, distance, held_out, **facts) -> evals.Value:
   """How probably a generated clip is nearer to training than a held-out one."""
   parts = min(16, len(distance), len(held_out))
   interval, how = None, "P(nearer than held-out)"
@@ -198,6 +198,7 @@ def _nearer(common, number, distance, held_out, **facts) -> evals.Value:
     interval = max(estimate.low, 0.0), min(estimate.high, 1.0)
     how += f"; jackknife over {parts} parts of either set"
   # One half without memory; below it clips lie beside the data.
+  number = copies.nearer(distance, held_out)
   return common.value(number, interval, "", how, **facts)
 
 

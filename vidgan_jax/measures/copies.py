@@ -9,7 +9,6 @@ memory. Held-out clips must be of other scenes: cut by source video.
 """
 
 from collections.abc import Iterable
-import dataclasses
 
 import numpy as np
 
@@ -20,37 +19,15 @@ _SIDE = 32  # of the picture that is hashed
 _BITS = 64
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Copies:
-  """Near copies among generated clips.
-
-  Attributes:
-    rate: share of generated clips nearer to a training clip than `threshold`.
-    expected: the same of the held-out real clips: at most `share`.
-    threshold: distance.
-    nearer: probability that a generated clip is nearer to the training set than
-      a held-out one; half without memory (the Mann-Whitney statistic of Meehan
-      et al. 2020). Below half: generated clips lie beside the data.
-    order: (N,) numbers of the generated clips, the nearest copy first: the
-      pairs to look at.
-  """
-
-  rate: float
-  expected: float
-  threshold: float
-  nearer: float
-  order: np.ndarray
-
-
-def near_copies(
+def threshold(
   fake: np.ndarray, held_out: np.ndarray, share: float = 0.05
-) -> Copies:
-  """Finds near copies from distances to the nearest training clip.
+) -> float:
+  """The distance below which a generated clip is a near copy.
 
   Args:
-    fake: (N,) of generated clips.
+    fake: (N,) distances of generated clips to the nearest training clip.
     held_out: (M,) of real clips that were not trained on, M >= 1 / share.
-    share: of held-out clips that may count as copies: it sets the threshold.
+    share: of held-out clips that may be below the threshold, at most.
   """
   if len(held_out) < 1 / share:
     raise errors.UserError(
@@ -63,23 +40,25 @@ def near_copies(
       "finite."
     )
   # A distance that was seen, and strictly below it: hashes have many ties.
-  threshold = np.quantile(held_out, share, method="inverted_cdf")
-  if threshold <= 0:
+  distance = np.quantile(held_out, share, method="inverted_cdf")
+  if distance <= 0:
     raise errors.UserError(
       f"near_copies: {share:.0%} of the held-out clips are in the training "
       "set: split the data by source video."
     )
-  return Copies(
-    rate=float(np.mean(fake < threshold)),
-    expected=float(np.mean(held_out < threshold)),
-    threshold=float(threshold),
-    nearer=nearer(fake, held_out),
-    order=np.argsort(fake, kind="stable"),
-  )
+  return float(distance)
 
 
 def nearer(fake: np.ndarray, held_out: np.ndarray) -> float:
-  """See `Copies`; of the distances (N,) and (M,)."""
+  """How probably a generated clip is nearer to training than a held-out one.
+
+  Half without memory (the Mann-Whitney statistic of Meehan et al. 2020); below
+  half, generated clips lie beside the data.
+
+  Args:
+    fake: (N,) distances, see `threshold`.
+    held_out: (M,) likewise.
+  """
   before = np.searchsorted(np.sort(held_out), fake, "left")
   after = np.searchsorted(np.sort(held_out), fake, "right")
   return float(1 - (before + after).mean() / (2 * len(held_out)))
