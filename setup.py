@@ -31,6 +31,7 @@ setuptools.setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   package_data={
+    "vidgan_jax.reports": ["*.css"],
     "vidgan_jax.study": ["page.html"],
     "vidgan_jax.zoo": ["*.safetensors", "*.md"],
   },

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import html
 import io
 import json
 import math
@@ -23,9 +22,12 @@ import numpy as np
 from PIL import Image
 
 from vidgan_jax import evals
+from vidgan_jax.reports import chart
+from vidgan_jax.reports import texts
 from vidgan_jax.store import files
 from vidgan_jax.store import provenance
 
+_STYLE = pathlib.Path(__file__).with_suffix(".css")
 _ROWS = 4  # Film strips shown of the best, of the worst.
 _FRAMES = 8  # Of a film strip.
 _OPEN = 16  # Rows of a table of videos that is not folded away.
@@ -69,14 +71,14 @@ def render(
   title = str(settings.pop("title", "Evaluation"))
   versions = settings.pop("versions", None) or provenance.versions()
   steps = table.steps
-  facts = [f"step {_whole(steps[-1])}"] if steps != [0] else []  # Files.
+  facts = [f"step {texts.whole(steps[-1])}"] if steps != [0] else []  # Files.
   if len(steps) > 1:
-    facts.append(f"{len(steps)} checkpoints from step {_whole(steps[0])}")
+    facts.append(f"{len(steps)} checkpoints from step {texts.whole(steps[0])}")
   if len(table.sides) > 1:
     facts.append("averaged (ema) and raw weights")
   body = [
-    f"<header><h1>{_text(title)}</h1>"
-    f"<p>{_text(' · '.join(facts))}</p></header>",
+    f"<header><h1>{texts.safe(title)}</h1>"
+    f"<p>{texts.safe(' · '.join(facts))}</p></header>",
     _section("Newest values", _newest(table)),
     _section("Over training", "".join(_curves(table))),
     _section("Samples", "".join(_exhibit(t, e) for t, e in exhibits.items())),
@@ -88,7 +90,9 @@ def render(
       + _details("Versions", _facts(versions)),
     ),
   ]
-  page = _PAGE.format(title=_text(title), style=_STYLE, body="\n".join(body))
+  page = _PAGE.format(
+    title=texts.safe(title), style=_STYLE.read_text(), body="\n".join(body)
+  )
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   # Names of files may hold bytes that are not text.
@@ -186,8 +190,8 @@ def _newest(table: _Table) -> str:
     links = dict.fromkeys(_link(r) for r in records if r.protocol)
     sub = ", ".join(filter(None, (records[0].unit, _better(records[0]))))
     rows.append(
-      f'<tr><th scope="row">{_text(name)}'
-      + (f"<small>{_text(sub)}</small>" if sub else "")
+      f'<tr><th scope="row">{texts.safe(name)}'
+      + (f"<small>{texts.safe(sub)}</small>" if sub else "")
       + f"</th>{''.join(cells)}<td>{'<br>'.join(counts)}</td>"
       f"<td>{' '.join(links)}</td></tr>"
     )
@@ -206,7 +210,8 @@ def _newest(table: _Table) -> str:
     )
   if missing:
     items = "".join(
-      f"<dt>{_text(name)}</dt><dd>{_text(note)}</dd>" for name, note in missing
+      f"<dt>{texts.safe(name)}</dt><dd>{texts.safe(note)}</dd>"
+      for name, note in missing
     )
     out += f'<h3>Not computed</h3><dl class="facts">{items}</dl>'
   return out
@@ -215,14 +220,16 @@ def _newest(table: _Table) -> str:
 def _cell(record: evals.Value | None, step: int | None) -> str:
   if record is None:
     return '<td class="n quiet">–</td>'
-  text = f"<b>{_number(record.value)}</b>"
+  text = f"<b>{texts.number(record.value)}</b>"
   if record.low is not None:
-    text += f" <span>[{_number(record.low)}, {_number(record.high)}]</span>"
+    text += (
+      f" <span>[{texts.number(record.low)}, {texts.number(record.high)}]</span>"
+    )
   notes = [record.note] if record.note else []
   if step is not None:
-    notes.append(f"step {_whole(step)}")
+    notes.append(f"step {texts.whole(step)}")
   if notes:
-    text += f"<small>{_text('; '.join(notes))}</small>"
+    text += f"<small>{texts.safe('; '.join(notes))}</small>"
   return f'<td class="n">{text}</td>'
 
 
@@ -230,8 +237,10 @@ def _count(num: Any) -> str:
   if num is None:
     return ""
   if isinstance(num, Mapping):
-    return _text(", ".join(f"{_whole(n)} {side}" for side, n in num.items()))
-  return _text(_whole(num))
+    return texts.safe(
+      ", ".join(f"{texts.whole(n)} {side}" for side, n in num.items())
+    )
+  return texts.safe(texts.whole(num))
 
 
 def _link(record: evals.Value) -> str:
@@ -240,9 +249,6 @@ def _link(record: evals.Value) -> str:
 
 
 # --------------------------------------------------------------------- curves
-
-_WIDTH, _HEIGHT = 360, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 14, 20, 26
 
 
 def _curves(table: _Table) -> Iterator[str]:
@@ -260,134 +266,14 @@ def _curves(table: _Table) -> Iterator[str]:
     newest = points[-1][1]
     legend = "".join(
       f'<span class="{side}"><i></i>{side if len(table.sides) > 1 else ""} '
-      f"<b>{_number(line[-1][1].value)}</b></span>"
+      f"<b>{texts.number(line[-1][1].value)}</b></span>"
       for side, line in lines.items()
     )
     yield (
-      f"<figure><figcaption><h3>{_text(name)}</h3>"
-      f"<small>{_text(_better(newest))}</small>{legend}</figcaption>"
-      f"{_chart(name, newest.unit, lines)}</figure>"
+      f"<figure><figcaption><h3>{texts.safe(name)}</h3>"
+      f"<small>{texts.safe(_better(newest))}</small>{legend}</figcaption>"
+      f"{chart.draw(name, newest.unit, lines)}</figure>"
     )
-
-
-def _chart(name: str, unit: str, lines: Mapping[str, list]) -> str:
-  """Lines with their bands, as SVG."""
-  points = [point for line in lines.values() for point in line]
-  steps = [step for step, _ in points]
-  values = [r.value for _, r in points]
-  ends = [x for _, r in points for x in (r.low, r.high) if x is not None]
-  lowest, highest = min(values + ends), max(values + ends)
-  # Orders of magnitude need a scale that shows them.
-  log = min(values) > 0 and max(values) / min(values) > 50
-  if log:
-    lowest = max(lowest, min(values) / 3)
-    scale, ticks = math.log10, _decades(lowest, highest)
-  else:
-    scale, ticks = float, _ticks(lowest, highest)
-  floor = min(lowest, ticks[0])
-  low, high = scale(floor), scale(max(highest, ticks[-1]))
-  first, last = min(steps), max(steps)
-
-  def x(step):
-    share = (step - first) / (last - first)
-    return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
-
-  def y(value):
-    share = (scale(max(value, floor)) - low) / (high - low)
-    return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
-
-  out = []
-  for tick in ticks:
-    at = y(tick)
-    out.append(
-      f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" '
-      f'y2="{at:.1f}"/><text x="{_LEFT - 7}" y="{at + 3.5:.1f}" '
-      f'class="end">{_short(tick)}</text>'
-    )
-  for tick in _ticks(first, last, inside=True):
-    at = x(tick)
-    out.append(
-      f'<text x="{at:.1f}" y="{_HEIGHT - 9}" class="mid">{_short(tick)}</text>'
-      f'<line class="axis" x1="{at:.1f}" x2="{at:.1f}" '
-      f'y1="{_HEIGHT - _BOTTOM}" y2="{_HEIGHT - _BOTTOM + 4}"/>'
-    )
-  bottom, scales = _HEIGHT - _BOTTOM, (unit, "log scale" if log else "")
-  out.append(
-    f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{bottom}" '
-    f'y2="{bottom}"/>'
-    f'<text x="2" y="{_HEIGHT - 9}">step</text>'
-    f'<text x="0" y="9">{_text(" ".join(filter(None, scales)))}</text>'
-  )
-  for side, line in reversed(lines.items()):  # ema lies on top.
-    for run in _runs(line):
-      band = [(x(s), y(r.low), y(r.high)) for s, r in run if r.low is not None]
-      if len(band) > 1:
-        around = [(a, c) for a, _, c in band] + [
-          (a, b) for a, b, _ in band[::-1]
-        ]
-        out.append(f'<polygon class="{side}" points="{_path(around)}"/>')
-      elif band:
-        (a, b, c), *_ = band
-        out.append(
-          f'<line class="{side} bar" x1="{a:.1f}" x2="{a:.1f}" y1="{b:.1f}" '
-          f'y2="{c:.1f}"/>'
-        )
-      where = [(x(s), y(r.value)) for s, r in run]
-      out.append(f'<polyline class="{side}" points="{_path(where)}"/>')
-    for step, r in line:
-      hint = f"step {_whole(step)}: {_number(r.value)}"
-      if r.low is not None:
-        hint += f" [{_number(r.low)}, {_number(r.high)}]"
-      hint += f", {side}" if len(lines) > 1 else ""
-      # The wide ring is where a pointer finds the small dot.
-      out.append(
-        f'<g class="{side}"><circle class="near" cx="{x(step):.1f}" '
-        f'cy="{y(r.value):.1f}" r="9"/><circle cx="{x(step):.1f}" '
-        f'cy="{y(r.value):.1f}" r="2.4"/><title>{_text(hint)}</title></g>'
-      )
-  label = f"{name} over training steps"
-  return (
-    f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-    f'aria-label="{_text(label)}">{"".join(out)}</svg>'
-  )
-
-
-def _runs(line: Sequence[tuple[int, evals.Value]]) -> Iterator[list]:
-  """Stretches of one protocol: values of two must not be joined by a line."""
-  run = []
-  for step, record in line:
-    if run and record.hash != run[-1][1].hash:
-      yield run
-      run = []
-    run.append((step, record))
-  yield run
-
-
-def _path(points) -> str:
-  return " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-
-
-def _ticks(low: float, high: float, inside: bool = False) -> list[float]:
-  """About four round numbers around, or inside, an interval."""
-  if low == high:
-    low, high = low - (abs(low) or 1) / 10, high + (abs(high) or 1) / 10
-  size = (high - low) / 4
-  power = 10.0 ** math.floor(math.log10(size))
-  step = next(
-    m * power for m in (1, 2, 2.5, 5, 10) if m * power >= 0.999 * size
-  )
-  if inside:
-    start, stop = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-  else:
-    start, stop = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-  return [i * step for i in range(start, stop + 1)]
-
-
-def _decades(low: float, high: float) -> list[float]:
-  """Powers of ten around an interval, every n-th of many."""
-  start, stop = math.floor(math.log10(low)), math.ceil(math.log10(high))
-  every = -(-(stop - start) // 5)
-  return [10.0**i for i in range(start, stop + every, every)]
 
 
 # ------------------------------------------------------------------- pictures
@@ -398,9 +284,9 @@ def _exhibit(title: str, exhibit: evals.Exhibit) -> str:
   if exhibit.clips is None:
     return ""
   clips = _clips(exhibit.clips, title)
-  head = f"<h3>{_text(title)}</h3>"
+  head = f"<h3>{texts.safe(title)}</h3>"
   if exhibit.note:
-    head += f'<p class="quiet">{_text(exhibit.note)}</p>'
+    head += f'<p class="quiet">{texts.safe(exhibit.note)}</p>'
   order, scores = range(len(clips)), None
   if exhibit.scores is not None:
     scores = _numbers(exhibit.scores, len(clips), f"scores of {title!r}")
@@ -414,7 +300,7 @@ def _exhibit(title: str, exhibit: evals.Exhibit) -> str:
     return head + _beside(title, clips, exhibit, order, scores)
 
   def rows(chosen):
-    score = lambda i: "" if scores is None else f", {_number(scores[i])}"
+    score = lambda i: "" if scores is None else f", {texts.number(scores[i])}"
     return _strips(
       [(clips[i], f"clip {i}{score(i)}") for i in chosen], exhibit.fps
     )
@@ -422,7 +308,7 @@ def _exhibit(title: str, exhibit: evals.Exhibit) -> str:
   if scores is None:
     return head + rows(order[: 2 * _ROWS])
   count = min(_ROWS, -(-len(order) // 2))
-  name = _text(exhibit.score)
+  name = texts.safe(exhibit.score)
   out = f"{head}<h4>Best by {name}</h4>{rows(order[:count])}"
   if len(order) > count:
     worst = order[max(count, len(order) - count) :][::-1]
@@ -442,7 +328,7 @@ def _beside(title, clips, exhibit, order, scores) -> str:
   for i in order[: 2 * _ROWS]:
     above, below = exhibit.captions
     if scores is not None:
-      above += f", {_number(scores[i])}"
+      above += f", {texts.number(scores[i])}"
     strips = _strips([(clips[i], above), (others[i], below)], exhibit.fps)
     out.append(f'<div class="pair">{strips}</div>')
   return "".join(out)
@@ -453,11 +339,13 @@ def _videos(rows: Mapping[str, Mapping[str, float]]) -> str:
   names = list(dict.fromkeys(name for row in rows.values() for name in row))
   if not names:
     return ""
-  heads = "".join(f'<th scope="col" class="n">{_text(n)}</th>' for n in names)
+  heads = "".join(
+    f'<th scope="col" class="n">{texts.safe(n)}</th>' for n in names
+  )
   body = "".join(
-    f'<tr><th scope="row">{_text(video)}</th>'
+    f'<tr><th scope="row">{texts.safe(video)}</th>'
     + "".join(
-      f'<td class="n">{_number(row.get(n, math.nan))}</td>' for n in names
+      f'<td class="n">{texts.number(row.get(n, math.nan))}</td>' for n in names
     )
     + "</tr>"
     for video, row in rows.items()
@@ -511,9 +399,9 @@ def _strips(rows: Sequence[tuple[np.ndarray, str]], fps: float) -> str:
     out.append(
       f'<div class="row{crisp}"><span class="play" tabindex="0" '
       f'title="plays while the pointer is here">{moving}</span>'
-      f'<img class="strip" alt="{_text(alt)}" width="{width}" '
+      f'<img class="strip" alt="{texts.safe(alt)}" width="{width}" '
       f'height="{height}" src="{_image([strip], fps)}">'
-      f"<p>{_text(caption)}</p></div>"
+      f"<p>{texts.safe(caption)}</p></div>"
     )
   return f'<div class="strips">{"".join(out)}</div>'
 
@@ -560,7 +448,7 @@ def _protocols(table: _Table) -> str:
           names.append(name)
   return "".join(
     _details(
-      f"<code>{_text(key)}</code> {_text(', '.join(names))}",
+      f"<code>{texts.safe(key)}</code> {texts.safe(', '.join(names))}",
       _facts(protocol, f"protocol-{key}"),
       raw=True,
     )
@@ -571,10 +459,12 @@ def _protocols(table: _Table) -> str:
 def _facts(facts: Mapping[str, Any], name: str = "") -> str:
   """Nested values, flat, as a list of names and values."""
   items = "".join(
-    f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>"
+    f"<dt>{texts.safe(key)}</dt><dd>{texts.safe(value)}</dd>"
     for key, value in _flat(facts, "")
   )
-  return f'<dl class="facts" id="{_text(name)}">{items}</dl>' if items else ""
+  return (
+    f'<dl class="facts" id="{texts.safe(name)}">{items}</dl>' if items else ""
+  )
 
 
 def _flat(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
@@ -600,44 +490,8 @@ def _section(title: str, body: str) -> str:
 def _details(summary: str, body: str, raw: bool = False) -> str:
   if not body:
     return ""
-  summary = summary if raw else _text(summary)
+  summary = summary if raw else texts.safe(summary)
   return f"<details><summary>{summary}</summary>{body}</details>"
-
-
-def _text(value: Any) -> str:
-  return html.escape(str(value), quote=True)
-
-
-def _number(value: float) -> str:
-  """Four digits; whole and large ones in groups."""
-  value = float(value)
-  if not math.isfinite(value):
-    return {"inf": "∞", "-inf": "−∞"}.get(str(value), "–")
-  if 1000 <= abs(value) < 1e15:
-    digits = max(0, 3 - math.floor(math.log10(abs(value))))
-    return _minus(f"{float(f'{value:.4g}'):,.{digits}f}".replace(",", "\u202f"))
-  text, _, power = f"{value:.4g}".partition("e")
-  return _minus(f"{text}e{int(power)}" if power else text)
-
-
-def _whole(num: Any) -> str:
-  """A count, all of its digits, in groups."""
-  if isinstance(num, (int, np.integer)) or float(num).is_integer():
-    return f"{int(num):,}".replace(",", "\u202f")
-  return _number(num)
-
-
-def _short(value: float) -> str:
-  """For an axis: 20k, 1.5M."""
-  for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-    if abs(value) >= size:
-      return _minus(f"{value / size:.4g}{letter}")
-  text, _, power = f"{value:.4g}".partition("e")
-  return _minus(f"{text}e{int(power)}" if power else text)
-
-
-def _minus(text: str) -> str:
-  return text.replace("-", "−")
 
 
 _PAGE = """<!doctype html>
@@ -650,7 +504,8 @@ _PAGE = """<!doctype html>
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <link rel="icon" href="data:,">
 <title>{title}</title>
-<style>{style}</style>
+<style>
+{style}</style>
 </head>
 <body>
 <main>
@@ -658,131 +513,4 @@ _PAGE = """<!doctype html>
 </main>
 </body>
 </html>
-"""
-
-_STYLE = """
-:root {
-  --ground: #fcfcfa; --raised: #fff; --line: #e4e4df; --text: #1c1d20;
-  --quiet: #65676c; --ema: #1f66c9; --raw: #b8600b;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --ground: #17181b; --raised: #1f2024; --line: #35373c; --text: #e9e9ec;
-    --quiet: #9da0a7; --ema: #7fb0ff; --raw: #f0a860;
-  }
-}
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; }
-body {
-  margin: 0; background: var(--ground); color: var(--text);
-  font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
-}
-main { max-width: 72rem; margin: 0 auto; padding: 3rem 1.5rem 4rem; }
-h1, h2, h3, h4, p, figure, dl, dd { margin: 0; }
-h1 { font-size: 1.75rem; line-height: 1.25; font-weight: 650;
-  overflow-wrap: anywhere; }
-header p, .quiet, small { color: var(--quiet); }
-header p { margin-top: .3rem; }
-section { margin-top: 3rem; }
-h2 { font-size: 1.15rem; font-weight: 650; margin-bottom: 1rem; }
-h3 { font-size: .95rem; font-weight: 600; overflow-wrap: anywhere; }
-h4 { font-size: .85rem; font-weight: 500; color: var(--quiet);
-  margin: 1rem 0 .4rem; }
-p.quiet { font-size: .85rem; margin-top: .7rem; }
-small { display: block; font-size: .8rem; font-weight: 400; }
-code { font: .85em/1 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
-a { color: inherit; text-decoration-color: var(--quiet);
-  text-underline-offset: 3px; }
-a:focus-visible, summary:focus-visible, .play:focus-visible {
-  outline: 2px solid var(--ema); outline-offset: 2px; }
-
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%;
-  font-variant-numeric: tabular-nums; }
-th, td { padding: .5rem 1.2rem .5rem 0; text-align: left;
-  vertical-align: baseline; border-bottom: 1px solid var(--line); }
-th:last-child, td:last-child { padding-right: 0; }
-thead th { font-size: .8rem; font-weight: 500; color: var(--quiet); }
-tbody th { font-weight: 500; overflow-wrap: anywhere; min-width: 11rem; }
-.n { white-space: nowrap; }
-.n small { white-space: normal; max-width: 18rem; }
-td b { font-weight: 650; }
-td span { color: var(--quiet); font-size: .87rem; margin-left: .3rem; }
-
-.newest-values h3 { margin: 1.8rem 0 .6rem; }
-.over-training { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); }
-.over-training h2 { grid-column: 1 / -1; margin: 0; }
-figure { background: var(--raised); border: 1px solid var(--line);
-  border-radius: 10px; padding: .9rem 1rem .6rem; break-inside: avoid; }
-figcaption { display: flex; flex-wrap: wrap; gap: 0 .9rem;
-  align-items: baseline; font-variant-numeric: tabular-nums; }
-figcaption h3 { flex: 1 0 100%; }
-figcaption small { flex: 1; }
-figcaption span { font-size: .85rem; white-space: nowrap; }
-figcaption b { font-weight: 600; }
-i { display: inline-block; width: .6rem; height: .2rem; border-radius: 1px;
-  background: currentColor; vertical-align: .25em; margin-right: .3rem; }
-.ema { --own: var(--ema); } .raw { --own: var(--raw); }
-i { background: var(--own); }
-svg { display: block; width: 100%; height: auto; margin-top: .4rem; }
-svg text { font-size: 10.5px; fill: var(--quiet);
-  font-variant-numeric: tabular-nums; }
-svg .end { text-anchor: end; } svg .mid { text-anchor: middle; }
-.grid { stroke: var(--line); }
-.axis { stroke: var(--quiet); stroke-opacity: .6; }
-polyline { fill: none; stroke: var(--own); stroke-width: 1.8;
-  stroke-linejoin: round; stroke-linecap: round; }
-polygon { fill: var(--own); fill-opacity: .14; }
-.bar { stroke: var(--own); stroke-opacity: .35; stroke-width: 4; }
-circle { fill: var(--own); } .near { fill-opacity: 0; }
-g:hover .near { fill-opacity: .18; }
-
-.strips { display: grid; gap: .6rem; margin-top: .6rem; }
-.samples h3:not(:first-of-type) { margin-top: 2rem; }
-.row { display: grid; gap: .2rem .6rem; align-items: start;
-  grid-template-columns: auto minmax(0, 1fr); break-inside: avoid; }
-.row p { grid-column: 1 / -1; color: var(--quiet); font-size: .8rem;
-  font-variant-numeric: tabular-nums; }
-.row img { display: block; border-radius: 4px; }
-.play img { height: var(--tall); width: auto; }
-.strips { --tall: clamp(3.4rem, 10vw, 7rem); }
-.strip { height: auto; width: auto; max-width: 100%; max-height: var(--tall); }
-.crisp .strip { height: var(--tall); width: auto; object-fit: contain;
-  object-position: left top; }
-.crisp img { image-rendering: pixelated; }
-.play .moving, .play:is(:hover, :focus) .still { display: none; }
-.play:is(:hover, :focus) .moving { display: block; }
-.pair { border-left: 3px solid var(--line); padding-left: .9rem;
-  margin-top: 1.2rem; break-inside: avoid; }
-
-details { border-bottom: 1px solid var(--line); padding: .5rem 0; }
-summary { cursor: pointer; overflow-wrap: anywhere; }
-.facts { display: grid; gap: .2rem 1.5rem; font-size: .87rem;
-  grid-template-columns: minmax(8rem, max-content) minmax(0, 1fr);
-  padding: .5rem 0; }
-dt { color: var(--quiet); overflow-wrap: anywhere; max-width: 20rem; }
-dd { overflow-wrap: anywhere; white-space: pre-wrap; }
-.newest-values dt { color: var(--text); font-weight: 500; }
-.newest-values dd { color: var(--quiet); }
-
-@media (max-width: 40rem) {
-  main { padding: 1.5rem 1rem 3rem; }
-  .facts { grid-template-columns: 1fr; gap: 0; }
-  dd { margin-bottom: .5rem; }
-}
-@media print {
-  :root {
-    --ground: #fff; --raised: #fff; --line: #d5d5d5; --text: #000;
-    --quiet: #555; --ema: #1f66c9; --raw: #b8600b;
-  }
-  body { font-size: 10pt; -webkit-print-color-adjust: exact;
-    print-color-adjust: exact; }
-  main { padding: 0; max-width: none; }
-  section { margin-top: 1.5rem; }
-  .over-training { grid-template-columns: 1fr 1fr; }
-  h2, h3, h4 { break-after: avoid; }
-  tr { break-inside: avoid; }
-  details::details-content { content-visibility: visible; block-size: auto; }
-}
 """
