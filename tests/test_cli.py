@@ -237,7 +237,7 @@ def test_what_computes_does_not_import_tensorflow():
   modules = [
     *("train.step", "train.state", "train.optim", "train.loop", "train.writer"),
     *("devices.sharding", "store.checkpoint", "config", "sampler"),
-    "verbs.evaluate",
+    "verbs.evaluations",
     *("data.memory", "data.sprites", "data.pipeline", "data.reference"),
     *("losses.penalties", "losses.augment", "evals.features"),
     *entries,

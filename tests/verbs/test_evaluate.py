@@ -29,7 +29,7 @@ from vidgan_jax.evals import frd_random
 from vidgan_jax.evals import harness
 from vidgan_jax.evals import speed
 from vidgan_jax.train import writer
-from vidgan_jax.verbs import evaluate
+from vidgan_jax.verbs import evaluations
 
 ROOT = pathlib.Path(__file__).parents[2]
 FLAGS = (
@@ -420,7 +420,7 @@ def test_real_features_are_kept(workdir, monkeypatch):
 
   with monkeypatch.context() as patch:
     patch.setattr(distribution, "real_clips", fail)
-    patch.setattr(evaluate, "_report", lambda *args: None)
+    patch.setattr(evaluations, "_report", lambda *args: None)
     assert run(workdir, "--metrics", "frd_random") == 0
   assert read(path) == first
   kept.write_bytes(kept.read_bytes()[:100])

@@ -19,6 +19,9 @@ from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax import rooms
 from vidgan_jax import tasks
+from vidgan_jax.data import pipeline
+from vidgan_jax.data import reference as reference_lib
+from vidgan_jax.evals import files
 from vidgan_jax.store import files as files_lib
 from vidgan_jax.store import workdir as workdir_lib
 
@@ -143,9 +146,6 @@ def reference(
       come with them. Without any the clips are not described.
     train: the training clips are to come in any case.
   """
-  from vidgan_jax.data import pipeline
-  from vidgan_jax.data import reference as reference_lib
-
   task = tasks.create(config.task)
 
   def split(name, **more):
@@ -164,8 +164,6 @@ def reference(
 
 def _described(clips, config, split) -> tuple[dict[str, Any], str]:
   """What the clips are, for protocols, and a name for what is kept of them."""
-  from vidgan_jax.evals import files
-
   content = files.content(clips)
   folder = config.data.options.get("directory")
   data = json.loads(config_lib.to_json(config))["data"]
