@@ -36,9 +36,11 @@ import tempfile
 import av
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import footage  # noqa: E402
 
 from vidgan_jax import evals  # noqa: E402
 from vidgan_jax.data import sprites as world  # noqa: E402
@@ -128,19 +130,6 @@ def _windows(films):
 # Clips (N, T, H, W, 3) uint8 and a strength -> clips alike.
 
 
-def noise(clips, sigma):
-  """Gaussian, of `sigma` levels."""
-  noisy = clips + sigma * np.random.default_rng(0).standard_normal(clips.shape)
-  return noisy.clip(0, 255).round().astype(np.uint8)
-
-
-def blur(clips, sigma):
-  """Gaussian, of `sigma` pixels."""
-  axes = (0, 0, sigma, sigma, 0)
-  soft = ndimage.gaussian_filter(clips.astype(np.float32), axes)
-  return soft.round().astype(np.uint8)
-
-
 def h264(clips, crf):
   """Each clip through x264 and back."""
   return np.stack([_coded(clip, crf) for clip in clips])
@@ -206,8 +195,8 @@ def backwards(clips, share):
 
 
 LADDERS = {
-  noise: (5, 10, 20, 40),
-  blur: (0.5, 1, 2),
+  footage.noise: (5, 10, 20, 40),
+  footage.blur: (0.5, 1, 2),
   h264: (28, 36, 44),
   modes: (12, 18, 22),
   still: (5, 10, 15),
@@ -260,20 +249,6 @@ def paired(name, fake, real):
   return float(np.mean([measure(a, b, 25.0) for a, b in zip(fake, real)]))
 
 
-class Clips:
-  """Clips in memory, as a source has them."""
-
-  def __init__(self, video):
-    self.video = video
-
-  def __len__(self):
-    return len(self.video)
-
-  def read(self, indices):
-    """Examples of a source."""
-    return [{"video": self.video[i]} for i in indices]
-
-
 def evaluators(num, features=None, names=None):
   """Those that can be computed, with features of `fd_self` from a file."""
   found = {
@@ -302,7 +277,7 @@ def paired_names(side, names=None):
 def distances(judges, fake, real):
   """Values of evaluators: name -> number; `NAME_real` is the reference's."""
   values = {}
-  sets = [evals.Reference(clips=Clips(video)) for video in (fake, real)]
+  sets = [evals.Reference(clips=footage.Clips(video)) for video in (fake, real)]
   for judge in judges:
     for name, value in judge.run(*sets):
       if isinstance(value, evals.Value):
@@ -391,7 +366,7 @@ def main():
     features = None
     if args.fit:
       features = pathlib.Path(folder, "features.safetensors")
-      fd_self.fit_features(features, Clips(real), steps=args.fit)
+      fd_self.fit_features(features, footage.Clips(real), steps=args.fit)
     shape = real.shape[1:]
     print(f"{args.set}: {len(half)} clips against {len(real)}, {shape}")
     names = args.metrics.split(",") if args.metrics else None

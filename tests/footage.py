@@ -62,7 +62,7 @@ class Clips:
     return len(self.video)
 
   def read(self, indices):
-    self.read_at += indices
+    self.read_at.extend(indices)
     return [{"video": self.video[i]} for i in indices]
 
 

@@ -199,10 +199,10 @@ def test_grades_of_one_scene():
   scene = np.repeat(halves("sky")[1][3:4], ladders.HALF, 0)
   grades = [
     scene,
-    ladders.noise(scene, 3),
-    ladders.noise(ladders.blur(scene, 0.6), 6),
-    ladders.h264(ladders.noise(ladders.blur(scene, 1), 10), 36),
-    ladders.noise(ladders.repeated(ladders.blur(scene, 2), 4), 20),
+    footage.noise(scene, 3),
+    footage.noise(footage.blur(scene, 0.6), 6),
+    ladders.h264(footage.noise(footage.blur(scene, 1), 10), 36),
+    footage.noise(ladders.repeated(footage.blur(scene, 2), 4), 20),
   ]
   # Not `swd`: the last noise fills the bands that blur has emptied.
   judges = [frd_random.Evaluator(num=ladders.HALF)]
