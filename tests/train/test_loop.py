@@ -248,6 +248,26 @@ def test_another_config_in_the_workdir_is_refused(straight, capsys):
   assert "holds another run: config.optim.g.lr is 0.0002 there and 0.5" in text
 
 
+@pytest.mark.parametrize("saved", [False, True])
+def test_only_a_run_that_never_began_leaves_nothing(
+  tmp_path, monkeypatch, saved
+):
+  """A checkpoint stays, also if somebody moved config.json away meanwhile."""
+
+  def begin(config, workdir, writer, stop):
+    folder = workdir_lib.checkpoints(workdir)
+    with checkpoint.Checkpoints(folder, every=1) as checkpoints:
+      if saved:
+        checkpoints.save(1, {"x": jax.numpy.ones(3)}, force=True)
+    raise errors.UserError("no more")
+
+  monkeypatch.setattr(loop, "_train", begin)
+  with pytest.raises(errors.UserError, match="no more"):
+    loop.train(_config(), tmp_path / "run")
+  assert (tmp_path / "run" / "checkpoints" / "1").exists() == saved
+  assert (tmp_path / "run").exists() == saved
+
+
 def test_a_folder_of_other_things_is_refused(tmp_path):
   (tmp_path / "holiday.txt").write_text("sun")
   with pytest.raises(workdir_lib.WorkdirError, match="is not empty"):

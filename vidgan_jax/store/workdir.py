@@ -13,6 +13,7 @@ one `checkpoints/STEP`.
 import json
 import os
 import pathlib
+import shutil
 from typing import Any
 
 from vidgan_jax import config as config_lib
@@ -197,6 +198,18 @@ def claim(workdir: _Path, config: Any) -> bool:
     )
   workdir.mkdir(parents=True, exist_ok=True)
   return True
+
+
+def discard(workdir: _Path) -> None:
+  """Removes the folder of a run that has not begun; another one stays.
+
+  A run has begun when there is its config.json, or anything in its folder of
+  checkpoints: config.json may have been moved away since.
+  """
+  workdir = pathlib.Path(workdir)
+  begun = config_file(workdir).exists() or any(checkpoints(workdir).glob("*"))
+  if not begun:
+    shutil.rmtree(workdir, ignore_errors=True)
 
 
 def differences(old: Any, new: Any) -> dict[str, tuple[str, str]]:

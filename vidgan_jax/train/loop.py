@@ -4,7 +4,6 @@ import functools
 import itertools
 import os
 import pathlib
-import shutil
 import time
 
 import jax
@@ -63,10 +62,8 @@ def train(config, workdir: str | os.PathLike) -> bool:
     with writer_lib.Writer(workdir) as writer, preemption.Signals() as stop:
       return _train(config, workdir, writer, stop)
   finally:
-    # A run that never began leaves nothing behind.
-    begun = workdir_lib.config_file(workdir).exists()
-    if new and not begun and jax.process_index() == 0:
-      shutil.rmtree(workdir, ignore_errors=True)
+    if new and jax.process_index() == 0:
+      workdir_lib.discard(workdir)
 
 
 def _train(config, workdir, writer, stop) -> bool:
