@@ -22,6 +22,7 @@ from vidgan_jax.video import phases
 from vidgan_jax.video import read
 from vidgan_jax.video import stream
 from vidgan_jax.video import write
+from vidgan_jax.zoo import __main__ as zoo_main
 
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
@@ -298,7 +299,7 @@ def test_options_are_checked(workdirs):
 
 def test_weights_as_they_are_shipped(workdirs, tmp_path):
   path = tmp_path / "denoise.safetensors"
-  zoo.export(str(workdirs["denoise"]), path)
+  zoo_main.export(str(workdirs["denoise"]), path)
   model, shipped = sampler_lib.load(workdirs["denoise"]), zoo.load(str(path))
   assert (
     shipped.generator == model.generator and shipped.step == model.step == 2

@@ -341,7 +341,7 @@ def load(
   network = {"ema": "ema", "raw": "g"}[weights]
   saved = checkpoint.restore_params(workdir, network)
   record = provenance.from_json(saved.metadata | {"step": saved.step})
-  return dataclasses.replace(build(saved.params, record), weights=weights)
+  return dataclasses.replace(build(saved.tree, record), weights=weights)
 
 
 def build(params: Any, record: provenance.Record) -> Sampler:

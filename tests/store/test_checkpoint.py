@@ -111,7 +111,7 @@ def test_round_trip_is_exact_bit_for_bit(tmp_path):
   write(tmp_path, [3], state=state, metadata={"config": "x", "n": 3})
   reader = checkpoint.Checkpoints(tmp_path, every=1)
   got = reader.restore(abstract(state))
-  restored, step = got.state, got.step
+  restored, step = got.tree, got.step
   assert step == 3
   assert got.metadata == {"config": "x", "n": 3}
   assert isinstance(restored, state_lib.State)
@@ -139,7 +139,7 @@ def test_donated_state_does_not_disturb_the_save(tmp_path):
   assert sorted(want) == [2, 4, 6]
   reader = checkpoint.Checkpoints(tmp_path, every=2)
   for s, host in want.items():
-    assert bits(reader.restore(abstract(make_state()), s).state) == host
+    assert bits(reader.restore(abstract(make_state()), s).tree) == host
 
 
 def test_due_steps_keep_and_force(tmp_path):
@@ -227,7 +227,7 @@ def test_flipped_byte_falls_back_to_the_step_before(tmp_path):
   told = []
   reader = checkpoint.Checkpoints(tmp_path, every=1, log=told.append)
   got = reader.restore(abstract(state))
-  restored, step = got.state, got.step
+  restored, step = got.tree, got.step
   assert step == 2
   assert bits(restored) == bits(state.replace(step=jnp.int32(2)))
   assert len(told) == 1 and "step 3" in told[0] and "damaged" in told[0]
@@ -288,7 +288,7 @@ def test_other_damage_falls_back_too(tmp_path, damage):
   told = []
   reader = checkpoint.Checkpoints(tmp_path, every=1, log=told.append)
   got = reader.restore(abstract(state))
-  restored, step = got.state, got.step
+  restored, step = got.tree, got.step
   assert step == 1
   assert bits(restored) == bits(state.replace(step=jnp.int32(1)))
   assert "step 2" in told[0]
@@ -359,11 +359,11 @@ def test_a_part_may_have_another_name(tmp_path, monkeypatch):
   monkeypatch.setitem(checkpoint._RENAMED, "strength", "augment_p")
   with checkpoint.Checkpoints(tmp_path, every=1) as reader:
     got = reader.restore(abstract(new))
-    assert isinstance(got.state, later)
-    assert bits(got.state) == bits(new.replace(step=jnp.int32(4)))
-    assert reader.save(5, got.state)
+    assert isinstance(got.tree, later)
+    assert bits(got.tree) == bits(new.replace(step=jnp.int32(4)))
+    assert reader.save(5, got.tree)
     reader.wait()
-    assert bits(reader.restore(abstract(new)).state) == bits(got.state)
+    assert bits(reader.restore(abstract(new)).tree) == bits(got.tree)
 
 
 def test_nothing_there(tmp_path):
@@ -504,8 +504,8 @@ def test_one_network_alone(tmp_path):
     got = checkpoint.restore_params(path)
     assert got.step == step
     assert got.metadata == {"seconds": 0.5, "names": ["a"]}
-    assert bits(got.params) == bits(state.ema)
-  assert bits(checkpoint.restore_params(tmp_path, "d").params) == bits(state.d)
+    assert bits(got.tree) == bits(state.ema)
+  assert bits(checkpoint.restore_params(tmp_path, "d").tree) == bits(state.d)
   with pytest.raises(checkpoint.CheckpointError, match="Did you mean 'ema'"):
     checkpoint.restore_params(tmp_path, "emma")
   with pytest.raises(workdir.WorkdirError, match="not exist; there is 1, 2"):
@@ -574,7 +574,7 @@ def test_one_device_to_eight_and_back(tmp_path):
       t.abstract(state), places)
     got = checkpoint.Checkpoints(sys.argv[1], every=1).restore(target)
     assert got.step == 3
-    got = got.state
+    got = got.tree
     kernel = got.g['a']['kernel']
     assert len(kernel.addressable_shards) == 8
     assert kernel.addressable_shards[0].data.shape == (2, 8)
@@ -587,5 +587,5 @@ def test_one_device_to_eight_and_back(tmp_path):
   out, _ = run(code, tmp_path / "one", tmp_path / "eight", devices=8)
   assert "done" in out
   reader = checkpoint.Checkpoints(tmp_path / "eight", every=1)
-  got = reader.restore(abstract(state)).state
+  got = reader.restore(abstract(state)).tree
   assert bits(got) == bits(state.replace(step=jnp.int32(3)))

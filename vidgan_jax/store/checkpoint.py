@@ -59,31 +59,17 @@ class _Damaged(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Restored:
-  """What `Checkpoints.restore` returns.
+  """What is read of a checkpoint.
 
   Attributes:
     step: the step that was saved.
-    state: the tree, placed as the abstract tree said.
+    tree: the state, placed as asked; or the parameters of one of its networks,
+      a nested dict of arrays.
     metadata: what `save` was given.
   """
 
   step: int
-  state: Any
-  metadata: dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Params:
-  """One network of a checkpoint, see `restore_params`.
-
-  Attributes:
-    step: the step it is of.
-    params: nested dict of arrays.
-    metadata: what `save` was given.
-  """
-
-  step: int
-  params: dict[str, Any]
+  tree: Any
   metadata: dict[str, Any]
 
 
@@ -253,14 +239,14 @@ class Checkpoints:
           + "."
         )
       steps = [step]
-    newest, state, meta, damaged = _newest(
+    newest, tree, meta, damaged = _newest(
       self._directory, steps, lambda path: _load(path, abstract), self._log
     )
     for bad in damaged:
       self._quarantine(bad)
     if damaged:
       self._manager.reload()
-    return Restored(step=newest, state=state, metadata=meta["metadata"])
+    return Restored(step=newest, tree=tree, metadata=meta["metadata"])
 
   def close(self) -> None:
     """Waits for the last save, clears up, and ends Orbax's threads."""
@@ -372,7 +358,7 @@ def restore_params(
   path: Any,
   which: str = "ema",
   sharding: jax.sharding.Sharding | None = None,
-) -> Params:
+) -> Restored:
   """Reads one network of a run without building the rest.
 
   Only that network is read and verified; nothing on the disk is changed.
@@ -415,7 +401,7 @@ def restore_params(
 
   with _quiet():
     step, tree, meta, _ = _newest(directory, steps, load, logging.warning)
-  return Params(step=step, params=tree[which], metadata=meta["metadata"])
+  return Restored(step=step, tree=tree[which], metadata=meta["metadata"])
 
 
 def init_from(state: Any, path: Any) -> Any:
@@ -435,7 +421,7 @@ def init_from(state: Any, path: Any) -> Any:
   """
   new = {}
   for which in ("g", "d", "ema"):
-    old = dict(_leaves(restore_params(path, which).params))
+    old = dict(_leaves(restore_params(path, which).tree))
     leaves = _leaves(getattr(state, which))
     fits = {n for n, x in leaves if n in old and old[n].shape == x.shape}
     left = [n for n, _ in leaves if n not in fits]
@@ -530,7 +516,7 @@ def _load(path: epath.Path, abstract: Any, partial: bool = False) -> tuple:
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   target = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
-      x.shape, x.dtype, sharding=getattr(x, "sharding", None) or device
+      x.shape, x.dtype, sharding=x.sharding or device
     ),
     wanted,
   )

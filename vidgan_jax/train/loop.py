@@ -205,7 +205,7 @@ def _begin(config, data, create, checkpoints, mesh, log) -> tuple:
       places,
     )
     restored = checkpoints.restore(abstract)
-    state = restored.state
+    state = restored.tree
     if restored.step != start:
       # The newest one was damaged: the data go back with the weights.
       start = restored.step

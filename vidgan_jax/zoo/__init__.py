@@ -1,20 +1,18 @@
 """Trained weights that come with the package, one file and one card each.
 
-NAME.safetensors holds the averaged generator in bfloat16, and as its metadata
-record of where it comes from (`store.provenance`). NAME.md, the model
+NAME.safetensors holds the averaged generator in bfloat16, and the record of
+where it comes from (`store.provenance`). NAME.md, the model
 card, says how it was trained and for how long, its figures and its limits; the
 footage is in DATA.md.
 
   python -m vidgan_jax.zoo WORKDIR NAME     makes NAME.safetensors of a run
 """
 
-import dataclasses
 import json
 import pathlib
 
 from flax import traverse_util
 import jax.numpy as jnp
-import numpy as np
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import rooms
@@ -53,16 +51,3 @@ def load(name: str) -> sampler.Sampler:
   flat = {name: jnp.asarray(x, jnp.float32) for name, x in flat.items()}
   params = traverse_util.unflatten_dict(flat, sep="/")
   return sampler.build(params, provenance.from_json(record))
-
-
-def export(workdir: str, path: pathlib.Path) -> None:
-  """Writes the newest averaged generator of a run to a file."""
-  from vidgan_jax.store import checkpoint
-
-  saved = checkpoint.restore_params(workdir)
-  flat = traverse_util.flatten_dict(saved.params, sep="/")
-  flat = {name: np.asarray(x.astype(jnp.bfloat16)) for name, x in flat.items()}
-  record = provenance.from_json(saved.metadata)
-  record.config.data.options = {}  # Where the data lay is nobody's business.
-  record = dataclasses.replace(record, step=saved.step)
-  tensors.save(path, flat, {"facts": json.dumps(record.to_json())})
