@@ -22,6 +22,7 @@ import concurrent.futures
 import contextlib
 import json
 import logging
+from logging import handlers
 import math
 import os
 import pathlib
@@ -53,18 +54,12 @@ class Writer:
   """Writes what a run reports; use as a context manager or call `close`."""
 
   def __init__(
-    self,
-    workdir: str | os.PathLike[str],
-    *,
-    every: float = 10.0,
-    tensorboard: bool = True,
+    self, workdir: str | os.PathLike[str], *, tensorboard: bool = True
   ):
     """Opens the files.
 
     Args:
       workdir: folder of the run; must exist.
-      every: seconds between two progress lines where the output is not a
-        terminal; on a terminal one line is rewritten.
       tensorboard: whether to write TensorBoard files.
 
     Raises:
@@ -74,7 +69,7 @@ class Writer:
     self._main = jax.process_index() == 0
     self._batch = 0
     self._sums: dict[str, tuple[float, int]] = {}  # since the last line
-    self._progress = _Progress(every)
+    self._progress = _Progress()
     if not self._main:
       return
     self._thread = _Thread()
@@ -325,10 +320,12 @@ class _Rows:
 
 
 class _Progress:
-  """The line that says how far, how fast and how long still."""
+  """The line that says how far, how fast and how long still.
 
-  def __init__(self, every: float):
-    self._every = every
+  On a terminal one line is rewritten; elsewhere there is one every ten seconds.
+  """
+
+  def __init__(self):
     self._total = 0
     self._shown = 0.0  # when
     self._width = 0  # of the line on the terminal, 0: none
@@ -354,7 +351,7 @@ class _Progress:
         self._mark = now, step
     self._last = step
     terminal = sys.stdout.isatty()
-    wait = 0.2 if terminal else self._every
+    wait = 0.2 if terminal else 10.0  # seconds
     if now - self._shown < wait and step < self._total:
       return
     self._shown = now
@@ -420,7 +417,9 @@ class _Log:
     root = logging.getLogger()
     if not root.handlers:
       self._handle(root, _Screen(progress), logging.WARNING)
-    self._handle(root, _Other(self._file), logging.WARNING)
+    # The file's own handler takes all levels: another one hands it these.
+    warnings = handlers.MemoryHandler(1, target=self._file)
+    self._handle(root, warnings, logging.WARNING)
     self._open = True
 
   def _handle(self, logger, handler, level=logging.NOTSET) -> None:
@@ -454,17 +453,6 @@ class _Screen(logging.Handler):
     if record.levelno >= logging.WARNING:
       text = f"{record.levelname.capitalize()}: {text}"
     print(text, flush=True)
-
-
-class _Other(logging.Handler):
-  """Hands the warnings of other libraries to the log file's handler."""
-
-  def __init__(self, file: logging.Handler):
-    super().__init__()
-    self._log_file = file
-
-  def emit(self, record: logging.LogRecord) -> None:
-    self._log_file.handle(record)
 
 
 # ------------------------------------------------------------- TensorBoard
