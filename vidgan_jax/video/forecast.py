@@ -8,10 +8,8 @@ import sys
 import tempfile
 import time
 
-from vidgan_jax.video import images
 from vidgan_jax.video import job
 from vidgan_jax.video import plan
-from vidgan_jax.video import source as source_lib
 from vidgan_jax.video import stream
 
 _PATIENCE = 20.0  # seconds after which two windows must do for --probe
@@ -40,8 +38,7 @@ def forecast(
     read.VideoError: it could not be done.
   """
   with tempfile.TemporaryDirectory() as scratch:
-    many = not source_lib.is_live(path) and images.names(path) is not None
-    kind = plan.container(out, options.format, many)
+    kind = plan.container(out, options.format, path)
     options = dataclasses.replace(options, format=kind, resume=False)
     totals, began = [], time.perf_counter()
     step = 8  # frames that come at a time

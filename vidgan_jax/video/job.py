@@ -123,10 +123,8 @@ class Job:
     self.tell, self._progress = tell, progress
     self.enough = lambda frames: False
     self.summary = Summary()
-    live = source_lib.is_live(path)
-    many = not live and images.names(path) is not None
     self.encoding = sink_lib.Encoding(
-      container=plan.container(out, options.format, many),
+      container=plan.container(out, options.format, path),
       codec=options.codec,
       crf=options.crf,
       preset=options.preset,
@@ -143,8 +141,7 @@ class Job:
     source = self.source = self.sources[0]
     if not source.live:
       source.look()
-    if not source_lib.is_live(out):
-      plan.check_overwrites(out, self.sources, plan.mask_files(options))
+    plan.check_overwrites(out, self.sources, plan.mask_files(options))
     self._plan(stages)
     if options.resume:
       self.segments = segments.Segments(self, mark)
@@ -158,11 +155,11 @@ class Job:
     self.copies = [copy]  # streams to copy, of every input
     for other in self.sources[1:]:
       self.copies.append(plan.same_streams(source, other, copy))
-      many = lambda s: sum(x.type == "audio" for x in s.others)
-      if options.sound and many(other) > many(source):
+      sounds = lambda s: sum(x.type == "audio" for x in s.others)
+      if options.sound and sounds(other) > sounds(source):
         tell(
           f"--concat: sound of {other.path} is left out, {source.path} has"
-          f" {many(source) or 'none'}; begin with the file that has most"
+          f" {sounds(source) or 'none'}; begin with the file that has most"
         )
     self._packets = collections.deque()  # (index, packet) to be copied
     self._sink = None
@@ -195,7 +192,7 @@ class Job:
     # Images are upright RGB.
     self._pixels = bool(stages or options.mask or options.compare)
     self._pixels |= kind in sink_lib.PICTURES
-    if source.picture is not None and not sink_lib.turns(kind):
+    if source.picture is not None and kind not in sink_lib.TURNS:
       self._pixels |= source.reader.turn(source.picture) != (False, 1, 1)
     info = source.reader.info
     plan.check_size(stages, info.height, info.width)
@@ -349,8 +346,8 @@ class Job:
   @contextlib.contextmanager
   def _until_ctrl_c(self) -> Iterator[None]:
     """Lets Ctrl-C end a live input as its own end would, the next one abort."""
-    mine = threading.current_thread() is threading.main_thread()
-    if not self.source.live or not mine:
+    main = threading.current_thread() is threading.main_thread()
+    if not self.source.live or not main:
       yield
       return
 

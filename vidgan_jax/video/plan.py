@@ -43,7 +43,7 @@ class Options:
     grow: pixels by which the mask is made larger to each side.
     compare: 'side' or 'split', see `edits.compared`.
     tile: see `stream.Runner`; so chunk.
-    memory: bytes for a stage's window, 0: see `_window_memory`.
+    memory: bytes for a stage's window, 0: see `window_memory`.
     resume: work in segments, and go on where an earlier run stopped.
     live: the input does not wait: drop frames rather than fall behind. So it is
       for cameras and rtsp, rtp, udp, srt and rtmp in any case.
@@ -130,15 +130,15 @@ def check_overwrites(
   out: str, sources: list[source_lib.Source], masks: list[str]
 ) -> None:
   """Refuses an output that is an input, or one of the files of the mask."""
-  if source_lib.is_live(out):
+  if source_lib.is_live(out) or not os.path.exists(out):
     return
   for source in sources:
-    for file in source.files if os.path.exists(out) else ():
-      if not source.live and os.path.samefile(file, out):
+    for file in () if source.live else source.files:
+      if os.path.samefile(file, out):
         raise read.VideoError(
           f"{out}: is the input; give the output another name"
         )
-  for file in masks if os.path.exists(out) else ():
+  for file in masks:
     if os.path.samefile(file, out):
       raise read.VideoError(
         f"{out}: is the --mask, or in it; give the output another name"
@@ -251,15 +251,14 @@ def check_size(stages: list[Any], height: int, width: int) -> None:
       )
 
 
-def container(
-  out: str, wanted: str | None = None, images_in: bool = False
-) -> str:
+def container(out: str, wanted: str | None, path: str) -> str:
   """The muxer of an output, by option or by its name.
 
   Args:
     out: the name.
     wanted: the option.
-    images_in: a name without suffix, or of a folder, is one of images.
+    path: the input; if that is images, a name without suffix, or of a folder,
+      is one of images.
 
   Raises:
     read.VideoError: neither says.
@@ -271,8 +270,9 @@ def container(
   if "://" in out:
     return {"rtmp": "flv"}.get(out.split(":")[0], "mpegts")
   suffix = os.path.splitext(out)[1].lower()
-  if images_in and (not suffix or os.path.isdir(out)):
-    return "image2"
+  if not suffix or os.path.isdir(out):
+    if not source_lib.is_live(path) and images.names(path) is not None:
+      return "image2"
   if os.path.isdir(out) or out.endswith(os.sep):
     raise read.VideoError(
       f"{out}: is a folder, the input is a file; name a file in it, or images,"

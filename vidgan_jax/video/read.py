@@ -517,7 +517,9 @@ def colour(picture: av.VideoFrame) -> tuple[int, int]:
 
 def reason(error: BaseException) -> str:
   """The library's words without error numbers and file names."""
-  return (getattr(error, "strerror", None) or str(error) or "no reason").strip()
+  system = isinstance(error, OSError | av.error.FFmpegError)
+  text = (error.strerror if system else None) or str(error) or "no reason"
+  return text.strip()
 
 
 def _orientation(picture: av.VideoFrame) -> tuple[bool, int, int]:

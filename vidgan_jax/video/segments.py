@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import fractions
+import functools
 import hashlib
 import heapq
 import io
@@ -84,11 +85,12 @@ class Segments:
   def _made(self) -> bytes:
     """Of what the output was made, and which file it then was."""
     stat = os.stat(self._job.out)
-    made = f"{self._settings()} {stat.st_size} {stat.st_mtime_ns}"
+    made = f"{self._settings} {stat.st_size} {stat.st_mtime_ns}"
     return made.encode()
 
+  @functools.cached_property
   def _settings(self) -> str:
-    """Digest of all that the output depends on."""
+    """Digest of all that the output depends on, as it is at the beginning."""
     job = self._job
     options = dataclasses.asdict(job.options) | {
       "resume": True,
@@ -107,14 +109,13 @@ class Segments:
   def _state(self, parts: pathlib.Path) -> dict[str, Any]:
     """What exists already."""
     job = self._job
-    settings = self._settings()
     try:
       state = json.loads((parts / "manifest.json").read_text())
     except FileNotFoundError:
-      state = {"settings": settings, "frames": [], "ended": None}
+      state = {"settings": self._settings, "frames": [], "ended": None}
     except (OSError, ValueError) as error:
       raise read.VideoError(f"{parts}: cannot be read ({error})") from None
-    if state["settings"] != settings:
+    if state["settings"] != self._settings:
       raise read.VideoError(
         f"{parts}: was made from another input or with other options; give the"
         " same ones, or delete this folder to start anew"

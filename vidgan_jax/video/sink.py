@@ -10,6 +10,7 @@ matrix of a turned picture is copied.
 
 from collections.abc import Callable
 from collections.abc import Iterable
+import contextlib
 import dataclasses
 import difflib
 import fractions
@@ -51,15 +52,11 @@ _SMOOTH = (
   | reformatter.Interpolation.FULL_CHR_H_INP
   | reformatter.Interpolation.ACCURATE_RND
 )
-_TURNS = ("mp4", "mov", "3gp")  # hold a display matrix
+TURNS = ("mp4", "mov", "3gp")  # containers that hold a display matrix
 _MADE = ("major_brand", "minor_version", "compatible_brands", "encoder",
          "rotate", "handler_name", "vendor_id")  # fmt: skip
 _LIMITED = 1
-
-
-def turns(container: str) -> bool:
-  """Whether a container can say how pictures are to be turned."""
-  return container in _TURNS
+_ERRORS = (av.error.FFmpegError, OSError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,11 +89,9 @@ class Encoding:
     """
     usual = {"webm": "libvpx-vp9", **PICTURES}.get(self.container, "libx264")
     name = CODECS.get((self.codec or usual).lower(), self.codec or usual)
-    try:
+    with contextlib.suppress(ValueError):
       if codecs.Codec(name, "w").type == "video":
         return name
-    except ValueError:
-      pass
     close = difflib.get_close_matches(name, {*CODECS, *CODECS.values(), "ffv1"})
     raise read.VideoError(
       f"--codec {self.codec}: there is no such encoder of video here; did you"
@@ -312,7 +307,7 @@ class Sink:
         container_options=_container_options(encoding, source),
         **read.LENIENT,
       )
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except _ERRORS as error:
       raise self._failed(error) from None
     try:
       self._stream = self._container.add_stream(
@@ -337,7 +332,7 @@ class Sink:
         _moved(source.reader.container.chapters(), shift, speed)
       )
       self._container.start_encoding()
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except _ERRORS as error:
       self.abandon()
       raise self._failed(error) from None
     except BaseException:
@@ -386,7 +381,7 @@ class Sink:
     transpose, *_ = turn = source.reader.turn(picture)
     if frame.image is not None:
       aspect = 1 / aspect if transpose else aspect
-    elif turn != (False, 1, 1) and encoding.container in _TURNS:
+    elif turn != (False, 1, 1) and encoding.container in TURNS:
       matrix9 = picture.side_data[sidedata.Type.DISPLAYMATRIX]
       self._stream.set_display_matrix(np.frombuffer(bytes(matrix9), np.int32))
     if aspect != 1:
@@ -395,7 +390,7 @@ class Sink:
       )
     try:
       codec.open(strict=False)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except _ERRORS as error:
       given = [k for k in ("crf", "preset") if getattr(encoding, k) is not None]
       given = "".join(f" --{k} {codec.options[k]}" for k in given)
       raise read.VideoError(
@@ -431,7 +426,7 @@ class Sink:
         picture.pts, picture.time_base = pts, self._time_base
         picture.pict_type = 0  # the encoder chooses its own picture types
       packets = self._stream.encode(picture)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except _ERRORS as error:
       raise self._failed(error) from None
     for packet in packets:
       packet.duration = self._durations.pop(packet.pts, 0) or packet.duration
@@ -471,7 +466,7 @@ class Sink:
     self._dts[new.index] = packet.dts
     try:
       self._container.mux(packet)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except _ERRORS as error:
       raise self._failed(error) from None
 
   def close(self) -> None:
@@ -488,15 +483,13 @@ class Sink:
         self._mux(packet)
     try:
       self._container.close()
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except _ERRORS as error:
       raise self._failed(error) from None
 
   def abandon(self) -> None:
     """Closes a file that is not to be kept."""
-    try:
+    with contextlib.suppress(*_ERRORS):
       self._container.close()
-    except (av.error.FFmpegError, OSError, ValueError):
-      pass
 
   def _failed(self, error: BaseException) -> read.VideoError:
     return read.VideoError(

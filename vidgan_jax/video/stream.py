@@ -24,6 +24,7 @@ may show.
 
 import collections
 from collections.abc import Callable
+from collections.abc import Generator
 from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
@@ -176,7 +177,7 @@ def background(
     except BaseException as e:
       error = e
     finally:
-      if hasattr(iterator, "close"):
+      if isinstance(iterator, Generator):
         iterator.close()
     put(None, error, True)
 
