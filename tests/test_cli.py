@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import textwrap
@@ -183,13 +184,14 @@ def test_an_error_of_the_system_names_its_file(monkeypatch, capsys):
   assert text == "vidgan weights: /gone/file: No such file or directory\n"
 
 
-def test_interrupted(monkeypatch, capsys):
-  def interrupt(argv):
-    raise KeyboardInterrupt
-
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(monkeypatch, capsys, number):
+  before = signal.getsignal(number)
+  interrupt = lambda argv: signal.raise_signal(number)
   monkeypatch.setattr("vidgan_jax.verbs.evaluate.main", interrupt)
   assert cli.main(["evaluate", "w"]) == 130
-  assert "stopped by Ctrl-C" in capsys.readouterr().err
+  assert "stopped by Ctrl-C or SIGTERM" in capsys.readouterr().err
+  assert signal.getsignal(number) == before
 
 
 # ------------------------------------------------------------------- imports

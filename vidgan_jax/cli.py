@@ -1,8 +1,11 @@
 """The `vidgan` command: each verb is a module with `main(argv)`."""
 
+import contextlib
 import difflib
 import importlib
+import signal
 import sys
+import threading
 
 import vidgan_jax
 from vidgan_jax import errors
@@ -33,6 +36,19 @@ def _text(error: Exception) -> str:
   return str(error)
 
 
+@contextlib.contextmanager
+def _stopped_by_sigterm():
+  """SIGTERM ends the block as Ctrl-C does: nothing half-written is left."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
+
+
 def main(argv: list[str] | None = None) -> int:
   """Runs one verb and returns the exit status."""
   argv = sys.argv[1:] if argv is None else argv
@@ -53,7 +69,8 @@ def main(argv: list[str] | None = None) -> int:
     return 2
   module = importlib.import_module(f"vidgan_jax.verbs.{verb}")
   try:
-    return module.main(rest) or 0
+    with _stopped_by_sigterm():
+      return module.main(rest) or 0
   except KeyboardInterrupt:
     print(f"\nvidgan {verb}: stopped by Ctrl-C or SIGTERM.", file=sys.stderr)
     return 130

@@ -9,14 +9,13 @@ ArrayRecord that `tfds.builder_from_directory(DIR)` reads. How: `data.prepare`.
 
 import argparse
 from collections.abc import Sequence
-import contextlib
 import dataclasses
+import datetime
 import difflib
 import functools
 import os
 import pathlib
 import re
-import signal
 import sys
 import time
 
@@ -156,9 +155,6 @@ def _regex(text):
 def main(argv: Sequence[str] | None = None) -> int:
   """The verb; returns the exit code: 0 only when a clip was written."""
   args = _parser().parse_args(argv)
-  previous = signal.getsignal(signal.SIGTERM)
-  with contextlib.suppress(ValueError):  # Not in the main thread.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
     result = prepare.prepare(
       _job(args), functools.partial(print, flush=True), _Progress()
@@ -178,9 +174,6 @@ def main(argv: Sequence[str] | None = None) -> int:
       file=sys.stderr,
     )
     return 130
-  finally:
-    with contextlib.suppress(ValueError):
-      signal.signal(signal.SIGTERM, previous)
   if result is None:
     print(f"{args.dir} is finished already: the same command made it")
   else:
@@ -245,10 +238,8 @@ class _Progress:
     print(("\r\x1b[K" if self._terminal else "") + line, end=end, flush=True)
 
 
-def _clock(seconds: float) -> str:
-  minutes, seconds = divmod(int(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  return f"{hours}:{minutes:02}:{seconds:02}"
+def _clock(seconds: float) -> datetime.timedelta:
+  return datetime.timedelta(seconds=int(seconds))
 
 
 def _summary(result: prepare.Result, out: str) -> str:

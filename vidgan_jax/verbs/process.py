@@ -18,10 +18,8 @@ See `vidgan_jax.video.job` for how, and `--help` for what.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import math
-import signal
 import sys
 import time
 from typing import Any
@@ -158,18 +156,6 @@ def _options(args: argparse.Namespace) -> plan.Options:
 def main(argv: list[str]) -> int:
   """Runs the verb; returns the exit status."""
   args = _parser().parse_args(argv)
-  previous = signal.getsignal(signal.SIGTERM)
-  with contextlib.suppress(ValueError):  # not in the main thread
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-  try:
-    return _process(args)
-  finally:
-    with contextlib.suppress(ValueError):
-      signal.signal(signal.SIGTERM, previous)
-
-
-def _process(args: argparse.Namespace) -> int:
-  """All files; returns the exit status."""
   options = _options(args)
   chain = stages.mixed(stages.chain(args.spec, _model), args.strength)
   if args.crop:

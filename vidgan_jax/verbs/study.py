@@ -13,7 +13,6 @@ won how often, ranks the systems, and says how far to trust it.
 import argparse
 import json
 import pathlib
-import signal
 
 from vidgan_jax.reports import preferences
 from vidgan_jax.store import files
@@ -173,7 +172,6 @@ def _serve(args) -> None:
     print(f"The study is at {server.url} (Ctrl-C ends it).", flush=True)
     if args.host not in ("127.0.0.1", "localhost", "::1"):
       print("Whoever reaches this machine can answer.", flush=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
       server.serve_forever()
     except KeyboardInterrupt:
