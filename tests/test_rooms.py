@@ -468,7 +468,7 @@ ALLOWED = {
   ),
   "tasks/degrade.py": {"av", "numpy", "PIL", "tensorflow"},
   "data/convert.py": set(),
-  "data/prepare.py": {"array_record", *_TF},
+  "data/prepare.py": {"array_record"},
   "data/sprites.py": {"numpy"},
   "data/video_folder.py": {"numpy", *_TF},
   "verbs/": {"av", "jax", "numpy", "PIL"},

@@ -291,8 +291,6 @@ def _join(
   plan: dict[str, Any], staging: pathlib.Path, data: pathlib.Path
 ) -> None:
   """Staged records -> shards; a staged file goes when its shard is whole."""
-  from array_record.python import array_record_module
-
   data.mkdir(exist_ok=True)
   files.clear(data)
   for split, shards in plan["splits"].items():
@@ -300,34 +298,37 @@ def _join(
       path = data / _shard_name(split, i, len(shards))
       staged = [convert.staged(staging, file) for file in shard["files"]]
       if not path.exists():
-        try:
-          with files.write(path) as temporary:
-            # A compressed image gains nothing from being compressed again.
-            writer = array_record_module.ArrayRecordWriter(
-              str(temporary), "group_size:1,uncompressed"
-            )
-            for file in staged:
-              for record in convert.records(file):
-                writer.write(record)
-            writer.close()
-            reader = array_record_module.ArrayRecordReader(str(temporary))
-            _check_shard(reader, temporary, shard)
-        except RuntimeError as error:  # the C++ library's only kind
-          codes = [c for c in FULL if os.strerror(c) in str(error)]
-          code = codes[0] if codes else errno.EIO
-          raise OSError(code, os.strerror(code), str(path)) from error
+        _write_shard(path, staged, len(shard["lengths"]), shard["bytes"])
       for file in staged:
         file.unlink(missing_ok=True)
 
 
-def _check_shard(
-  reader: Any, path: pathlib.Path, shard: dict[str, Any]
+def _write_shard(
+  path: pathlib.Path, staged: list[pathlib.Path], records: int, size: int
 ) -> None:
-  """Whether the shard is whole, before what it was made of is deleted."""
-  count, records = reader.num_records(), len(shard["lengths"])
-  reader.close()
-  if count != records or path.stat().st_size < shard["bytes"]:
-    raise OSError(errno.EIO, f"holds {count} of {records} records", str(path))
+  """Writes a shard of so many records; OSError if it is not then whole."""
+  from array_record.python import array_record_module
+
+  try:
+    with files.write(path) as temporary:
+      # A compressed image gains nothing from being compressed again.
+      writer = array_record_module.ArrayRecordWriter(
+        str(temporary), "group_size:1,uncompressed"
+      )
+      for file in staged:
+        for record in convert.records(file):
+          writer.write(record)
+      writer.close()
+      reader = array_record_module.ArrayRecordReader(str(temporary))
+      count = reader.num_records()
+      reader.close()
+      if count != records or temporary.stat().st_size < size:
+        why = f"holds {count} of {records} records"
+        raise OSError(errno.EIO, why, str(path))
+  except RuntimeError as error:  # the C++ library's only kind
+    codes = [c for c in FULL if os.strerror(c) in str(error)]
+    code = codes[0] if codes else errno.EIO
+    raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def _describe(
@@ -335,31 +336,11 @@ def _describe(
 ) -> dict[str, list[int]]:
   """Writes TFDS's metadata, the report and `prepare.json`; returns lengths."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-  import tensorflow_datasets as tfds
-
   from vidgan_jax.data import video_folder
 
   splits = {k: v for k, v in plan["splits"].items() if v}
-  template = tfds.core.ShardedFileTemplate(
-    data_dir=data, dataset_name=NAME, filetype_suffix="array_record"
-  )
-  tfds.folder_dataset.write_metadata(
-    data_dir=str(data),
-    features=video_folder.features(
-      tuple(run["classes"]), run["options"]["encoding"]
-    ),
-    split_infos=[
-      tfds.core.SplitInfo(
-        name=name,
-        shard_lengths=[len(s["lengths"]) for s in shards],
-        num_bytes=sum(s["bytes"] for s in shards),
-        filename_template=template.replace(split=name),
-      )
-      for name, shards in splits.items()
-    ],
-    description="Clips made by `vidgan prepare`; see prepare.json.",
-    check_data=False,
-  )
+  features = video_folder.features(run["classes"], run["options"]["encoding"])
+  video_folder.write_metadata(data, NAME, features, splits)
   report = "".join(json.dumps(row) + "\n" for row in plan["rows"])
   files.write_text(data / "prepare_report.jsonl", report)
   lengths = {

@@ -14,8 +14,10 @@ element of a Beam collection (`pip install vidgan_jax[beam]`).
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 import dataclasses
 import logging
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,40 @@ def features(
   if classes:
     parts["label"] = tfds.features.ClassLabel(names=list(classes))
   return tfds.features.FeaturesDict(parts)
+
+
+def write_metadata(
+  data: pathlib.Path,
+  name: str,
+  records: tfds.features.FeaturesDict,
+  splits: Mapping[str, list[dict[str, Any]]],
+) -> None:
+  """Writes what `tfds.builder_from_directory` reads.
+
+  Args:
+    data: folder of the shards.
+    name: of the data set, with which the names of the shards begin.
+    records: see `features`.
+    splits: name -> its shards: `lengths`, frames of each record, and `bytes`.
+  """
+  template = tfds.core.ShardedFileTemplate(
+    data_dir=data, dataset_name=name, filetype_suffix="array_record"
+  )
+  tfds.folder_dataset.write_metadata(
+    data_dir=str(data),
+    features=records,
+    split_infos=[
+      tfds.core.SplitInfo(
+        name=split,
+        shard_lengths=[len(s["lengths"]) for s in shards],
+        num_bytes=sum(s["bytes"] for s in shards),
+        filename_template=template.replace(split=split),
+      )
+      for split, shards in splits.items()
+    ],
+    description="Clips made by `vidgan prepare`; see prepare.json.",
+    check_data=False,
+  )
 
 
 @dataclasses.dataclass
