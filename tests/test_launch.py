@@ -61,7 +61,8 @@ def environment(tmp_path):
 
   def run(folder=tmp_path):
     (tmp_path / "log").write_text("")
-    env = os.environ | {"VIDGAN_PYTHON": str(stub), "VIDGAN_EXTRAS": "tf"}
+    env = {k: v for k, v in os.environ.items() if not k.startswith("VIDGAN_")}
+    env |= {"VIDGAN_PYTHON": str(stub), "VIDGAN_EXTRAS": "tf"}
     subprocess.run(
       ["bash", "-euc", ". launch/env.sh"], cwd=folder, env=env, check=True
     )

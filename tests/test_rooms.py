@@ -437,6 +437,7 @@ ALLOWED = {
   "__main__.py": set(),
   "cli.py": set(),
   "config.py": {"ml_collections"},
+  "calls.py": set(),
   "errors.py": set(),
   "fields.py": {"ml_collections"},
   "rooms.py": set(),
@@ -626,7 +627,7 @@ print(av.logging.get_level())
 # --------------------------------------------------------------------- habits
 
 # How often the package does what hides a contract or a cost. These may fall
-# and not rise. Aims: 15 and 40.
+# and not rise.
 BY_NAME = 11
 LATE_IMPORTS = 29
 LONGEST = {"function": 90, "class": 250}  # lines
