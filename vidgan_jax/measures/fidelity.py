@@ -193,6 +193,7 @@ def _moments(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
     return v[:, edge:-edge, edge:-edge]
 
   x, y = (x + 1) / 2, (y + 1) / 2
+  # s_xy = E[xy] - E[x] E[y], E the Gaussian mean of the window.
   a, b = blur(x), blur(y)
   xx, yy, xy = blur(x * x) - a * a, blur(y * y) - b * b, blur(x * y) - a * b
   c1, c2 = 0.01**2, 0.03**2

@@ -36,6 +36,7 @@ def bd_rate(
       f"from {anchor.x[0]:.4g} to {anchor.x[-1]:.4g} do not overlap: measure "
       "at other rates."
     )
+  # m is the area between both curves over the width of the overlap.
   area = curve.integrate(low, high) - anchor.integrate(low, high)
   return float(100 * (10 ** (area / (high - low)) - 1))
 

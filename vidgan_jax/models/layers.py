@@ -121,6 +121,8 @@ def upsample(x: jax.Array) -> jax.Array:
     (N, 2H, 2W, C); exactly bilinear interpolation between pixel centres, with
     the border repeated.
   """
+  # Of each pixel two, y_2i = (3 x_i + x_(i-1)) / 4 and
+  # y_(2i+1) = (3 x_i + x_(i+1)) / 4.
   for axis in (1, 2):
     size = x.shape[axis]
     before = jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)
@@ -177,6 +179,7 @@ def neighbours(x: jax.Array, frames: int, causal: bool = False) -> jax.Array:
   clip = x.reshape(-1, frames, *x.shape[1:])
   first, last = clip[:, :1], clip[:, -1:]
   ends = (first, first, clip) if causal else (first, clip, last)
+  # Two frames longer, so that the three choices are three slices of it.
   long = jnp.concatenate(ends, 1)
   near = jnp.concatenate([long[:, i : i + frames] for i in range(3)], -1)
   return near.reshape(*x.shape[:-1], -1)
@@ -254,6 +257,8 @@ def warp(x: jax.Array, flow: jax.Array) -> jax.Array:
     lie on frame t.
   """
   n, h, w, c = x.shape
+  # Where each pixel is taken from: row + down between the rows `top` and
+  # `top + 1`, column + right likewise.
   column = jnp.clip(jnp.arange(w) + flow[..., 0], 0, w - 1)
   row = jnp.clip(jnp.arange(h)[:, None] + flow[..., 1], 0, h - 1)
   left, top = jnp.floor(column), jnp.floor(row)
@@ -262,6 +267,7 @@ def warp(x: jax.Array, flow: jax.Array) -> jax.Array:
   left, top = left.astype(jnp.int32), top.astype(jnp.int32)
   pixels = x.reshape(n, h * w, c)
 
+  # A gather on the pixels in a row is one index a pixel instead of three.
   def pick(i, j):
     index = jnp.minimum(i, h - 1) * w + jnp.minimum(j, w - 1)
     index = index.reshape(n, h * w, 1)

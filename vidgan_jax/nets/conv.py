@@ -27,6 +27,8 @@ def same(sizes: Sequence[int], window: Sequence[int], stride: Sequence[int]):
   """
   pairs = []
   for size, width, step in zip(sizes, window, stride):
+    # The last window starts at the last multiple of the stride within the
+    # size; what lies beyond the size is padded.
     total = max(width - (size % step or step), 0)
     pairs.append((total // 2, total - total // 2))
   return pairs
@@ -99,6 +101,7 @@ def folded(x, kernel, stride, padding):
       and stride[1:] == (1, 1)
       and not any(map(any, area))
     ):
+      # One tap, no neighbours: a matrix product of the channels.
       y = jnp.dot(x, kernel[0, 0], precision="highest")
     else:
       # The padding belongs in here: without any, XLA's convolution for CPUs
@@ -113,6 +116,7 @@ def folded(x, kernel, stride, padding):
       )
     return y.reshape(b, t, *y.shape[1:])
 
+  # `count` frames from `start` on, `step` apart.
   def every(start, step, count):
     return x[:, start : start + step * (count - 1) + 1 : step]
 
@@ -124,6 +128,7 @@ def folded(x, kernel, stride, padding):
       x = jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0), (0, 0)))
     a, b, c, d = (every(i, 2, pairs) for i in range(4))
     half = (kernel[0] + kernel[2]) / 2
+    # y_0 = k0 a + k1 b + k2 c = p + q + r, y_1 = k0 b + k1 c + k2 d = q - r - s
     p = conv(a - c, kernel[0])
     q = conv(b + c, half + kernel[1] / 2)
     r = conv(c - b, half - kernel[1] / 2)
@@ -132,9 +137,11 @@ def folded(x, kernel, stride, padding):
     return y.reshape(len(y), 2 * pairs, *y.shape[3:])[:, :frames]
   shifted = [every(i, step, frames) for i in range(taps)]
   if taps > 1 and kernel.shape[3] < 8:  # Colours: long sums are faster.
+    # The taps of time become channels: (kH, kW, kT C, D).
     kernel = jnp.moveaxis(kernel, 0, 2)
     kernel = kernel.reshape(*kernel.shape[:2], -1, kernel.shape[-1])
     return conv(jnp.concatenate(shifted, -1), kernel)
+  # y_t = sum_i K_i x_(step t + i), K_i the 2-D kernel of tap i.
   return sum(conv(frames, tap) for frames, tap in zip(shifted, kernel))
 
 
@@ -187,6 +194,7 @@ def mean_pool(x: jax.Array, window: Sequence[int]) -> jax.Array:
   Returns:
     (B, T - wT + 1, H - wH + 1, W - wW + 1, C).
   """
+  # The mean over a box is the mean along one axis after the other.
   for axis, width in enumerate(window, 1):
     count = x.shape[axis] - width + 1
     x = (
@@ -216,6 +224,7 @@ def resize(x: jax.Array, sizes: tuple[int, int], rule: str) -> jax.Array:
   Returns:
     (..., H', W', C) float32.
   """
+  # A resize is linear and separable: y = R x C', a matrix for each axis.
   rows, columns = map(_resampling, x.shape[-3:-1], sizes, (rule, rule))
   x = x.astype(jnp.float32)
   x = jnp.einsum("...hwc,oh->...owc", x, rows, precision="highest")
@@ -224,6 +233,7 @@ def resize(x: jax.Array, sizes: tuple[int, int], rule: str) -> jax.Array:
 
 def _resampling(size, out, rule):
   """(out, size) float32: what share each pixel has in each new one."""
+  # The place of each new pixel among the old ones, by the rule's own centre.
   places = np.arange(out, dtype=np.float32)
   ratio = np.float32(size) / np.float32(out)
   if rule == "origin":
@@ -240,6 +250,7 @@ def _resampling(size, out, rule):
     taps = {i: pixels.keys(part - i, -0.75) for i in (-1, 0, 1, 2)}
   else:
     taps = {0: 1 - part, 1: part}
+  # Taps beyond the border fall on its pixel and add up there.
   matrix = np.zeros((out, size), np.float32)
   for shift, share in taps.items():
     source = np.clip(first + shift, 0, size - 1)

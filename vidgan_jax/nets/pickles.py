@@ -182,6 +182,7 @@ def _follow(file, storage):
     del stack[at:]
     return values
 
+  # The standard library splits the bytes into instructions and runs none.
   for op, arg, _ in pickletools.genops(file):
     match op.name:
       case "PROTO" | "FRAME":
@@ -274,6 +275,7 @@ def read_archive(
   Raises:
     ValueError: it is damaged, or its pickle names what weights do not need.
   """
+  # ROOT/data.pkl holds the names and shapes, ROOT/data/KEY the numbers.
   root = name.removesuffix("data.pkl")
   inner, storages = set(archive.namelist()), {}
   order = f"{root}byteorder"

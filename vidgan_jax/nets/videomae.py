@@ -103,6 +103,7 @@ class Network(nn.Module):
     }
     blocks = vit.below(params, "blocks.")
     q, v = blocks.pop("attn.q_bias"), blocks.pop("attn.v_bias")
+    # Keys have no bias there (a constant added to all of them changes nothing).
     blocks["attn.qkv.bias"] = jnp.concatenate([q, jnp.zeros_like(q), v], -1)
     x = vit.tokens(video, params).reshape(b, -1, self.width)
     x = x + self._places(t // vit.TUBELET)
@@ -117,6 +118,7 @@ class Network(nn.Module):
     tokens = trained * (self.size // self.patch) ** 2
     pairs = np.arange(self.width) // 2
     table = np.arange(tokens)[:, None] / 10000 ** (2 * pairs / self.width)
+    # sin at the even channels, cos at the odd, of p / 10000^(2 i / C).
     table[:, ::2] = np.sin(table[:, ::2])
     table[:, 1::2] = np.cos(table[:, 1::2])
     table = table.reshape(trained, -1)

@@ -112,6 +112,7 @@ def collect(
         )
       named[short] = value
   blocks = {name for name in wanted if name.startswith("blocks.")}
+  # 'blocks.attn.qkv.weight' is 'blocks.0.attn...' to 'blocks.39.attn...' there.
   theirs = {
     name: [name.replace(".", f".{i}.", 1) for i in range(wanted[name][0])]
     for name in blocks
@@ -147,6 +148,7 @@ def tokens(video: jax.Array, params: Arrays) -> jax.Array:
   size = kernel.shape[-1]
   b, t, h, w, _ = video.shape
   pieces = (b, t // TUBELET, TUBELET, h // size, size, w // size, size, 3)
+  # A convolution whose stride is its kernel: one product a tubelet.
   x = jnp.einsum(
     "btihjwkc,dcijk->bthwd",
     video.reshape(pieces),
@@ -176,9 +178,11 @@ def encode(
   def block(x, params):
     qkv = dense(norm(x, params, "norm1", epsilon), params, "attn.qkv")
     y = attention(*jnp.split(qkv, 3, -1), heads)
+    # Norms before, sums after: x + f(norm(x)) twice.
     x = x + dense(y, params, "attn.proj")
     return x + mlp(norm(x, params, "norm2", epsilon), params), None
 
+  # All blocks are alike: one is compiled, and `scan` goes along their stack.
   return jax.lax.scan(block, x, dict(blocks))[0]
 
 

@@ -146,7 +146,7 @@ class Network(nn.Module):
       for name, shape in self.shapes.items()
     }
     x = vit.tokens(video, params) + self._places(params["pos_embed"], *grid)
-    x = x.reshape(b, -1, self.width)
+    x = x.reshape(b, -1, self.width)  # (B, N, C), N = T/2 * H/P * W/P
     x = vit.encode(x, vit.below(params, "blocks."), self.heads, 1e-6)
     x = vit.norm(x, params, "norm", 1e-6)
     features = self._pool(x, params)
@@ -160,6 +160,8 @@ class Network(nn.Module):
 
   def _places(self, table, length, rows, columns):
     """(length, rows, columns, C), as PyTorch's trilinear interpolation."""
+    # Linear along one axis after the other: rows and columns first, then time,
+    # for which all else is one long axis of channels.
     table = table.reshape(*self.grid, self.width)
     if self.grid[1:] != (rows, columns):
       table = conv.resize(table, (rows, columns), "half_pixel")
@@ -177,6 +179,7 @@ class Network(nn.Module):
     y = vit.attention(
       vit.dense(query, block, "xattn.q"), *jnp.split(keys, 2, -1), self.heads
     )
+    # One query a clip asks all tokens; its answer goes through a dense block.
     y = query + vit.dense(y, block, "xattn.proj")
     y = y + vit.mlp(vit.norm(y, block, "norm2", 1e-5), block)
     return y[:, 0]
