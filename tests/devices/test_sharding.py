@@ -202,6 +202,30 @@ def test_slurm_is_found_by_its_tasks():
   assert processes._cluster(environ | {"SLURM_STEP_NUM_TASKS": "1"}) == ""
 
 
+@pytest.mark.parametrize("chosen", [None, "mine/xla"])
+def test_the_cache_of_programs_is_private(chosen, tmp_path, monkeypatch):
+  """Who can write into it, or exchange it, runs code as the user."""
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+  default = tmp_path / ".cache" / "vidgan_jax" / "xla"
+  cache = tmp_path / chosen if chosen else default
+  if chosen:
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
+  before, umask = jax.config.jax_compilation_cache_dir, os.umask(0o002)
+  try:
+    processes.use_cache()
+    assert jax.config.jax_compilation_cache_dir == str(cache)
+    assert cache.stat().st_mode & 0o777 == 0o700
+    cache.chmod(0o770)  # Of an earlier version, or shared on purpose.
+    processes.use_cache()
+    assert cache.stat().st_mode & 0o777 == (0o770 if chosen else 0o700)
+    if not chosen:
+      assert cache.parent.stat().st_mode & 0o777 == 0o700
+  finally:
+    os.umask(umask)
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
 def test_alone_nothing_is_initialised():
   assert processes.initialize(environ={}) is False
   assert not jax.distributed.is_initialized()

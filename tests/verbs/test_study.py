@@ -544,11 +544,12 @@ class Client:
   def __init__(self, port):
     self.http = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
-  def ask(self, method, path, body=None, kind="application/json"):
+  def ask(self, method, path, body=None, kind="application/json", **headers):
     """Returns (status, headers, bytes)."""
     if isinstance(body, dict):
       body = json.dumps(body)
-    self.http.request(method, path, body, {"Content-Type": kind})
+    headers = {"Content-Type": kind} | headers
+    self.http.request(method, path, body, headers)
     reply = self.http.getresponse()
     return reply.status, reply.headers, reply.read()
 
@@ -608,6 +609,35 @@ def test_only_what_is_meant_to_be_seen(study):
       assert status == 404 and len(data) < 99, path
     assert client.ask("HEAD", f"/clips/{name}")[::2] == (200, b"")
     assert client.ask("PUT", "/api/join", b"")[0] == 501
+
+
+def test_a_foreign_name_is_refused(study):
+  """Of a page that rebinds its own name to this machine (DNS rebinding)."""
+  with serving(study) as server:
+    port = server.server_port
+    for host in (f"127.0.0.1:{port}", f"LOCALHOST:{port}", f"[::1]:{port}"):
+      assert Client(port).ask("GET", "/", Host=host)[0] == 200, host
+    for host in (
+      "evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "",
+      "10.0.0.1", "localhost.evil.example", "[", "evil@x", "localhost, evil",
+    ):  # fmt: skip
+      assert Client(port).ask("GET", "/", Host=host)[0] == 421, host
+      assert Client(port).ask("POST", "/api/join", {}, Host=host)[0] == 421
+    assert server.answers.raters() == 0
+  with serve.Server(study, "0.0.0.0", 0) as server:  # The network is let in.
+    for host in ("10.0.0.1:80", socket.gethostname(), "localhost"):
+      assert server.known_as(host), host
+    assert not server.known_as("evil.example")
+
+
+def test_a_clip_that_is_gone_is_a_404(study, capsys):
+  name = next(iter(study.clips))
+  (study.folder / "clips" / name).unlink()
+  with serving(study) as server:
+    status, _, data = Client(server.server_port).ask("GET", f"/clips/{name}")
+  assert (status, json.loads(data)) == (404, {"error": "This clip is missing."})
+  error = capsys.readouterr().err
+  assert name in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

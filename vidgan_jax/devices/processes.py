@@ -10,10 +10,25 @@ import jax
 
 
 def use_cache() -> None:
-  """Keeps what XLA compiles on disk, for the next run of the same program."""
-  cache = os.environ.get(
-    "JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/vidgan_jax/xla")
-  )
+  """Keeps what XLA compiles on disk, for the next run of the same program.
+
+  Who can write there, or exchange the folder, can run code as this user: a
+  folder that is made here, and the default one with its parent in any case, is
+  the user's alone under every umask.
+  """
+  default = os.path.expanduser("~/.cache/vidgan_jax/xla")
+  cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", default)
+  if "://" not in cache:
+    try:
+      private = [] if os.path.isdir(cache) else [cache]
+      if cache == default:
+        private = [os.path.dirname(cache), cache]
+      os.makedirs(cache, 0o700, exist_ok=True)
+      for folder in private:
+        os.chmod(folder, 0o700)
+    except OSError as e:
+      logging.warning("Compiled programs are not kept in %s: %s", cache, e)
+      return
   jax.config.update("jax_compilation_cache_dir", cache)
 
 

@@ -8,12 +8,17 @@
 
 Clips have random names, and a check looks like any other trial: the page does
 not know which system it shows. No request is logged.
+
+A foreign page can give its own name the address of this machine, and then read
+what the browser gets from it (DNS rebinding). The browser still sends that
+name as `Host`, so a request by a name that is not ours is refused.
 """
 
 import contextlib
 import errno
 import http
 import http.server
+import ipaddress
 import json
 import pathlib
 import socket
@@ -21,6 +26,7 @@ import socketserver
 import sqlite3
 import sys
 from typing import Any
+import urllib.parse
 
 from vidgan_jax.study import store
 
@@ -46,6 +52,7 @@ class Server(http.server.ThreadingHTTPServer):
       StudyError: the answers cannot be used, or the port is not to be had.
     """
     self.study = study
+    self._host = host.lower()
     self.page = _PAGE.read_bytes()
     if not 0 <= port < 65_536:
       raise store.StudyError(f"--port {port}: ports are 0 to 65535.")
@@ -97,6 +104,24 @@ class Server(http.server.ThreadingHTTPServer):
     host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{self.server_port}/"
 
+  def known_as(self, host: str) -> bool:
+    """Whether a `Host` header names this server.
+
+    Foreign names alone can be rebound: where the network is let in, any
+    address is ours. A server of this machine alone has loopback names.
+    """
+    try:
+      name = urllib.parse.urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+      return False
+    if name in ("localhost", self._host):
+      return True
+    local = ipaddress.ip_address(self.server_name).is_loopback
+    try:
+      return ipaddress.ip_address(name).is_loopback or not local
+    except ValueError:
+      return not local and name == socket.gethostname().lower()
+
   def handle_error(self, request: Any, client_address: Any) -> None:
     # A browser may go away at any time.
     if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
@@ -111,6 +136,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
   def log_message(self, *args) -> None:
     pass  # Raters are anonymous.
+
+  def parse_request(self) -> bool:
+    """Reads the request's head; refuses one by a foreign name."""
+    if not super().parse_request():
+      return False
+    known = self.server.known_as(self.headers.get("Host", ""))
+    if not known:
+      self.close_connection = True  # A body stays unread.
+      text = "This server has another name."
+      self._error(http.HTTPStatus.MISDIRECTED_REQUEST, text)
+    return known
 
   def do_GET(self) -> None:
     path = self.path.partition("?")[0]
@@ -129,7 +165,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       )
     # A look-up, not a path: nothing outside clips/ has a name here.
     elif path.startswith("/clips/") and path[7:] in study.clips:
-      data = (study.folder / "clips" / path[7:]).read_bytes()
+      try:
+        data = (study.folder / path[1:]).read_bytes()
+      except OSError as error:
+        print(f"vidgan study: a clip is not there: {error}", file=sys.stderr)
+        self._error(http.HTTPStatus.NOT_FOUND, "This clip is missing.")
+        return
       self._send(data, "video/mp4", cache="max-age=86400, immutable")
     else:
       self._error(http.HTTPStatus.NOT_FOUND, "There is nothing here.")
