@@ -35,7 +35,7 @@ def test_times_stay_as_they_are():
 )
 def test_every_time_is_a_multiple_of_the_base(bases, speed, rate):
   """Of each input, frames between frames included, at any speed."""
-  made = timing(bases=bases, speed=speed, rate=rate)
+  made = timing(bases=bases, speed=speed, rate=rate, fps=0.0)
   for base in bases:
     for ticks in (1, 7, 1001):
       for part in range(rate):
@@ -44,12 +44,34 @@ def test_every_time_is_a_multiple_of_the_base(bases, speed, rate):
 
 
 def test_a_rate_that_is_asked_for_is_a_grid():
-  made = timing(asked=60, speed=2.0)
-  assert made.grid and made.fps == 120 and made.base == F(1, 120)
+  made = timing(asked=60)
+  assert made.grid and made.fps == 60 and made.base == F(1, 60)
   options = dict(container="avi", fps=29.97)
   made = timing(**options)
   assert not made.grid and made.base == 1 / made.fps
   assert math.isclose(made.fps, 29.97, rel_tol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "given,fps",
+  [
+    (dict(speed=2.0), 25),
+    (dict(speed=0.5), 25),
+    (dict(speed=2.0, fps=50.0), 50),
+    (dict(speed=2.0, rate=2), 50),
+    (dict(speed=0.5, rate=2), 25),  # all that there is, none twice
+    (dict(speed=0.5, rate=4), 50),
+    (dict(speed=2.0, asked=60), 60),
+    (dict(speed=0.5, asked=60), 30),
+  ],
+)
+def test_speed_keeps_the_rate(given, fps):
+  asked = given.pop("fps", None)
+  made = timing(**given) if asked is None else plan.timing(
+    plan.Options(fps=asked, **given), container="mp4", fps=25.0, rate=1,
+    bases=[F(1, 12800)], asked=None, duration=4.0,
+  )  # fmt: skip
+  assert made.fps == fps
 
 
 def test_gif_has_hundredths_and_at_most_fifty_frames():
@@ -65,7 +87,8 @@ def test_a_base_that_no_container_can_store_is_microseconds():
 
 
 def test_total_counts_what_is_taken():
-  assert timing(start=1.0, end=3.0, speed=2.0).total == 50
+  assert timing(start=1.0, end=3.0).total == 50
+  assert timing(start=1.0, end=3.0, speed=2.0).total == 25
   assert timing(end=100.0).total == 100
   assert timing(duration=0.0).total == 0
   assert timing(concat=("b.mp4",)).total == 0  # how long is not known

@@ -94,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
       help="frames a second of the output, or of"
       " images that come in (25)")  # fmt: skip
   add("--speed", type=float, default=1.0,
-      help="2 is twice as fast; sound keeps its pitch")  # fmt: skip
+      help="2 is twice as fast, at the same frames a second unless --fps says"
+      " others; sound keeps its pitch")  # fmt: skip
   add("--mask", help="an image, video, folder, or colour: what is unknown")
   add("--grow", type=int, default=0, metavar="PIXELS",
       help="make the mask larger to each side")  # fmt: skip

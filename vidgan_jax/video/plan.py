@@ -22,6 +22,7 @@ _SUFFIXES = {
   ".png": "image2",
 }  # fmt: skip
 GIF_RATE = 50  # frames/s; players show faster ones at 10
+_FASTEST = 240  # frames/s; headers that say more mean the ticks of their clock
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Options:
     concat: more inputs, one after the other.
     fps: frames a second of the output, or of images that come in; None: as they
       come, or 25.
-    speed: 2 is twice as fast; the sound keeps its pitch.
+    speed: 2 is twice as fast; the rate stays, and the sound keeps its pitch.
     mask: see `edits.masked`.
     grow: pixels by which the mask is made larger to each side.
     compare: 'side' or 'split', see `edits.compared`.
@@ -202,7 +203,8 @@ def timing(
     duration: of the input, seconds; 0: unknown.
   """
   speed = fractions.Fraction(options.speed).limit_denominator(1000)
-  out = fractions.Fraction(fps or 25).limit_denominator(1001) * rate * speed
+  given = fractions.Fraction(fps or 25).limit_denominator(1001)
+  out = given * rate * speed
   base = fractions.Fraction(1, math.lcm(*(b.denominator for b in bases)) * rate)
   if len({(b.numerator, b.denominator) for b in bases}) == 1:
     base *= bases[0].numerator
@@ -210,6 +212,12 @@ def timing(
   grid = options.fps
   if asked and not grid:  # see `phases`
     grid = fractions.Fraction(asked) * speed
+  if 0 < fps <= _FASTEST and speed != 1 and not options.fps:
+    # Another speed is not another rate: film stays at 24 frames a second. But
+    # slow motion shows all frames that a stage has made between the others.
+    most = fractions.Fraction(asked) if asked else given * rate
+    kept = min(max(grid or out, given), most)
+    grid = grid if kept == (grid or out) else kept
   limited = container == "gif" and (grid or out) > GIF_RATE
   if limited:
     grid = GIF_RATE
