@@ -22,6 +22,7 @@ import dataclasses
 import math
 import sys
 import time
+import traceback
 from typing import Any
 
 from vidgan_jax import errors
@@ -167,7 +168,7 @@ def main(argv: list[str]) -> int:
   many = planned[0][1] != args.out  # of a folder of videos
   if many and not args.probe:
     outputs.make_folder(args.out)
-  failed = False
+  failed = {}  # input -> why
   for path, out in planned:
     progress = _Progress()
     try:
@@ -178,11 +179,13 @@ def main(argv: list[str]) -> int:
         chain, path, out, options, tell=progress.tell, progress=progress,
         mark=outputs.mark(out) if many else None,
       )  # fmt: skip
-    except Exception as error:  # The next file may go well.
+    except Exception as error:
       if errors.shown_whole(error):
-        raise
-      progress.tell(f"vidgan process: {error}")
-      failed = True
+        if not many:
+          raise
+        progress.tell(traceback.format_exc())  # The next file may go well.
+      failed[path] = f"{error}" or type(error).__name__
+      progress.tell(f"vidgan process: {failed[path]}")
       continue
     if summary.done:
       continue
@@ -191,6 +194,9 @@ def main(argv: list[str]) -> int:
       f"{out}: {summary.frames} frames in {summary.seconds:.1f} s"
       f" ({rate:.1f} frames/s)"
     )
+  if many and failed:
+    files = "".join(f"\n  {path}: {why}" for path, why in failed.items())
+    progress.tell(f"{len(failed)} of {len(planned)} files failed:{files}")
   return 1 if failed else 0
 
 
