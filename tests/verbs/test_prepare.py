@@ -273,21 +273,61 @@ def test_labels_are_classes_or_errors(videos, tmp_path):
   with pytest.raises(folder.FolderError, match="'b' is not one of the classes"):
     scanned(videos, classes=["a"])
   assert scanned(videos, labels=False).labels == {}
-  shutil.copytree(videos, tmp_path / "src")
-  shutil.copy(videos / "a" / "v0.mp4", tmp_path / "src" / "loose.mp4")
-  notes = scanned(tmp_path / "src")
+  src = tmp_path / "src"
+  shutil.copytree(videos, src)
+  (src / "a").rename(src / "b ")  # as some programs name folders
+  shutil.copy(videos / "a" / "v0.mp4", src / "loose.mp4")
+  notes = scanned(src)
+  assert notes.classes == ("b",)
+  assert set(notes.labels.values()) == {0} and len(notes.labels) == 6
+  assert "1 of 7 videos lie directly" in notes.remarks[0]
+  for i in range(6):
+    shutil.copy(videos / "a" / "v0.mp4", src / f"loose{i}.mp4")
+  notes = scanned(src)
   assert notes.classes == ()
-  assert "1 of 7" in notes.remarks[0]
+  assert "7 of 13" in notes.remarks[0]
   bad = tmp_path / "bad.jsonl"
   for text, words in [
     ("{}", "no `file`"),
     ('{"file": "nope"}', "none of its 1 rows"),
     ("{", "cannot be read"),
     ('{"file": "v0", "split": "dev"}', "'dev'"),
+    ('{"file": "v0", "lable": 1}', "'lable'.*mean 'label'"),
+    ('{"file": "v0", "label": [1]}', "row 1"),
+    ('{"label": 1}', "no `file`"),
+    (
+      '{"file": "v0", "label": 0}\n{"file": "a/v0.mp4", "label": 1}',
+      "rows 1 and 2 .*the label is '0' and '1'",
+    ),
   ]:
     bad.write_text(text)
     with pytest.raises(folder.FolderError, match=words):
       scanned(videos, metadata=str(bad))
+  bad = bad.with_suffix(".csv")
+  bad.write_text("file,caption\nv0,a cat, black\n")
+  with pytest.raises(folder.FolderError, match="row 1 has more values"):
+    scanned(videos, metadata=str(bad))
+
+
+def test_metadata_as_programs_write_them(videos, tmp_path):
+  """Integers, spaces, semicolons, empty rows, a file listed twice."""
+  rows = tmp_path / "m.jsonl"
+  rows.write_text('{"file": "v0", "label": 0}\n{"file": "v1", "label": 1}\n')
+  notes = scanned(videos, metadata=str(rows))
+  assert notes.classes == ("0", "1")
+  assert notes.labels == {"a/v0.mp4": 0, "b/v1.mp4": 1}
+  table = tmp_path / "m.csv"
+  for text in (
+    "file, label , split,seconds\nv0,dog ,test,3\nv1, dog,,\n,,,\n",
+    "file;label;split;seconds;\nv0;dog;test;;\n;;;\n b\\v1.mp4;dog;\n;\n",
+    "file\tlabel\tsplit\tseconds\nv0\tdog\t\na/v0.mp4\t\ttest\nv1\tdog\n",
+  ):
+    table.write_text(text)
+    notes = scanned(videos, metadata=str(table))
+    assert notes.classes == ("dog",)
+    assert notes.labels == {"a/v0.mp4": 0, "b/v1.mp4": 0}
+    assert notes.splits == {"a/v0.mp4": "test"}
+    assert "not read: seconds" in notes.remarks[0]
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.25, 0.9])

@@ -6,6 +6,7 @@ sub-folders are labels; a metadata file may say otherwise, and more.
 """
 
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Sequence
 import csv
@@ -13,12 +14,15 @@ import dataclasses
 import difflib
 import fnmatch
 import hashlib
+import itertools
 import json
 import logging
 import os
 import pathlib
 import re
 from typing import Any
+from typing import TextIO
+import unicodedata
 
 from PIL import Image
 
@@ -39,6 +43,8 @@ _OTHER = (
   ".html", ".pdf", ".py", ".npy", ".npz", ".srt", ".vtt", ".wav", ".mp3",
   ".flac", ".aac", ".zip", ".tar", ".gz", ".db", ".ini", ".log",
 )  # fmt: skip
+SPLITS = ("train", "test")
+_COLUMNS = ("file", "label", "caption", "split")  # of metadata
 _DEPTH = 32  # of folders: a link that leads back to its own folder ends here
 
 
@@ -221,41 +227,32 @@ def annotate(
       labels, those of the sub-folders do not count.
 
   Returns:
-    The notes. Without `labels` for every source the folders give none; the
-    metadata gives them to those it names.
+    The notes. Metadata label the files that they name; sub-folders label what
+    lies in them, unless that is less than half of the sources.
 
   Raises:
     FolderError: metadata that cannot be read, a label that is not a class.
   """
-  remarks, captions, splits = [], {}, {}
+  remarks = []
   rows = _metadata(metadata, sources, remarks) if metadata else {}
-  named = {file: row["label"] for file, row in rows.items() if row.get("label")}
-  if not labels:
-    named = {}
-  elif not named:
-    named = {s.file: s.file.split("/")[0] for s in sources if "/" in s.file}
-    loose = len(sources) - len(named)
-    if named and loose:
-      remarks.append(
-        f"{loose} of {len(sources)} videos lie directly in the folder, so its"
-        " sub-folders are not taken as labels"
+  given = lambda key: {f: row[key] for f, row in rows.items() if key in row}
+  named, splits = given("label") if labels else {}, given("split")
+  for file, split in splits.items():
+    if split not in SPLITS:
+      raise FolderError(
+        f"{metadata}: the split {split!r} of {file} is neither 'train' nor"
+        " 'test'"
       )
-      named = {}
-  for file, row in rows.items():
-    if row.get("caption"):
-      captions[file] = str(row["caption"])
-    if row.get("split"):
-      splits[file] = row["split"]
-      if splits[file] not in ("train", "test"):
-        raise FolderError(
-          f"{metadata}: the split {splits[file]!r} of {file} is neither 'train'"
-          " nor 'test'"
-        )
-  named = {file: str(label) for file, label in named.items()}
+  if labels and not named:
+    named = _labels_of_folders(sources, remarks)
   found = sorted(set(named.values()))
-  classes = list(classes) if named else []
-  if not classes:
-    classes = found
+  remarks += [
+    f"the labels '{a}' and '{b}' differ in their case alone"
+    for a, b in itertools.combinations(found, 2)
+    if a.casefold() == b.casefold()
+  ]
+  classes = list(map(_plain, classes)) if named else []
+  classes = classes or found
   for name in found:
     if name not in classes:
       near = difflib.get_close_matches(name, classes, 1)
@@ -270,46 +267,74 @@ def annotate(
   return Notes(
     classes=tuple(classes),
     labels={file: classes.index(name) for file, name in named.items()},
-    captions=captions,
+    captions=given("caption"),
     splits=splits,
     remarks=tuple(remarks),
   )
 
 
+def _labels_of_folders(
+  sources: Sequence[Source], remarks: list[str]
+) -> dict[str, str]:
+  """{file: first-level sub-folder}; {} where most videos are in none."""
+  named = {
+    s.file: _plain(s.file.split("/")[0]) for s in sources if "/" in s.file
+  }
+  loose = [s.file for s in sources if s.file not in named]
+  if not named or not loose:
+    return named
+  lie = f"{len(loose)} of {len(sources)} videos lie directly in the folder"
+  if len(loose) > len(named):
+    remarks.append(f"{lie}, so its sub-folders are not taken as labels")
+    return {}
+  remarks.append(
+    f"{lie} and not in one of the sub-folders that are taken as labels, the"
+    f" first is {loose[0]}; --no-labels takes them too"
+  )
+  return named
+
+
+def _plain(text: Any) -> str:
+  """A text as it is compared: without spaces around it, accents composed."""
+  return unicodedata.normalize("NFC", str(text)).strip()
+
+
 def _metadata(
   path: str, sources: Sequence[Source], remarks: list[str]
-) -> dict[str, dict[str, Any]]:
-  """Rows of the metadata file by source file."""
-  try:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-      if _suffix(path) == ".csv":
-        rows = list(csv.DictReader(file))
-      elif _suffix(path) == ".jsonl":
-        rows = [json.loads(line) for line in file if line.strip()]
-      else:
-        raise FolderError(f"the metadata {path} are neither .csv nor .jsonl")
-  except FolderError:
-    raise
-  except (OSError, ValueError, csv.Error) as error:
-    why = error.strerror if isinstance(error, OSError) else error
-    raise FolderError(f"the metadata {path} cannot be read: {why}") from None
-  files = {}
+) -> dict[str, dict[str, str]]:
+  """{source file: what the metadata give of it, no value empty}.
+
+  Raises:
+    FolderError: the file cannot be read or contradicts itself.
+  """
+  rows = _rows(path)
+  if not rows:
+    raise FolderError(f"{path} has no rows: there is no `file` in it")
+  _check_columns(path, {key for _, row in rows for key in row}, remarks)
+  by_name = {}
   name = lambda file: file.rsplit("/", 1)[-1]
   for key in (lambda f: os.path.splitext(name(f))[0], name, lambda f: f):
-    files |= _unique(key, sources)
-  found, unknown = {}, []
-  for number, row in enumerate(rows, 1):
-    if not isinstance(row, dict) or not row.get("file"):
+    by_name |= _unique(key, sources)
+  merged, unknown = {}, []
+  for number, row in rows:
+    row = {key: row[key] for key in _COLUMNS if row.get(key)}
+    if "file" not in row:
       raise FolderError(
-        f"{path}: row {number} has no `file` (columns: file, label, caption,"
-        " split)"
+        f"{path}: row {number} has no `file` (columns: {', '.join(_COLUMNS)})"
       )
-    file = files.get(str(row["file"]).removeprefix("./"))
+    listed = row.pop("file")
+    file = by_name.get(listed.replace("\\", "/").removeprefix("./"))
     if file is None:
-      unknown.append(str(row["file"]))
-    else:
-      found[file] = row
-  if not found:
+      unknown.append(listed)
+      continue
+    before, earlier = merged.setdefault(file, (number, {}))
+    for key, value in row.items():
+      if earlier.setdefault(key, value) != value:
+        raise FolderError(
+          f"{path}: rows {before} and {number} are both of {file} and"
+          f" contradict each other: the {key} is {earlier[key]!r} and {value!r}"
+        )
+  if not merged:
     raise FolderError(
       f"{path}: none of its {len(rows)} rows names a file of the folder"
       + (f" (the first is {unknown[0]})" if unknown else "")
@@ -319,7 +344,65 @@ def _metadata(
       f"{len(unknown)} rows of {path} name no file of the folder, or several;"
       f" the first is {unknown[0]}"
     )
-  return found
+  return {file: row for file, (_, row) in merged.items()}
+
+
+def _rows(path: str) -> list[tuple[int, dict[str, str]]]:
+  """[(number of the row from 1, {column: text})] of rows that hold anything."""
+  read = {".csv": _csv, ".jsonl": _jsonl}.get(_suffix(path))
+  if read is None:
+    raise FolderError(f"the metadata {path} are neither .csv nor .jsonl")
+  try:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+      rows = list(enumerate(read(file), 1))
+  except (OSError, ValueError, csv.Error) as error:
+    why = error.strerror if isinstance(error, OSError) else error
+    raise FolderError(f"the metadata {path} cannot be read: {why}") from None
+  out = []
+  for number, row in rows:
+    if not isinstance(row, dict):
+      raise FolderError(f"{path}: row {number} is not an object with `file`")
+    further = any(row.pop(None, ()))  # values behind the last column
+    if further or any(isinstance(x, dict | list) for x in row.values()):
+      raise FolderError(
+        f"{path}: row {number} has more values than columns, or one that is not"
+        " a text or a number; a text that holds the separator stands in quotes"
+      )
+    # A number is a value, 0 like all others.
+    row = {_plain(k): _plain("" if x is None else x) for k, x in row.items()}
+    if any(row.values()):
+      out.append((number, row))
+  return out
+
+
+def _csv(file: TextIO) -> Iterable[dict[str | None, Any]]:
+  """Rows of a table whose columns are apart by the commonest separator."""
+  head = file.readline()
+  file.seek(0)
+  return csv.DictReader(file, delimiter=max(",;\t", key=head.count))
+
+
+def _jsonl(file: TextIO) -> Iterable[Any]:
+  return (json.loads(line) for line in file if line.strip())
+
+
+def _check_columns(
+  path: str, columns: Collection[str], remarks: list[str]
+) -> None:
+  """Refuses a column that is meant for another; says which are not read."""
+  unknown = sorted(set(columns) - {*_COLUMNS, ""})
+  for name in unknown:
+    near = difflib.get_close_matches(name.casefold(), _COLUMNS, 1)
+    if near and near[0] not in columns:
+      raise FolderError(
+        f"{path}: the column '{name}' is not known; did you mean '{near[0]}'?"
+        " Rename it"
+      )
+  if unknown:
+    remarks.append(
+      f"columns of {path} that are not read: {', '.join(unknown)} (known:"
+      f" {', '.join(_COLUMNS)})"
+    )
 
 
 def _unique(
@@ -328,7 +411,7 @@ def _unique(
   """{key of a source's file: the file, None where several share it}."""
   out = {}
   for source in sources:
-    name = key(source.file)
+    name = _plain(key(source.file))
     out[name] = None if name in out else source.file
   return out
 
