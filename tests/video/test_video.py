@@ -158,12 +158,9 @@ def test_untagged_video_is_read_as_players_do(tmp_path, height, width, matrix):
 def test_display_matrix(a, b, c, d, expected):
   matrix = np.zeros(9, np.int32)
   matrix[[0, 1, 3, 4]] = np.array([a, b, c, d]) * 65_536
-
-  class Picture:
-    side_data = {av.sidedata.sidedata.Type.DISPLAYMATRIX: matrix.tobytes()}
-
+  kind = av.sidedata.sidedata.Type.DISPLAYMATRIX
   video = smooth(2)
-  turn = read._orientation(Picture)
+  turn = read._orientation({kind: matrix.tobytes()})
   got = np.stack([read._upright(image, *turn) for image in video])
   np.testing.assert_array_equal(got, expected(video))
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL import ImageOps
 
 from vidgan_jax.video import folder
 from vidgan_jax.video import read
@@ -131,11 +132,12 @@ def _square(image: np.ndarray) -> np.ndarray:
 
 
 def _picture(path: str) -> Image.Image:
-  """An image file as RGB, whatever its name says and however it is stored."""
+  """An image file as upright RGB, whatever its name and format say."""
   try:
     with Image.open(path) as image:
       if image.width * image.height > read.MAX_PIXELS:
         raise read.VideoError(f"{path}: {image.size} pixels are too many")
+      image = ImageOps.exif_transpose(image)
       if image.mode.startswith("I"):  # 16-bit grey
         grey = np.asarray(image, np.uint16) >> 8
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")

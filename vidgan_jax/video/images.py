@@ -21,6 +21,7 @@ from typing import Any
 
 import av
 from av.filter import graph
+from PIL import ExifTags
 from PIL import Image
 
 from vidgan_jax.store import files
@@ -105,7 +106,8 @@ class Clip:
     for file in files:
       try:
         with Image.open(file) as image:
-          about = _SUFFIX.get(image.format), image.size
+          size = image.size[::-1] if _lies(image) else image.size
+          about = _SUFFIX.get(image.format), size
           moving = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
       except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise read.VideoError(
@@ -252,6 +254,11 @@ def _buffer(nodes: graph.Graph, like: Any) -> Any:
   return nodes.add_buffer(
     height=like.height, width=like.width, format="bgra", time_base=_HUNDREDTH
   )
+
+
+def _lies(image: Image.Image) -> bool:
+  """Whether the EXIF orientation exchanges an image's sides."""
+  return image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
 
 
 def _suffix(name: str) -> str:

@@ -27,6 +27,7 @@ from typing import Any
 from typing import NamedTuple
 
 import av
+from av.filter import graph
 from av.sidedata import sidedata
 from av.video import reformatter
 import numpy as np
@@ -138,8 +139,8 @@ class Reader:
     self.damaged = 0
     self.ended = ""
     self._size, self._upscale = size, upscale
-    self._rotation, self._turn = None, (False, 1, 1)
-    self._target = None  # (height, width) of every frame before it is turned
+    self._sides = None, None  # a kind of picture, the filters that look at it
+    self._target = None  # (height, width) of every upright frame
     self._reformatter = reformatter.VideoReformatter()
     self._local = container is None
     self.container = container or _opened(self.path)
@@ -296,7 +297,7 @@ class Reader:
 
   def aim(self, picture: av.VideoFrame) -> None:
     """Gives all pictures the size that this one gets, unless one was before."""
-    self._target = self._target or self._fit(picture.height, picture.width)
+    self._target = self._target or self._fit(*self.upright_size(picture))
 
   def convert(
     self, picture: av.VideoFrame, pixels: str = "rgb24"
@@ -314,7 +315,8 @@ class Reader:
     if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
       raise VideoError(f"{self.path}: a frame of {width}x{height} is too large")
     self.aim(picture)
-    new_height, new_width = self._target
+    turn = self.turn(picture)
+    new_height, new_width = self._target[::-1] if turn[0] else self._target
     if new_height < height or new_width < width:
       method = reformatter.Interpolation.AREA
     else:
@@ -338,16 +340,32 @@ class Reader:
         f"{self.path}: frames of format {picture.format.name} cannot be"
         f" converted ({reason(error)})"
       ) from None
-    return _upright(image, *self.turn(picture))
+    return _upright(image, *turn)
 
   def turn(self, picture: av.VideoFrame) -> tuple[bool, int, int]:
     """How `convert` turns a picture: (transpose?, step of y, step of x)."""
-    # Looking at a frame's side data ties it into a cycle that only the garbage
-    # collector frees, hundreds of frames later: look when there is news.
-    if picture.rotation != self._rotation:
-      self._rotation = picture.rotation
-      self._turn = _orientation(picture)
-    return self._turn
+    return _orientation(self.side_data(picture))
+
+  def upright_size(self, picture: av.VideoFrame) -> tuple[int, int]:
+    """(height, width) of a picture as it is shown, in its own pixels."""
+    size = picture.height, picture.width
+    return size[::-1] if self.turn(picture)[0] else size
+
+  def side_data(self, picture: av.VideoFrame) -> dict[sidedata.Type, bytes]:
+    """What a picture says beside its pixels, of the kinds that PyAV knows.
+
+    One kind that it does not know, as EXIF, hides all others from it: so
+    filters drop what comes behind the last one known.
+    """
+    kind, size = picture.format.name, (picture.height, picture.width)
+    if self._sides[0] != (kind, size):
+      self._sides = (kind, size), _known_sides(kind, *size)
+    filters = self._sides[1]
+    filters.push(picture)
+    # Not `picture.side_data`, which ties the picture into a cycle that only the
+    # garbage collector frees, hundreds of frames later.
+    sides = sidedata.SideDataContainer(filters.pull())
+    return {data.type: bytes(data) for data in sides}
 
 
 def _opened(path: str) -> Any:
@@ -522,17 +540,31 @@ def reason(error: BaseException) -> str:
   return text.strip()
 
 
-def _orientation(picture: av.VideoFrame) -> tuple[bool, int, int]:
+def _known_sides(pix_fmt: str, height: int, width: int) -> graph.Graph:
+  """Filters that drop side data of the kinds that PyAV does not know."""
+  filters = graph.Graph()
+  last = max(kind.value for kind in sidedata.Type)
+  filters.link_nodes(
+    filters.add_buffer(
+      format=pix_fmt, height=height, width=width,
+      time_base=fractions.Fraction(1, 1000),
+    ),
+    *(filters.add("sidedata", f"delete:type={last + i}") for i in range(1, 33)),
+    filters.add("buffersink"),
+  ).configure()  # fmt: skip
+  return filters
+
+
+def _orientation(side_data: dict[Any, bytes]) -> tuple[bool, int, int]:
   """What the display matrix asks for: (transpose?, step of y, step of x).
 
   The matrix maps stored (x, y) to shown (a x + c y, b x + d y). Angles that
   are not near a quarter turn are nonsense in practice and are ignored.
   """
-  try:
-    matrix = picture.side_data[sidedata.Type.DISPLAYMATRIX]
-  except KeyError:
+  matrix = side_data.get(sidedata.Type.DISPLAYMATRIX)
+  if matrix is None:
     return False, 1, 1
-  a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(float)
+  a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].astype(float)
   straight, turned = abs(a) + abs(d), abs(b) + abs(c)
   if min(straight, turned) > 0.2 * max(straight, turned):
     return False, 1, 1

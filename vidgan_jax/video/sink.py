@@ -382,8 +382,8 @@ class Sink:
     if frame.image is not None:
       aspect = 1 / aspect if transpose else aspect
     elif turn != (False, 1, 1) and encoding.container in TURNS:
-      matrix9 = picture.side_data[sidedata.Type.DISPLAYMATRIX]
-      self._stream.set_display_matrix(np.frombuffer(bytes(matrix9), np.int32))
+      matrix9 = source.reader.side_data(picture)[sidedata.Type.DISPLAYMATRIX]
+      self._stream.set_display_matrix(np.frombuffer(matrix9, np.int32))
     if aspect != 1:
       codec.sample_aspect_ratio = fractions.Fraction(aspect).limit_denominator(
         32_767

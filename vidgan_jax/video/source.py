@@ -213,8 +213,8 @@ class Source:
         clock.begin = time + clock.start
       if self.picture is None:
         self.look(picture)
-      size = self.picture.height, self.picture.width
-      self.resized += (picture.height, picture.width) != size
+      size = self.reader.upright_size
+      self.resized += size(picture) != size(self.picture)
       if clock.length is not None and time > clock.begin + clock.length + 1:
         break  # not before: the sound may come later than the picture
       if clock.outside(time):
