@@ -924,6 +924,29 @@ def test_a_grown_mask_of_a_colour_goes_on(tmp_path, monkeypatch):
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("name", ["000001", "manifest.json"])
+def test_a_flipped_bit_in_the_parts_is_found(tmp_path, monkeypatch, name):
+  monkeypatch.setattr(segments, "SEGMENT", 4)
+  monkeypatch.setattr(Brighter, "__repr__", lambda self: "Brighter")
+  source = film(tmp_path / "a.mkv", smooth(24), sound=True)
+  options = plan.Options(resume=True, chunk=4, crf=0, preset="ultrafast")
+  whole, out = str(tmp_path / "b.mkv"), str(tmp_path / "c.mkv")
+  job.process([Brighter()], source, whole, options)
+  with pytest.raises(read.VideoError, match="enough"):
+    job.process([stops(16)], source, out, options)
+  part = pathlib.Path(f"{out}.parts", name)
+  flipped = bytearray(part.read_bytes())
+  flipped[len(flipped) // 2] ^= 1
+  part.write_bytes(flipped)
+  lines = []
+  job.process([Brighter()], source, out, options, tell=lines.append)
+  assert [line for line in lines if "is damaged" in line] == [
+    f"{part}: is damaged, "
+    + ("starts anew" if "json" in name else "its 4 frames are made anew")
+  ]
+  assert pathlib.Path(out).read_bytes() == pathlib.Path(whole).read_bytes()
+
+
 def test_segments_change_no_frame(tmp_path, monkeypatch):
   monkeypatch.setattr(segments, "SEGMENT", 7)
   source = film(tmp_path / "a.mkv", smooth(30), sound=True)

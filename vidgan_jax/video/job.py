@@ -123,6 +123,10 @@ class Job:
     self.tell, self._progress = tell, progress
     self.enough = lambda frames: False
     self.summary = Summary()
+    quiet = lambda *_: None
+    self.again = lambda: Job(
+      stages, path, out, options, quiet, quiet, stack, None
+    )
     self.encoding = sink_lib.Encoding(
       container=plan.container(out, options.format, path),
       codec=options.codec,

@@ -2,8 +2,8 @@
 
 The folder OUT.parts holds the packets of each segment in a file, and
 manifest.json, which says what is whole: settings (a digest of all that the
-output depends on), the frames of each segment, and at the end where each input
-ended.
+output depends on), the frames and the digest of each segment, and at the end
+where each input ended. Its second line is the digest of its first.
 """
 
 from collections.abc import Iterable
@@ -67,6 +67,7 @@ class Segments:
       )
     if state["ended"] is None:
       self._encode(parts, state)
+    self._repair(parts, state)
     self._join(parts, state)
     if self._mark is not None:
       with _writing(pathlib.Path(self._mark)) as file:
@@ -109,11 +110,19 @@ class Segments:
   def _state(self, parts: pathlib.Path) -> dict[str, Any]:
     """What exists already."""
     job = self._job
+    new = {"settings": self._settings, "frames": [], "digests": [],
+           "ended": None}  # fmt: skip
     try:
-      state = json.loads((parts / "manifest.json").read_text())
+      line, digest = (parts / "manifest.json").read_bytes().split(b"\n")
+      if hashlib.sha256(line).hexdigest().encode() != digest:
+        raise ValueError
+      state = json.loads(line)
     except FileNotFoundError:
-      state = {"settings": self._settings, "frames": [], "ended": None}
-    except (OSError, ValueError) as error:
+      state = new
+    except ValueError:
+      job.tell(f"{parts / 'manifest.json'}: is damaged, starts anew")
+      state = new
+    except OSError as error:
       raise read.VideoError(f"{parts}: cannot be read ({error})") from None
     if state["settings"] != self._settings:
       raise read.VideoError(
@@ -138,16 +147,13 @@ class Segments:
         if frame is None:
           break
         job.summary.frames = sum(state["frames"])
-        sink = job.open(io.BytesIO(), frame)
-        with _writing(parts / f"{segment:06d}") as file:
-          for each in itertools.chain([frame], piece):
-            _save(file, sink.encode(each))
-            job.wrote()
-          _save(file, sink.encode(None))
-        sink.abandon()
+        piece = itertools.chain([frame], piece)
+        self._segment(parts / f"{segment:06d}", piece, job)
         done = job.summary.frames - sum(state["frames"])
+        digest = files.digest(parts / f"{segment:06d}")
         state |= {
           "frames": [*state["frames"], done],
+          "digests": [*state["digests"], digest],
           "tiles": [runner.tile for runner in job.runners],
           "shape": None if frame.image is None else frame.image.shape,
           "deep": frame.image is not None and frame.image.dtype == np.uint16,
@@ -157,9 +163,40 @@ class Segments:
     state["ended"] = [str(shift) for shift in job.shifts]
     self._note(parts, state)
 
+  def _segment(
+    self, path: pathlib.Path, frames: Iterable[stream.Frame], job: Any
+  ) -> None:
+    """Writes the packets of one segment."""
+    frames = iter(frames)
+    first = next(frames)
+    sink = job.open(io.BytesIO(), first)
+    with _writing(path) as file:
+      for frame in itertools.chain([first], frames):
+        _save(file, sink.encode(frame))
+        job.wrote()
+      _save(file, sink.encode(None))
+    sink.abandon()
+
+  def _repair(self, parts: pathlib.Path, state: dict[str, Any]) -> None:
+    """Makes those segments anew whose bits are no longer those written."""
+    for segment, count in enumerate(state["frames"]):
+      path = parts / f"{segment:06d}"
+      if path.exists() and files.digest(path) == state["digests"][segment]:
+        continue
+      self._job.tell(f"{path}: is damaged, its {count} frames are made anew")
+      job = self._job.again()  # The inputs of this one are read to their ends.
+      for runner, tile in zip(job.runners, state["tiles"]):
+        runner.tile = tile
+      skip = sum(state["frames"][:segment])
+      with contextlib.closing(job.frames(skip)) as frames:
+        self._segment(path, itertools.islice(frames, skip, skip + count), job)
+      state["digests"][segment] = files.digest(path)
+      self._note(parts, state)
+
   def _note(self, parts: pathlib.Path, state: dict[str, Any]) -> None:
+    line = json.dumps(state).encode()
     with _writing(parts / "manifest.json") as file:
-      file.write(json.dumps(state).encode())
+      file.write(line + b"\n" + hashlib.sha256(line).hexdigest().encode())
 
   def _join(self, parts: pathlib.Path, state: dict[str, Any]) -> None:
     """Puts segments and the copied streams together."""
