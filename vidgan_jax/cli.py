@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import importlib
+import io
 import signal
 import sys
 import threading
@@ -67,6 +68,9 @@ def main(argv: list[str] | None = None) -> int:
       file=sys.stderr,
     )
     return 2
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    # Names of files that are not UTF-8 can be printed, as on stderr.
+    sys.stdout.reconfigure(errors="backslashreplace")
   module = importlib.import_module(f"vidgan_jax.verbs.{verb}")
   try:
     with _stopped_by_sigterm():

@@ -346,6 +346,68 @@ def test_splits_are_by_source_and_the_same_for_everyone(fraction):
   }
 
 
+# ---------------------------------------------------------------- folders
+
+
+def test_what_links_lead_to_is_taken_once(videos, tmp_path, caplog):
+  src = tmp_path / "up" / "src"
+  shutil.copytree(videos, src)
+  before = folder.scan(src, "auto")
+  (src / "a" / "loop").symlink_to("..")  # to the root
+  (src / "b" / "above").symlink_to("../../..")  # to what holds it
+  (src / "0").symlink_to(src / "b")  # to a neighbour that comes later
+  (src / "a" / "again.mp4").symlink_to("v0.mp4")
+  os.link(src / "a" / "v0.mp4", src / "b" / "hard.mp4")
+  assert folder.scan(src, "auto") == before
+  assert "2 names are links" in caplog.text and "a/again.mp4" in caplog.text
+  # Elsewhere or hidden, and only to be had by a link: once, too.
+  (src / ".store").mkdir()
+  write.write(src / ".store" / "x.mp4", scene(9))
+  for name in ("c", "d"):
+    (src / name).symlink_to(".store")
+  files = [source.file for source in folder.scan(src, "auto")[1]]
+  assert files == sorted([*(s.file for s in before[1]), "c/x.mp4"])
+
+
+def test_a_frame_that_a_link_repeats_stays(tmp_path):
+  for clip in ("a", "b"):
+    (tmp_path / clip).mkdir()
+    for i in range(2):
+      Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / clip / f"{i}.png")
+    (tmp_path / clip / "2.png").symlink_to("1.png")
+  (tmp_path / "c").symlink_to("a")
+  sources = folder.scan(tmp_path, "frames")[1]
+  assert [s.file for s in sources] == ["a", "b"]
+  assert all(s.images == ("0.png", "1.png", "2.png") for s in sources)
+
+
+def test_thumbnails_and_pipes_are_passed_over(videos, tmp_path, caplog):
+  src = tmp_path / "src"
+  shutil.copytree(videos, src)
+  before = folder.scan(src, "auto")
+  for name in ("@eaDir", "a/Thumbnails", "b/_thumbs", "__MACOSX"):
+    shutil.copytree(videos / "a", src / name)
+  os.mkfifo(src / "a" / "v.mp4")
+  assert folder.scan(src, "auto") == before
+  for name in ("@eaDir", "a/Thumbnails", "b/_thumbs", "__MACOSX", "a/v.mp4"):
+    assert name in caplog.text
+
+
+def test_names_that_are_not_utf_8(videos, tmp_path):
+  src = os.fsencode(tmp_path / "src")
+  os.makedirs(src + b"/gr\xfcn")
+  for i in range(2):
+    shutil.copy(videos / "a" / "v0.mp4", src + b"/gr\xfcn/\xe9%d.mp4" % i)
+  with open(src + b"/gr\xfcn/\xe9.mp4", "wb") as file:
+    file.write(b"nothing")
+  argv = [*COMMAND, src, tmp_path / "d", "--workers", "1"]
+  got = subprocess.run(argv, capture_output=True, text=True)
+  assert (got.returncode, got.stderr) == (0, "")
+  assert r"skipped: gr\xfcn/\xe9.mp4: not a video" in got.stdout
+  names = sorted(row[0] for row in both(tmp_path / "d"))
+  assert names == [rf"gr\xfcn/\xe9{i}.mp4" for i in (0, 1)]
+
+
 # ---------------------------------------------------------------- bad input
 
 

@@ -361,6 +361,7 @@ def _convert(pipe, root, source, extra, options, staging, threads) -> Row:
       f" shot{'s' * (tally.shots != 1)}, none of at least --min-frames"
       f" {options.min_frames}"
     )
-  prefix = os.path.join(root, source.file) + ": "
-  tally.ended = tally.ended.removeprefix(prefix)
-  return _row(source, tally, reason.removeprefix(prefix), lengths, size)
+  prefix = os.path.join(root, source.path) + ": "
+  tally.ended = folder.printable(tally.ended.removeprefix(prefix))
+  reason = folder.printable(reason.removeprefix(prefix))
+  return _row(source, tally, reason, lengths, size)

@@ -513,7 +513,7 @@ def _count(root, options, source, most=None):
   if options.layout == "strips":
     frames = clips_lib.frames(root, source, options, clips_lib.Tally())
     return sum(1 for _ in frames), 0, None
-  with read_lib.Reader(os.path.join(root, source.file), threads=1) as reader:
+  with read_lib.Reader(os.path.join(root, source.path), threads=1) as reader:
     pictures = itertools.islice(reader.pictures(), most)
     times = [time for _, time in pictures]
     seconds = float(times[-1] - times[0])

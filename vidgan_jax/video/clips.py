@@ -86,7 +86,7 @@ def frames(
   Raises:
     read.VideoError: the source cannot be decoded.
   """
-  path = os.path.join(os.fspath(root), source.file)
+  path = os.path.join(os.fspath(root), source.path)
   if options.layout == "videos":
     size = options.size or None
     with read.Reader(

@@ -20,7 +20,9 @@ import logging
 import os
 import pathlib
 import re
+import stat
 from typing import Any
+from typing import NamedTuple
 from typing import TextIO
 import unicodedata
 
@@ -45,7 +47,12 @@ _OTHER = (
 )  # fmt: skip
 SPLITS = ("train", "test")
 _COLUMNS = ("file", "label", "caption", "split")  # of metadata
-_DEPTH = 32  # of folders: a link that leads back to its own folder ends here
+# Folders that cameras, disks and systems make beside the files of a user.
+_THUMBNAILS = re.compile(
+  r"[@._]*thumb(s|nails?)?|@eadir|[@#](recycle|tmp|snapshot)|__macosx"
+  r"|\$recycle\.bin|system volume information|lost\+found",
+  re.IGNORECASE,
+)
 
 
 class FolderError(errors.UserError):
@@ -56,7 +63,8 @@ class FolderError(errors.UserError):
 class Source:
   """One source video, before it is opened."""
 
-  file: str  # path below the root, with '/'; a folder for frames
+  file: str  # printable path below the root, with '/'; a folder for frames
+  path: str  # the same as the disk has it
   bytes: int
   modified: int  # seconds since 1970
   images: tuple[str, ...] = ()  # names of the frames, in order
@@ -82,7 +90,9 @@ def scan(
   """Finds the source videos below a folder.
 
   Args:
-    root: the folder; hidden files and folders are passed over.
+    root: the folder; hidden files and folders, those of thumbnails, and what is
+      not a regular file are passed over. Links are followed, and what several
+      lead to is taken once.
     layout: 'videos' (every file that is not plainly something else), 'frames',
       'strips', or 'auto': videos when a file has a video's suffix; else strips
       when the images are at least 4 times as wide as high by a whole number;
@@ -101,7 +111,7 @@ def scan(
     raise FolderError(f"{root} {what}: give the folder that holds the videos")
   folders = _walk(root, tuple(exclude))
   files = [
-    (here + name, *stat) for here, rows in folders for name, *stat in rows
+    (here + file.name, (file,)) for here, rows in folders for file in rows
   ]
   if layout == "auto":
     suffixes = {_suffix(path) for path, *_ in files}
@@ -128,45 +138,113 @@ def scan(
   elif layout == "frames":
     files = []
     for here, rows in folders:
-      rows = [r for r in rows if _suffix(r[0]) in (*IMAGES, ".gif")]
-      if rows:
-        names, sizes, times = zip(*rows)
-        names = tuple(natural(names))
-        files.append((here[:-1] or ".", sum(sizes), max(times), names))
+      frames = {f.name: f for f in rows if _suffix(f.name) in (*IMAGES, ".gif")}
+      if frames:
+        rows = tuple(frames[name] for name in natural(frames))
+        files.append((here[:-1] or ".", rows))
   else:
     raise FolderError(f"layout '{layout}' is not one of auto, {LAYOUTS}")
   return layout, [
-    Source(file=file, bytes=size, modified=modified, images=sum(names, ()))
-    for file, size, modified, *names in sorted(files)
+    Source(
+      file=printable(path),
+      path=path,
+      bytes=sum(file.bytes for file in rows),
+      modified=max(file.modified for file in rows),
+      images=tuple(f.name for f in rows) if layout == "frames" else (),
+    )
+    for path, rows in _once(root, files)
   ]
+
+
+class _File(NamedTuple):
+  """A file of a folder."""
+
+  name: str
+  bytes: int
+  modified: int  # seconds since 1970
+  key: Any  # the same for all names of one file
+  linked: bool  # a link leads to it
+
+
+def _once(
+  root: pathlib.Path, files: list[tuple[str, tuple[_File, ...]]]
+) -> list[tuple[str, tuple[_File, ...]]]:
+  """Each source once, sorted by path, however many links lead to it."""
+  first = {}
+  # A name that needs no link comes before those that do.
+  for path, rows in sorted(
+    files, key=lambda f: (any(x.linked for x in f[1]), f[0])
+  ):
+    first.setdefault(tuple(file.key for file in rows), (path, rows))
+  kept = sorted(first.values())
+  again = sorted({path for path, _ in files} - {path for path, _ in kept})
+  if again:
+    logging.warning(
+      "%s: %d names are links to clips that are there already and are passed"
+      " over; the first is %s",
+      root,
+      len(again),
+      printable(again[0]),
+    )
+  return kept
 
 
 def _walk(
   root: pathlib.Path, exclude: tuple[str, ...]
-) -> list[tuple[str, list[tuple[str, int, int]]]]:
-  """[(folder as 'a/b/' or '', [(name, bytes, seconds since 1970)])]."""
-  problems, out = [], []
-  for folder, below, names in os.walk(
-    root, followlinks=True, onerror=problems.append
-  ):
-    here = pathlib.Path(folder).relative_to(root).as_posix() + "/"
-    here = "" if here == "./" else here
-    keep = [n for n in below if not _left_out(here, n, exclude)]
-    below[:] = sorted(keep) if here.count("/") < _DEPTH else []
-    rows = []
-    for name in sorted(n for n in names if not _left_out(here, n, exclude)):
-      try:
-        stat = os.stat(os.path.join(folder, name))
-        rows.append((name, stat.st_size, int(stat.st_mtime)))
-      except OSError:  # a dangling link: the decoder will say so
-        rows.append((name, 0, 0))
-    out.append((here, rows))
+) -> list[tuple[str, list[_File]]]:
+  """[(folder as 'a/b/' or '', its files)]; every folder on the disk once."""
+  problems, out, other = [], [], []
+  # A link to a folder that holds the root leads out of it and back.
+  visited = set(map(str, pathlib.Path(os.path.realpath(root)).parents))
+  starts = [str(root)]  # First the folder itself, then what links lead to.
+  for start in starts:
+    for folder, below, names in os.walk(start, onerror=problems.append):
+      place = os.path.realpath(folder)
+      if place in visited:
+        below.clear()
+        continue
+      visited.add(place)
+      here = pathlib.Path(folder).relative_to(root).as_posix() + "/"
+      here = "" if here == "./" else here
+      keep = [n for n in sorted(below) if not _left_out(here, n, exclude)]
+      other += [here + n for n in keep if _THUMBNAILS.fullmatch(n)]
+      below[:] = [n for n in keep if not _THUMBNAILS.fullmatch(n)]
+      paths = (os.path.join(folder, name) for name in below)
+      starts += filter(os.path.islink, paths)
+      names = [n for n in sorted(names) if not _left_out(here, n, exclude)]
+      files = [_look(folder, name, start != starts[0]) for name in names]
+      other += [here + n for n, f in zip(names, files) if f is None]
+      out.append((here, [file for file in files if file]))
   for problem in problems:
     text = f"{problem.filename} cannot be read ({problem.strerror})"
     if not any(rows for _, rows in out):
       raise FolderError(f"{text}: check its permissions")
     logging.warning("%s and is passed over", text)
+  if other:
+    logging.warning(
+      "%s: passed over, because they are thumbnails or of the system, or not"
+      " regular files: %s",
+      root,
+      ", ".join(map(printable, other[:8])) + ", ..." * (len(other) > 8),
+    )
   return out
+
+
+def _look(folder: str, name: str, linked: bool) -> _File | None:
+  """A file, None if reading it would block or is no matter of files."""
+  path = os.path.join(folder, name)
+  try:
+    status = os.stat(path)
+  except OSError:  # a dangling link: the decoder will say so
+    return _File(name, 0, 0, path, True)
+  if not stat.S_ISREG(status.st_mode):
+    return None
+  size, modified = status.st_size, int(status.st_mtime)
+  # Some network disks have no numbers of files.
+  key = status.st_ino and (status.st_dev, status.st_ino, size, modified)
+  return _File(
+    name, size, modified, key or path, linked or os.path.islink(path)
+  )
 
 
 def _left_out(here: str, name: str, exclude: tuple[str, ...]) -> bool:
@@ -175,6 +253,11 @@ def _left_out(here: str, name: str, exclude: tuple[str, ...]) -> bool:
     for glob in exclude
     for path in (name, here + name)
   )
+
+
+def printable(name: str) -> str:
+  r"""A name of a file as text: bytes that are not UTF-8 are written '\xff'."""
+  return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _suffix(name: str) -> str:
@@ -323,7 +406,8 @@ def _metadata(
         f"{path}: row {number} has no `file` (columns: {', '.join(_COLUMNS)})"
       )
     listed = row.pop("file")
-    file = by_name.get(listed.replace("\\", "/").removeprefix("./"))
+    short = listed.removeprefix("./")
+    file = by_name.get(short, by_name.get(short.replace("\\", "/")))
     if file is None:
       unknown.append(listed)
       continue

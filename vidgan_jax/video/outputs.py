@@ -43,14 +43,14 @@ def plan(given: str, out: str, kind: str | None) -> list[tuple[str, str]]:
     raise read.VideoError(f"{given}: there are no videos in this folder")
   made = {}  # output -> input
   for source in sources:
-    name, suffix = os.path.splitext(source.file)
+    name, suffix = os.path.splitext(source.path)
     if kind == "png":
       suffix = os.sep
     elif kind:
       suffix = f".{kind.lstrip('.')}"
     elif suffix.lower() not in sink.FORMATS:
       suffix = ".mkv"
-    path = os.path.join(given, source.file)
+    path = os.path.join(given, source.path)
     target = os.path.join(out, name + suffix)
     if (other := made.setdefault(target, path)) != path:
       raise read.VideoError(
