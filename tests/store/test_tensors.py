@@ -2,6 +2,7 @@
 
 import json
 import struct
+import tracemalloc
 
 import ml_dtypes
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import safetensors
 from safetensors import numpy as safetensors_numpy
 
+from vidgan_jax import errors
 from vidgan_jax.store import tensors
 
 ARRAYS = {
@@ -31,7 +33,7 @@ def test_with_the_library(tmp_path):
   )
   assert sorted(p.name for p in tmp_path.iterdir()) == [ours.name, theirs.name]
   with safetensors.safe_open(ours, framework="numpy") as file:
-    assert file.metadata() == {"of": "tests"}
+    assert file.metadata()["of"] == "tests"
   for arrays in (
     safetensors_numpy.load_file(ours),
     tensors.load(ours)[0],
@@ -67,7 +69,9 @@ def test_what_is_damaged_is_refused(tmp_path):
   headers = [
     *([], {"x": 1}, {"x": entry | {"dtype": "F8"}}, {"__metadata__": 3}),
     *({"x": entry | {"data_offsets": o}} for o in ([0, 12], [-8, 0], [8, 0])),
-    *({"x": entry | {"shape": s}} for s in ([3], [-2, -1])),
+    *({"x": entry | {"shape": s}} for s in ([3], [-2, -1], [-1], [2**70, 0])),
+    *({"x": entry | {"shape": s}} for s in ("2", [2.0], [[2]], None, {})),
+    *({"x": entry, "y": entry}, {"x": entry | {"data_offsets": [0, 4]}}),
   ]
   texts = [*map(json.dumps, headers), "{", "[" * 100_000]
   files = [struct.pack("<Q", len(t)) + t.encode() + bytes(8) for t in texts]
@@ -78,6 +82,40 @@ def test_what_is_damaged_is_refused(tmp_path):
         tensors.load(path, mapped=mapped)
   with pytest.raises(FileNotFoundError):
     tensors.load(tmp_path / "nothing")
+
+
+def test_any_flipped_bit_is_found(tmp_path):
+  path = tmp_path / "a.safetensors"
+  arrays = {"x": np.float32([1, 2]), "y": np.arange(3, dtype=np.uint8)}
+  tensors.save(path, arrays, {"of": "tests"})
+  good = path.read_bytes()
+  for bit in range(8 * len(good)):
+    bad = bytearray(good)
+    bad[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(bad)
+    try:
+      read, facts = tensors.load(path)
+    except errors.UserError as error:
+      assert "\n" not in str(error)
+      continue
+    # In the name of the digest: all else is as it was.
+    assert len(facts) == 2 and facts["of"] == "tests", bit
+    for name, value in arrays.items():
+      np.testing.assert_array_equal(read[name], value)
+
+
+def test_no_more_is_allocated_than_the_file_holds(tmp_path):
+  """A thousand tensors of one place, which are read as float32."""
+  path, size = tmp_path / "a.safetensors", 1 << 20
+  entry = {"dtype": "BF16", "shape": [size], "data_offsets": [0, 2 * size]}
+  text = json.dumps({f"x{i}": entry for i in range(1000)}).encode()
+  path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(2 * size))
+  tracemalloc.start()
+  with pytest.raises(errors.UserError, match="is damaged"):
+    tensors.load(path)
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert peak < 20 * size
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):

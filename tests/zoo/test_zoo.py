@@ -7,6 +7,7 @@ from PIL import Image
 import pytest
 
 from vidgan_jax import cli
+from vidgan_jax import errors
 from vidgan_jax import zoo
 
 # Mean, standard deviation, and product with fixed noise, scaled so that it
@@ -27,6 +28,18 @@ ANSWERS = {
 
 def test_none_is_missing():
   assert zoo.names() == sorted(ANSWERS)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_flipped_bit_is_refused(name, tmp_path):
+  data = (zoo.FOLDER / f"{name}.safetensors").read_bytes()
+  path = tmp_path / "w.safetensors"
+  for place in np.random.default_rng(0).integers(0, len(data), 8):
+    path.write_bytes(
+      data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    )
+    with pytest.raises(errors.UserError, match="is damaged"):
+      zoo.load(str(path))
 
 
 @pytest.mark.parametrize("name", ANSWERS)

@@ -8,12 +8,17 @@
 (https://github.com/huggingface/safetensors). The library of this name copies
 all tensors before it writes, and needs a NumPy that knows bfloat16 to read it;
 here bfloat16 is read as float32, which holds each of its numbers.
+
+A file that is written here holds, among its facts, the sha256 of all that it
+says: of the header without this fact, and of the numbers.
 """
 
 from collections.abc import Mapping
+import hashlib
 import json
 import os
 import struct
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +39,7 @@ _KINDS = {
   "BOOL": "bool",
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
+_DIGEST = "vidgan.sha256"  # The fact with the digest.
 
 
 def save(
@@ -61,6 +67,10 @@ def save(
       "shape": value.shape,
       "data_offsets": [start, stop],
     }
+  sha256 = _sha256(header)
+  for name in sorted(arrays):
+    sha256.update(np.ascontiguousarray(arrays[name]).view(np.uint8).data)
+  header["__metadata__"][_DIGEST] = sha256.hexdigest()
   text = json.dumps(header).encode()
   text += b" " * (-len(text) % 8)  # The numbers begin at a multiple of 8.
   with files.write(path) as temporary, open(temporary, "wb") as file:
@@ -84,7 +94,7 @@ def load(
 
   Raises:
     OSError: the file is not there.
-    ValueError: it is damaged.
+    UserError: it is damaged.
   """
   try:
     if mapped:
@@ -94,19 +104,26 @@ def load(
     (length,) = struct.unpack("<Q", bytes(data[:8]))
     header = json.loads(bytes(data[8 : 8 + length]))
     facts = dict(header.pop("__metadata__", {}))
-    body, arrays = data[8 + length :], {}
-    for name, entry in header.items():
-      start, stop = entry["data_offsets"]
-      if not 0 <= start <= stop <= len(body):
-        raise ValueError(f"{name!r} ends beyond the file")
-      values = numbers(body[start:stop], _KINDS[entry["dtype"]])
-      arrays[name] = values.reshape(entry["shape"])
+    body = data[8 + length :]
+    # Side by side: tensors in one place could take more memory than the file.
+    ends = sorted(entry["data_offsets"] for entry in header.values())
+    whole = [0, *(stop for _, stop in ends)]
+    if whole != [*(start for start, _ in ends), len(body)]:
+      raise ValueError("its tensors do not fill it")
+    arrays = {name: _array(body, **entry) for name, entry in header.items()}
+    kept = facts.pop(_DIGEST, None)
+    if kept is not None:
+      sha256 = _sha256(header | {"__metadata__": facts})
+      sha256.update(body)
+      if sha256.hexdigest() != kept:
+        raise ValueError("facts and numbers are not those written")
   # What JSON can hold in place of what is expected.
   except (
     ValueError,
     KeyError,
     TypeError,
     AttributeError,
+    OverflowError,
     RecursionError,
     struct.error,
   ) as e:
@@ -114,6 +131,21 @@ def load(
       f"{path} is damaged: it is not a whole file of safetensors ({e!r})."
     ) from e
   return arrays, facts
+
+
+def _array(
+  body: np.ndarray, dtype: str, shape: list[int], data_offsets: list[int]
+) -> np.ndarray:
+  """The tensor of an entry of the header."""
+  start, stop = data_offsets
+  if not 0 <= start <= stop <= len(body) or min(shape, default=0) < 0:
+    raise ValueError(f"a tensor of {shape} ends beyond the file")
+  return numbers(body[start:stop], _KINDS[dtype]).reshape(shape)
+
+
+def _sha256(header: Mapping[str, Any]) -> Any:
+  """The digest of a header without its own, to which the numbers come."""
+  return hashlib.sha256(json.dumps(header, sort_keys=True).encode())
 
 
 def numbers(data: bytes | np.ndarray, kind: str) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Trained weights that come with the package, one file and one card each.
 
-NAME.safetensors holds the averaged generator in bfloat16, and the record of
-where it comes from (`store.provenance`). NAME.md, the model
+NAME.safetensors holds the averaged generator in bfloat16, the record of where
+it comes from (`store.provenance`) and a digest of both. NAME.md, the model
 card, says how it was trained and for how long, its figures and its limits; the
 footage is in DATA.md.
 
@@ -44,7 +44,7 @@ def load(name: str) -> sampler.Sampler:
   try:
     flat, facts = tensors.load(path)
     record = json.loads(facts["facts"])
-  except (KeyError, ValueError):
+  except (KeyError, ValueError, TypeError):
     raise config_lib.ConfigError(
       f"{path} is damaged, or not a file that `python -m vidgan_jax.zoo` wrote."
     ) from None
