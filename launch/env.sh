@@ -81,6 +81,5 @@ for _extra in ${_extras//,/ }; do
 done
 PATH="$(cd "$_venv/bin" && pwd):$PATH"
 export PATH
-export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 unset _venv _extras _extra _setup _have _p _python _here _mark
 unset -f _fits _accelerator _progress

@@ -194,6 +194,19 @@ def test_interrupted(monkeypatch, capsys, number):
   assert signal.getsignal(number) == before
 
 
+@pytest.mark.parametrize(
+  "given, level", [((), "3"), (("1",), "3"), (("0",), "0"), (("2",), "2")]
+)
+def test_a_user_sees_our_lines_alone(given, level, monkeypatch):
+  """Libraries read this when a verb imports them; 1 is what JAX sets."""
+  environ = dict(zip(["TF_CPP_MIN_LOG_LEVEL"], given))
+  monkeypatch.setattr(os, "environ", environ)
+  imported = lambda argv: print(environ["TF_ENABLE_ONEDNN_OPTS"])
+  monkeypatch.setattr("vidgan_jax.verbs.weights.main", imported)
+  assert cli.main(["weights"]) == 0
+  assert environ["TF_CPP_MIN_LOG_LEVEL"] == level
+
+
 # ------------------------------------------------------------------- imports
 
 

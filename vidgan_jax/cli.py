@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import importlib
 import io
+import os
 import signal
 import sys
 import threading
@@ -50,6 +51,18 @@ def _stopped_by_sigterm():
     signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
 
 
+def _quiet() -> None:
+  """Silences what TensorFlow, XLA and absl say of themselves in C++.
+
+  They read the environment when they are imported, so this comes before the
+  verb is. What a user has set stays; the level 1 is JAX's doing, where it has
+  been imported already.
+  """
+  if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+  os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+
 def main(argv: list[str] | None = None) -> int:
   """Runs one verb and returns the exit status."""
   argv = sys.argv[1:] if argv is None else argv
@@ -71,6 +84,7 @@ def main(argv: list[str] | None = None) -> int:
   if isinstance(sys.stdout, io.TextIOWrapper):
     # Names of files that are not UTF-8 can be printed, as on stderr.
     sys.stdout.reconfigure(errors="backslashreplace")
+  _quiet()
   module = importlib.import_module(f"vidgan_jax.verbs.{verb}")
   try:
     with _stopped_by_sigterm():

@@ -328,12 +328,7 @@ class Pipeline:
 
 
 def import_tensorflow() -> Any:
-  """Imports TensorFlow quietly and keeps it off the accelerators."""
-  # Says what it was compiled for, and on GPU machines a page of warnings.
-  # The level 1 is JAX's doing, others are the user's.
-  if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-  os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+  """Imports TensorFlow and keeps it off the accelerators."""
   try:
     import tensorflow as tf
   except ImportError as e:

@@ -335,7 +335,6 @@ def _describe(
   plan: dict[str, Any], run: dict[str, Any], data: pathlib.Path
 ) -> dict[str, list[int]]:
   """Writes TFDS's metadata, the report and `prepare.json`; returns lengths."""
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   from vidgan_jax.data import video_folder
 
   splits = {k: v for k, v in plan["splits"].items() if v}
