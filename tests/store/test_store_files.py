@@ -19,14 +19,14 @@ PACKAGE = pathlib.Path(store.__file__).parents[1]
 
 
 def test_content_appears_at_the_end(tmp_path):
-  path = tmp_path / "a.txt"
-  path.write_text("old")
+  path = tmp_path / "new" / "folder" / "a.txt"
+  files.write_text(path, "old")
   with files.write(path) as temporary:
     temporary.write_text("new")
     assert path.read_text() == "old"
-    assert files.leftovers(tmp_path) == [temporary]
+    assert files.leftovers(path.parent) == [temporary]
   assert path.read_text() == "new"
-  assert os.listdir(tmp_path) == ["a.txt"]
+  assert os.listdir(path.parent) == ["a.txt"]
   umask = os.umask(0)
   os.umask(umask)
   assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask  # As any file.

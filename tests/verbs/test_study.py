@@ -71,8 +71,9 @@ def clips(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(clips, tmp_path_factory):
   """A study as `vidgan study make` writes it."""
-  path = tmp_path_factory.mktemp("made") / "study"
-  argv = ["study", "make", str(path), "--pairs=4", "--checks=2"]
+  # Its folder is missing, and the clips make fewer pairs than the default.
+  path = tmp_path_factory.mktemp("made") / "studies" / "first"
+  argv = ["study", "make", str(path), "--checks=2"]
   argv += [f"--{k}={n}={clips / n}" for k, n in zip("ab", ("ours", "theirs"))]
   assert cli.main(argv) == 0
   return path
@@ -162,9 +163,12 @@ def test_pairs_of_one_name(study):
 
 
 def test_the_seed_decides_everything(made, clips, tmp_path):
-  options = make.Options(pairs=4, checks=2)
+  options = make.Options(checks=2)
   systems = {n: clips / n for n in ("ours", "theirs")}
-  again = make.make(tmp_path / "x", systems, options, **QUIET)
+  lines = []
+  again = make.make(tmp_path / "x", systems, options, log=lines.append)
+  assert again.pairs_per_rater == 4
+  assert lines[0].startswith("A rater sees 4 pairs, not 20: the clips (ours: 4")
   other = make.make(
     tmp_path / "y", systems, dataclasses.replace(options, seed=1), **QUIET
   )

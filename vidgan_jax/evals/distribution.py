@@ -493,7 +493,6 @@ def _unpacked(data: bytes) -> Sample:
 
 
 def _save(path: pathlib.Path, sample: Sample) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
   files.write_bytes(path, _packed(sample))
 
 

@@ -183,7 +183,6 @@ def save(path: str | os.PathLike, params: Any, record: Mapping) -> None:
   flat = traverse_util.flatten_dict(params, sep="/")
   flat = {key: np.ascontiguousarray(value) for key, value in flat.items()}
   record = {**record, "digest": digest.of(flat)}
-  path.parent.mkdir(parents=True, exist_ok=True)
   tensors.save(path, flat, {"record": json.dumps(record)})
 
 

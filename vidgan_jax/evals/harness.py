@@ -294,7 +294,6 @@ def write(
     if isinstance(value, evals.Value)
   }
   more = {"records": records, "evaluators": done}
-  path.parent.mkdir(parents=True, exist_ok=True)
   files_lib.write_json(path, row | {name: x for name, x in more.items() if x})
   return str(path)
 

@@ -115,7 +115,6 @@ def convert(
     "format": FORMAT,
   }
   target = pathlib.Path(out or folder()) / f"{name}.safetensors"
-  target.parent.mkdir(parents=True, exist_ok=True)
   tensors_lib.save(target, flat, facts)
   return target
 

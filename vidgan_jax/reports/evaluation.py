@@ -94,7 +94,6 @@ def render(
     title=texts.safe(title), style=_STYLE.read_text(), body="\n".join(body)
   )
   path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
   # Names of files may hold bytes that are not text.
   files.write_bytes(path, page.encode(errors="backslashreplace"))
   return path

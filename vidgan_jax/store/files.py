@@ -28,10 +28,10 @@ def write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
   The block writes a file of this name, or makes a folder of it. A file is
   flushed to the disk before it gets its name; the files of a folder are not.
-  When the block raises, `path` is as it was and nothing else is left.
+  When the block raises, `path` is as it was and no file is left.
 
   Args:
-    path: of the result; its folder must exist. It replaces a file, or an empty
+    path: of the result; its folder is made. It replaces a file, or an empty
       folder.
 
   Yields:
@@ -41,6 +41,7 @@ def write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     OSError: it cannot be written.
   """
   path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
   try:
     yield temporary

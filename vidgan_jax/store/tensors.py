@@ -50,7 +50,7 @@ def save(
   """Writes a file, whole or not at all, one array after the other.
 
   Args:
-    path: of the file; its folder must exist.
+    path: of the file; its folder is made.
     arrays: name -> array of a kind that the format has, bfloat16 too.
     facts: what else is to be known.
 

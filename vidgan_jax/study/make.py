@@ -27,6 +27,7 @@ from vidgan_jax.video import folder as folder_lib
 from vidgan_jax.video import read
 from vidgan_jax.video import write
 
+_PAIRS = 20  # that a rater sees unless another number is asked for
 _CRF = 10  # of H.264: no visible loss
 _SHOWN = 256  # pixels of the shorter side that a file has at least
 _CHECK_BLOCKS = 8  # what a ruined clip has left of its shorter side
@@ -38,7 +39,7 @@ class Options:
 
   Attributes:
     question: what raters are asked.
-    pairs: how many a rater sees.
+    pairs: how many a rater sees; None: 20, or as many as the clips make.
     ties: may a rater see no difference?
     checks: attention checks a rater gets beside the pairs.
     check: 'degraded' (a clip against itself as one frame of coarse blocks; the
@@ -56,7 +57,7 @@ class Options:
   """
 
   question: str = "Which clip looks more real?"
-  pairs: int = 20
+  pairs: int | None = None
   ties: bool = True
   checks: int = 3
   check: str = "degraded"
@@ -104,13 +105,16 @@ def make(
   scans = [_scan(name, where, log) for name, where in systems.items()]
   match = _matching(list(systems), scans, options.match)
   pairs = _pairs(scans, match, options.clips, rng)
-  if len(pairs) < options.pairs:
+  asked, seen = options.pairs, min(options.pairs or _PAIRS, len(pairs))
+  if seen < (asked or _PAIRS):
     counts = ", ".join(f"{n}: {len(s)}" for n, s in zip(systems, scans))
-    raise store.StudyError(
-      f"--pairs {options.pairs}: the clips ({counts}) make {len(pairs)} "
-      f"different pairs; ask for fewer (--pairs {len(pairs)}) or give more "
-      "clips."
-    )
+    few = f"the clips ({counts}) make {len(pairs)} different pairs"
+    if asked:
+      raise store.StudyError(
+        f"--pairs {asked}: {few}; ask for fewer (--pairs {seen}) or give more "
+        "clips."
+      )
+    log(f"A rater sees {seen} pairs, not {_PAIRS}: {few}.")
   used = sorted({clip for pair in pairs for clip in pair})
   clips = {(i, key): _measure(scans[i][key], options) for i, key in used}
   video = _common(list(systems), clips, options)
@@ -134,7 +138,7 @@ def make(
       "made_by": vidgan_jax.__version__,
       "question": options.question.strip(),
       "ties": options.ties,
-      "pairs_per_rater": options.pairs,
+      "pairs_per_rater": seen,
       "check": options.check,
       "failures": options.failures,
       "seed": options.seed,
@@ -154,7 +158,7 @@ def make(
     (part / "study.json").write_text(text + "\n", "utf-8")
   how = {"names": "by name", "random": "at random"}[match]
   log(
-    f"{len(pairs)} pairs, matched {how}; {options.pairs} and {options.checks} "
+    f"{len(pairs)} pairs, matched {how}; {seen} and {options.checks} "
     f"checks a rater; {video['width']}x{video['height']}, {video['frames']} "
     f"frames at {video['fps']:g} a second"
   )
@@ -167,10 +171,6 @@ def _check(folder, systems, options) -> None:
     raise store.StudyError(
       f"{folder} is there already: choose another name, or move it away (with "
       "its answers, if it is a study)."
-    )
-  if not folder.parent.is_dir():
-    raise store.StudyError(
-      f"{folder}: the folder {folder.parent} does not exist; make it first."
     )
   if len(systems) < 2:
     raise store.StudyError("A study compares two systems or more.")

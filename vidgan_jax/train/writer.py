@@ -204,7 +204,6 @@ class Writer:
     moving = write.grid(video)
     strips = np.concatenate([write.strip(clip) for clip in video[:8]])
     with _reported(path.parent):
-      path.parent.mkdir(exist_ok=True)
       write.write(f"{path}.gif", moving, fps, scale=scale)
       write.write(f"{path}.png", strips[None], scale=scale)
     gif = pathlib.Path(f"{path}.gif").read_bytes()

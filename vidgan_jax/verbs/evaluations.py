@@ -282,7 +282,6 @@ def _put(args, values, settings, more) -> None:
   row = {name: float(value) for name, value in values.items()}
   row["records"] = {name: value.record() for name, value in values.items()}
   out = pathlib.Path(args.out)
-  out.parent.mkdir(parents=True, exist_ok=True)
   files_lib.write_json(out, row | {"settings": settings} | more)
   _say(f"  -> {args.out}")
 

@@ -118,7 +118,6 @@ def _generate(args) -> str:
     picture = (
       np.concatenate(strips) if args.strip else write.grid(video, columns)[0]
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
     write.write(out, picture[None], scale=scale)
   elif kind:
     parts = sampler.film(z, given, times)
@@ -177,7 +176,6 @@ def _write(paths, parts, fps: float, scale: int) -> None:
   """Writes videos side by side, each part (N, t, H, W, C) as it comes."""
   parts = iter(parts)
   first = next(parts)  # Before any file: the model may refuse the times.
-  paths[0].parent.mkdir(parents=True, exist_ok=True)
   with contextlib.ExitStack() as stack:
     writers = [
       stack.enter_context(write.Writer(path, fps=fps, scale=scale))

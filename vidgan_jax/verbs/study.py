@@ -69,8 +69,13 @@ def _make_options(add) -> None:
     default="Which clip looks more real?",
     help="what raters are asked (default: %(default)s)",
   )
+  add(
+    "--pairs",
+    type=int,
+    metavar="N",
+    help="pairs that a rater sees (default: 20, or as many as the clips make)",
+  )
   for name, default, text in (
-    ("pairs", 20, "pairs that a rater sees"),
     ("checks", 3, "attention checks among the pairs"),
     ("failures", 0, "leave out raters who fail more checks than this"),
     ("clips", 50, "clips of each system at most, drawn at random"),

@@ -116,11 +116,14 @@ def check(options: Options, path: str, out: str, kind: str) -> None:
       f"{target}: is a device or a pipe, not a file; name a file, or - for a"
       " pipe"
     )
+  # Folders that are missing are made when there is something to write.
   parent = os.path.dirname(os.path.abspath(target))
-  if not os.path.isdir(parent):
-    raise read.VideoError(f"{out}: the folder {parent} does not exist")
-  if not os.access(parent, os.W_OK):
-    raise read.VideoError(f"{out}: the folder {parent} cannot be written to")
+  while not os.path.lexists(parent):
+    parent = os.path.dirname(parent)
+  if not (os.path.isdir(parent) and os.access(parent, os.W_OK)):
+    raise read.VideoError(
+      f"{out}: {parent} is not a folder that can be written to"
+    )
   if kind == "image2" and os.path.isfile(target):
     raise read.VideoError(f"{target}: is a file; images go into a folder")
   if kind != "image2" and os.path.isdir(out):

@@ -58,7 +58,7 @@ class Segments:
     if job.encoding.container == "image2":
       out, _ = images.place(out)
     parts = pathlib.Path(f"{out}.parts")
-    parts.mkdir(exist_ok=True)
+    parts.mkdir(parents=True, exist_ok=True)
     state = self._state(parts)
     if job.source.alpha and job.encoding.encoder().startswith("libvpx"):
       raise read.VideoError(

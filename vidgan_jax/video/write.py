@@ -308,14 +308,7 @@ class _Gif:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
-  """A temporary name beside the real one, see `files.write`.
-
-  Raises:
-    read.VideoError: its folder does not exist.
-  """
-  parent = os.path.dirname(path) or "."
-  if not os.path.isdir(parent):
-    raise read.VideoError(f"{path}: the folder {parent} does not exist")
+  """A temporary name beside the real one, see `files.write`."""
   with files.write(path) as temporary:
     yield str(temporary)
 
