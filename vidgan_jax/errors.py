@@ -18,3 +18,9 @@ def shown_whole(error: BaseException) -> bool:
   """
   fixable = isinstance(error, UserError | OSError)
   return not fixable or bool(os.environ.get("VIDGAN_TRACEBACK"))
+
+
+def brief(error: BaseException, most: int = 200) -> str:
+  """An error of other people's code in one line, for a sentence of ours."""
+  text = " ".join(str(error).split())
+  return text[:most].rstrip(".") or type(error).__name__

@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import io
 import os
 import pickle
 import struct
@@ -9,10 +10,12 @@ import tracemalloc
 import types
 import zipfile
 
+import hostile
 import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
+from vidgan_jax import errors
 from vidgan_jax.nets import public
 from vidgan_jax.nets import store
 
@@ -360,7 +363,7 @@ def test_npz(tmp_path):
   np.savez_compressed(tmp_path / "a.npz", **arrays)
   same(public.read(tmp_path / "a.npz"), arrays | {"h": np.float32([3])})
   np.savez(tmp_path / "b.npz", a=np.array([{"x": 1}], dtype=object))
-  with pytest.raises(ValueError, match="b.npz cannot be read.*allow_pickle"):
+  with pytest.raises(ValueError, match="b.npz is .*no array .*allow_pickle"):
     public.read(tmp_path / "b.npz")
 
 
@@ -424,36 +427,87 @@ def test_files_of_no_kind(tmp_path):
     public.read(tmp_path / "nothing.pt")
 
 
-def test_random_damage_is_refused_or_harmless(tmp_path):
-  """No crash and no other error than ValueError, whatever the bytes."""
-  rng = np.random.default_rng(0)
-  good = archive(
-    tmp_path / "a.pt",
-    {"w": tensor("0", "FloatStorage", 0, (2, 3), (3, 1), 6)},
-    {"0": np.zeros(6, np.float32).tobytes()},
+ENTRIES = {
+  "w": tensor("0", "FloatStorage", 0, (2, 3), (3, 1), 6),
+  "h": tensor("1", "HalfStorage", 1, (4,), (1,), 5),
+  "b": tensor("2", "BFloat16Storage", 0, (3,), (1,), 3),
+}
+STORAGES = {"0": bytes(24), "1": bytes(10), "2": bytes(6)}
+
+
+def old_torch(entries, storages):
+  """What PyTorch before 1.6 wrote: pickles in a row, then the numbers."""
+  body = b"".join(name(key) + value for key, value in entries.items())
+  facts = 0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}
+  data = b"".join(pickle.dumps(x, 2) for x in facts)
+  data += b"\x80\x02}(" + body + b"u." + pickle.dumps([*storages], 2)
+  return data + b"".join(
+    struct.pack("<q", len(x)) + x for x in storages.values()
   )
-  with zipfile.ZipFile(good) as file:
-    pickled = file.read("file/data.pkl")
-  kept = safetensors_numpy.save({"w": np.float32([1, 2])})
-  opened = 0
-  for kind, data in (("pt", pickled), ("st", kept)):
+
+
+def test_random_damage_is_refused_or_harmless(tmp_path):
+  """Nothing but a UserError of one line, whatever the bytes."""
+  rng, path = np.random.default_rng(0), tmp_path / "file.npz"
+  arrays = {"w": np.float32([1, 2]), "i": np.arange(3)}
+  whole = {"torch": archive(path, ENTRIES, STORAGES).read_bytes()}
+  np.savez(path, **arrays)
+  whole["npz"] = path.read_bytes()
+  whole |= {
+    "old": old_torch(ENTRIES, STORAGES),
+    "safetensors": safetensors_numpy.save(arrays),
+    "pickle": pickle.dumps({"params": arrays}),
+  }
+  for kind, data in whole.items():
+    path.write_bytes(data)
+    assert public.read(path), kind
+    opened = 0
     for _ in range(100):
-      changed = bytearray(data)
-      for _ in range(rng.integers(1, 4)):
-        changed[rng.integers(len(changed))] = rng.integers(256)
-      path = tmp_path / "b"
-      if kind == "pt":
-        with zipfile.ZipFile(path, "w") as file:
-          file.writestr("file/data.pkl", bytes(changed))
-          file.writestr("file/data/0", b"\0" * 24)
-      else:
-        path.write_bytes(changed)
+      path.write_bytes(hostile.damaged(data, rng))
       try:
         public.read(path)
         opened += 1
-      except ValueError as e:
-        assert str(path) in str(e)
-  assert 0 < opened < 200
+      except errors.UserError as e:
+        assert str(path) in str(e) and "\n" not in str(e)
+    assert opened < 60, kind
+
+
+def bombs():
+  """Small files that ask for more than 256 MiB: name, bytes."""
+  zeros, big = io.BytesIO(), 17 << 24
+  with zipfile.ZipFile(zeros, "w", zipfile.ZIP_DEFLATED) as file:
+    with file.open("w.npy", "w") as inner:
+      header = {"descr": "|u1", "fortran_order": False, "shape": (big,)}
+      np.lib.format.write_array_header_1_0(inner, header)
+      for _ in range(big >> 24):
+        inner.write(bytes(1 << 24))
+  yield "deflated", zeros.getvalue()
+  claim = io.BytesIO()
+  with zipfile.ZipFile(claim, "w") as file:
+    with file.open("w.npy", "w") as inner:
+      np.lib.format.write_array_header_1_0(inner, header)
+  yield "claimed", claim.getvalue()
+  once = {"0": bytes(1 << 20)}
+  each = tensor("0", "HalfStorage", 0, (1 << 19,), (1,), 1 << 19)
+  yield "shared", old_torch({f"w{i}": each for i in range(600)}, once)
+  each = [
+    tensor(f"{i}", "ByteStorage", 0, (9,), (1,), 1 << 19) for i in range(600)
+  ]
+  yield "storages", old_torch({f"w{i}": x for i, x in enumerate(each)}, once)
+
+
+def test_bombs_are_refused_before_memory_is_taken(tmp_path):
+  path = tmp_path / "w.npz"
+  for kind, data in bombs():
+    path.write_bytes(data)
+    assert len(data) < 1 << 22, kind
+    tracemalloc.start()
+    try:
+      with pytest.raises(errors.UserError, match="w.npz"):
+        public.read(path)
+      assert tracemalloc.get_traced_memory()[1] < 1 << 25, kind
+    finally:
+      tracemalloc.stop()
 
 
 def test_a_conversion_takes_the_memory_of_its_result(tmp_path, monkeypatch):

@@ -16,7 +16,6 @@ import itertools
 import os
 import pathlib
 from typing import Any
-import zipfile
 import zlib
 
 import numpy as np
@@ -25,6 +24,7 @@ from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.data import pipeline
 from vidgan_jax.data import reference as reference_lib
+from vidgan_jax.store import archives
 from vidgan_jax.store import digest
 from vidgan_jax.video import clips as clips_lib
 from vidgan_jax.video import folder as folder_lib
@@ -410,19 +410,9 @@ def _array(path, frames, stride, size):
 
 def _loaded(path) -> np.ndarray:
   """The array of a file."""
-  try:
-    loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-      return loaded
-    arrays = {name: loaded[name] for name in loaded.files}
-  except (
-    *(OSError, ValueError, EOFError, KeyError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error),
-  ) as error:
-    raise errors.UserError(
-      f"{path} is empty, damaged or no array ({error}): write it anew with "
-      "numpy.save or numpy.savez."
-    ) from None
+  arrays = archives.arrays(path)
+  if "" in arrays:
+    return arrays[""]
   fits = [array for array in arrays.values() if array.ndim == 5]
   if len(fits) != 1:
     raise errors.UserError(

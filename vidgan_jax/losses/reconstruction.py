@@ -23,6 +23,7 @@ import numpy as np
 from vidgan_jax import errors
 from vidgan_jax.models import condition
 from vidgan_jax.models import layers
+from vidgan_jax.store import archives
 from vidgan_jax.store import tensors
 
 Batch = Mapping[str, Any]
@@ -254,8 +255,8 @@ def _vgg(path: str, taps: tuple[str, ...]) -> dict[str, tuple]:
         for name, array in tensors.load(path)[0].items()
       }
     else:
-      with np.load(path) as file:
-        arrays = {k: np.asarray(file[k], np.float32) for k in file.files}
+      arrays = archives.arrays(path)
+      arrays = {k: np.asarray(x, np.float32) for k, x in arrays.items()}
   except (OSError, ValueError) as e:
     raise errors.UserError(f"{path}: cannot be read ({e}); {how}.") from e
   names = sorted({k.split("/")[0] for k in arrays if k.startswith("conv")})

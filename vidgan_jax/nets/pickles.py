@@ -7,6 +7,7 @@ refused by that name.
 """
 
 import dataclasses
+import io
 import math
 import os
 import pathlib
@@ -18,6 +19,7 @@ import zipfile
 
 import numpy as np
 
+from vidgan_jax import errors
 from vidgan_jax.store import tensors as tensors_lib
 
 _OLD_TORCH = 0x1950A86A20F9469CFC6C  # The first number in its files.
@@ -273,14 +275,14 @@ def read_archive(
     path: of the archive.
 
   Raises:
-    ValueError: it is damaged, or its pickle names what weights do not need.
+    UserError: it is damaged, or its pickle names what weights do not need.
   """
   # ROOT/data.pkl holds the names and shapes, ROOT/data/KEY the numbers.
   root = name.removesuffix("data.pkl")
   inner, storages = set(archive.namelist()), {}
   order = f"{root}byteorder"
   if order in inner and archive.read(order) != b"little":
-    raise ValueError(f"{path} was written on a big-endian machine.")
+    raise errors.UserError(f"{path} was written on a big-endian machine.")
 
   def storage(key, kind, _):
     if (key, kind) not in storages:
@@ -289,12 +291,12 @@ def read_archive(
     return storages[key, kind]
 
   try:
-    with archive.open(name) as file:
-      return _tensors(_follow(file, storage))
+    # In memory no instruction can ask for more bytes than there are.
+    return _tensors(_follow(io.BytesIO(archive.read(name)), storage))
   except zipfile.BadZipFile:
     raise
   except Exception as e:  # A damaged pickle can fail in any way.
-    raise ValueError(f"{path} is refused: {e}.") from e
+    raise _refused(path, e) from e
 
 
 def _stored(archive, name):
@@ -317,16 +319,16 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Tensors of a dict of NumPy arrays, or of what old PyTorch (< 1.6) wrote.
 
   Raises:
-    ValueError: it is damaged, or names what weights do not need.
+    UserError: it is damaged, or names what weights do not need.
   """
   with open(path, "rb") as file:
     if _OLD_TORCH.to_bytes(10, "little") in file.read(32):
       return _read_old_torch(path)
     file.seek(0)
     try:
-      return _tensors(_follow(file, None))
+      return _tensors(_follow(io.BytesIO(file.read()), None))
     except Exception as e:  # A damaged pickle can fail in any way.
-      raise ValueError(f"{path} is refused: {e}.") from e
+      raise _refused(path, e) from e
 
 
 def _read_old_torch(path):
@@ -336,15 +338,17 @@ def _read_old_torch(path):
   and the keys of its storages. The tree is followed twice: it says how long
   each storage is, whose numbers come last.
   """
-  size, storages = path.stat().st_size, {}
+  size, storages, blanks = path.stat().st_size, {}, {}
 
   def blank(key, kind, count):
-    width = 2 if kind == "bfloat16" else np.dtype(kind).itemsize
-    if not 0 <= count * width <= size:
-      raise ValueError(f"it has no {count} numbers")
-    if key not in storages:
+    if key not in blanks:
+      half = kind == "bfloat16"  # Of which float32 is made.
+      width = 2 if half else np.dtype(kind).itemsize
       storages[key] = kind, count * width
-    return tensors_lib.numbers(bytes(count * width), kind)
+      if count < 0 or sum(length for _, length in storages.values()) > size:
+        raise ValueError(f"it has no {count} numbers")
+      blanks[key] = np.zeros(count, "f4" if half else kind)
+    return blanks[key]
 
   def filled(key, kind, _):
     return storages[key, kind]
@@ -366,7 +370,11 @@ def _read_old_torch(path):
       file.seek(start)
       return _tensors(_follow(file, filled))
   except Exception as e:  # A damaged pickle can fail in any way.
-    raise ValueError(f"{path} is refused: {e}.") from e
+    raise _refused(path, e) from e
+
+
+def _refused(path: pathlib.Path, error: Exception) -> errors.UserError:
+  return errors.UserError(f"{path} is refused: {errors.brief(error, 400)}.")
 
 
 def _tensors(tree):

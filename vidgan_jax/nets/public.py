@@ -14,6 +14,7 @@ import numpy as np
 
 from vidgan_jax import errors
 from vidgan_jax.nets import pickles
+from vidgan_jax.store import archives
 from vidgan_jax.store import tensors as tensors_lib
 
 
@@ -68,6 +69,13 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
       )
   if not tensors:
     raise errors.UserError(f"{path} holds no tensors.")
+  for name, value in tensors.items():
+    if value.dtype.kind not in "biuf":
+      raise errors.UserError(
+        f"{path}: {name!r} in it holds {value.dtype}, not plain numbers."
+      )
+  if path.is_file():  # Tensors may share a storage.
+    archives.check_size(path, sum(value.nbytes for value in tensors.values()))
   return {
     name: value.astype(np.float32) if value.dtype == np.float16 else value
     for name, value in tensors.items()
@@ -78,19 +86,19 @@ def _read_zip(path):
   """.npz, or an archive of PyTorch's."""
   try:
     with zipfile.ZipFile(path) as archive:
+      archives.check(path, archive)
       inner = archive.namelist()
       for name in inner:
         if name.split("/")[1:] == ["data.pkl"]:
           return pickles.read_archive(archive, name, path)
-    if inner and all(name.endswith(".npy") for name in inner):
-      with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-  except (zipfile.BadZipFile, EOFError, KeyError, OSError) as e:
-    raise errors.UserError(f"{path} is a damaged archive: {e}.") from e
-  except ValueError as e:
-    if str(path) in str(e):
-      raise
-    raise errors.UserError(f"{path} cannot be read: {e}") from e
+  except errors.UserError:
+    raise
+  except Exception as e:  # A damaged archive can fail in any way.
+    raise errors.UserError(
+      f"{path} is a damaged archive: {errors.brief(e)}."
+    ) from e
+  if inner and all(name.endswith(".npy") for name in inner):
+    return archives.arrays(path)
   raise errors.UserError(
     f"{path} is a zip archive, but neither PyTorch's nor one of .npy arrays."
   )
@@ -125,4 +133,6 @@ def _read_tensorflow(path):
       if kind.is_floating or kind.is_integer
     }
   except Exception as e:  # It raises anything.
-    raise errors.UserError(f"{path} is a damaged checkpoint: {e}") from e
+    raise errors.UserError(
+      f"{path} is a damaged checkpoint: {errors.brief(e)}."
+    ) from e
