@@ -9,9 +9,12 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
+from vidgan_jax import errors
 from vidgan_jax import store
 from vidgan_jax.store import files
 
@@ -24,7 +27,8 @@ def test_content_appears_at_the_end(tmp_path):
   with files.write(path) as temporary:
     temporary.write_text("new")
     assert path.read_text() == "old"
-    assert files.leftovers(path.parent) == [temporary]
+    files.clear(path.parent)  # By another thread.
+    assert set(path.parent.iterdir()) == {path, temporary}
   assert path.read_text() == "new"
   assert os.listdir(path.parent) == ["a.txt"]
   umask = os.umask(0)
@@ -64,17 +68,20 @@ def test_a_folder_takes_the_place_of_an_empty_one_alone(tmp_path):
   assert os.listdir(tmp_path) == ["folder"]
 
 
+def killed(code):
+  """Runs a program that kills itself."""
+  code = f"import os, signal\nfrom vidgan_jax.store import files\n{code}"
+  environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+  run = subprocess.run([sys.executable, "-c", code], env=environment)
+  assert run.returncode == -signal.SIGKILL
+
+
 def test_a_killed_writer_leaves_what_can_be_told_and_cleared(tmp_path):
-  program = f"""
-import os, signal
-from vidgan_jax.store import files
+  killed(f"""
 with files.write({str(tmp_path / "a.b.json")!r}) as temporary:
   temporary.write_text("half")
   os.kill(os.getpid(), signal.SIGKILL)
-"""
-  environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
-  run = subprocess.run([sys.executable, "-c", program], env=environment)
-  assert run.returncode == -signal.SIGKILL
+""")
   for name in (".hidden", "a.tmp", ".a.tmp", "0123abcd.tmp"):
     (tmp_path / name).touch()  # Of others.
   [path] = files.leftovers(tmp_path)
@@ -86,6 +93,43 @@ with files.write({str(tmp_path / "a.b.json")!r}) as temporary:
   assert not path.exists()
   assert len(os.listdir(tmp_path)) == 4
   assert files.leftovers(tmp_path / "none") == []
+  old = tmp_path / ".a.b.json.0123abcd.tmp"  # Of an earlier version.
+  elsewhere = tmp_path / ".a.b.json.0123abcd-1-0123.tmp"  # Another host's.
+  old.touch()
+  elsewhere.touch()
+  assert files.leftovers(tmp_path, "a.b.json") == [old]
+  os.utime(elsewhere, (0, 0))
+  assert len(files.leftovers(tmp_path, "a.b.json")) == 2
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+  lock = tmp_path / "lock"
+  killed(f"""
+with files.alone({str(lock)!r}):
+  os.kill(os.getpid(), signal.SIGKILL)
+""")
+  with files.alone(lock):
+    with pytest.raises(errors.UserError, match=f"process .{os.getpid()} on "):
+      with files.alone(lock):
+        pass
+  with files.alone(lock):
+    pass
+
+
+def test_who_waits_for_a_file_gets_the_one_that_replaced_it(tmp_path):
+  path = tmp_path / "rows"
+
+  def add():
+    with files.locked(path) as file:
+      file.write("b")
+
+  with files.locked(path):
+    other = threading.Thread(target=add)
+    other.start()
+    time.sleep(0.05)  # It has opened the first file, and waits.
+    files.write_text(path, "a")
+  other.join()
+  assert path.read_text() == "ab"
 
 
 def test_json_is_strict_and_comes_back(tmp_path):

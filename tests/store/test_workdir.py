@@ -1,5 +1,8 @@
 """A workdir says which run it is of, and where things lie."""
 
+import os
+import socket
+
 import pytest
 
 from vidgan_jax import config as config_lib
@@ -17,16 +20,22 @@ def begun(path, **fields):
   return path
 
 
+def claim(path, **fields):
+  with workdir.claimed(path, config(**fields)):
+    pass
+
+
 def test_a_run_goes_on_with_what_may_change_alone(tmp_path):
   path = tmp_path / "deep" / "run"
-  assert workdir.claim(path, config())  # It is new, and made.
-  assert workdir.claim(path, config())  # Still empty.
+  claim(path)
+  assert not path.exists()  # It never began.
   begun(path, batch=6)
-  assert not workdir.claim(path, config(batch=6, total="3steps", nan_limit=7))
+  claim(path, batch=6, total="3steps", nan_limit=7)
   other = config(batch=7, seed=3, total="3steps", penalties={"r1": {}})
   other.optim.g.lr = 0.5
   with pytest.raises(errors.UserError, match="holds another run: ") as e:
-    workdir.claim(path, other)
+    with workdir.claimed(path, other):
+      pass
   text = str(e.value)
   for words in (
     "config.batch is 6 there and 7 here",
@@ -38,7 +47,40 @@ def test_a_run_goes_on_with_what_may_change_alone(tmp_path):
   assert "config.total" not in text and "config.nan_limit" not in text
   (tmp_path / "photo.jpg").touch()
   with pytest.raises(workdir.WorkdirError, match="holds no run"):
-    workdir.claim(tmp_path, config())
+    claim(tmp_path)
+  assert not (tmp_path / "lock").exists()
+
+
+def test_one_process_trains_in_a_workdir(tmp_path):
+  with workdir.claimed(tmp_path / "run", config()):
+    with pytest.raises(errors.UserError, match="in use by another") as e:
+      claim(tmp_path / "run")
+    for words in (str(os.getpid()), socket.gethostname(), "since 2"):
+      assert words in str(e.value)
+    # A process of the same run that does not write.
+    with workdir.claimed(tmp_path / "run", config(), lock=False):
+      pass
+  claim(tmp_path / "run")
+
+
+def test_a_run_that_was_killed_before_its_first_step_goes_on(tmp_path):
+  path = tmp_path / "run"
+  for name in ("checkpoints", "samples", "eval/cache"):
+    (path / name).mkdir(parents=True)
+  for name in ("lock", "log.txt", "metrics.jsonl", "samples/real_0000000.png",
+               "events.out.tfevents.1.vm", "notes.txt"):  # fmt: skip
+    (path / name).touch()
+  claim(path)
+  assert [p.name for p in path.iterdir()] == ["notes.txt"]  # The user's.
+
+
+def test_what_holds_checkpoints_is_a_run(tmp_path):
+  """Also where somebody has moved its config.json away."""
+  (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+  (tmp_path / "lock").touch()
+  with pytest.raises(workdir.WorkdirError, match="checkpoints .5. and no conf"):
+    claim(tmp_path)
+  assert (tmp_path / "checkpoints" / "5").exists()
 
 
 def test_differences():

@@ -104,6 +104,7 @@ def test_a_workdir_holds_what_is_said_and_nothing_else(tmp_path):
   assert len(events) == 1
   assert names - events == {
     "config.json",
+    "lock",
     "checkpoints",
     "eval",
     "samples",

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -207,22 +206,16 @@ def _claimed(
 ) -> Iterator[None]:
   """Makes or takes over the folder of unfinished work, alone."""
   state = staging / "run.json"
-  try:
-    staging.mkdir(parents=True, exist_ok=True)
-    lock = open(staging / "lock", "w")
-  except OSError as error:
-    if error.errno in FULL:
-      raise
-    raise errors.UserError(
-      f"{staging} cannot be made ({error.strerror}): choose a DIR in a folder"
-      " that can be written"
-    ) from None
-  with lock:
+  with contextlib.ExitStack() as stack:
     try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+      staging.mkdir(parents=True, exist_ok=True)
+      stack.enter_context(files.alone(staging / "lock"))
+    except OSError as error:
+      if error.errno in FULL:
+        raise
       raise errors.UserError(
-        f"another process is preparing {staging}: wait for it"
+        f"{staging} cannot be made ({error.strerror}): choose a DIR in a folder"
+        " that can be written"
       ) from None
     if state.exists():
       made = json.loads(state.read_text())

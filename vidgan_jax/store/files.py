@@ -3,23 +3,41 @@
 `write` is the only way by which this package replaces a file: the new content
 goes to a temporary name beside the target, is flushed to the disk, and then
 gets the target's name. A process that is killed meanwhile leaves the target as
-it was and a temporary file, which `leftovers` recognises.
+it was and a temporary file, which `leftovers` recognises and `clear` removes.
+
+`locked` and `alone` keep other processes out, by `flock`: the system ends a
+lock with its process, however that ends.
 """
 
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
+import errno
+import fcntl
+import functools
 import hashlib
 import json
+import logging
 import math
 import os
 import pathlib
 import re
 import secrets
 import shutil
+import socket
+import time
 from typing import Any
+from typing import TextIO
+import zlib
 
-_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
+from vidgan_jax import errors
+
+# .NAME.HOST-PID-RANDOM.tmp; earlier versions had a random number alone.
+_TEMPORARY = re.compile(
+  r"\.(.+)\.(?:([0-9a-f]{8})-(\d+)-)?[0-9a-f]{4,8}\.tmp", re.DOTALL
+)
+# What file systems without flock answer.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
@@ -42,7 +60,8 @@ def write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+  token = f"{_host()}-{os.getpid()}-{secrets.token_hex(2)}"
+  temporary = path.with_name(f".{path.name}.{token}.tmp")
   try:
     yield temporary
     if not temporary.is_dir():
@@ -82,9 +101,9 @@ def move(
 def leftovers(
   folder: str | os.PathLike[str], name: str | None = None
 ) -> list[pathlib.Path]:
-  """Temporary files in a folder.
+  """Temporary files in a folder whose writers are dead.
 
-  If no other process writes there, killed ones have left them.
+  A writer on another host counts as alive for a day.
 
   Args:
     folder: to look in.
@@ -93,7 +112,11 @@ def leftovers(
   folder = pathlib.Path(folder)
   paths = sorted(folder.iterdir()) if folder.is_dir() else ()
   matches = ((path, _TEMPORARY.fullmatch(path.name)) for path in paths)
-  return [path for path, m in matches if m and name in (None, m[1])]
+  return [
+    path
+    for path, m in matches
+    if m and name in (None, m[1]) and not _alive(path, m[2], m[3])
+  ]
 
 
 def clear(folder: str | os.PathLike[str], name: str | None = None) -> None:
@@ -102,11 +125,101 @@ def clear(folder: str | os.PathLike[str], name: str | None = None) -> None:
     _remove(path)
 
 
+@functools.cache
+def _host() -> str:
+  return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _alive(path: pathlib.Path, host: str | None, pid: str | None) -> bool:
+  """Whether the writer of a temporary file may still write it."""
+  if pid is None:
+    return False
+  if host != _host() or int(pid) == os.getpid():
+    # Another machine's, or a container's that had this name and number too.
+    return time.time() - path.stat().st_mtime < 24 * 3600
+  try:
+    os.kill(int(pid), 0)
+  except (ProcessLookupError, OverflowError):
+    return False
+  except PermissionError:  # It is another user's.
+    return True
+  return True
+
+
 def _remove(path: pathlib.Path) -> None:
   if path.is_dir():
     shutil.rmtree(path, ignore_errors=True)
   else:
     path.unlink(missing_ok=True)
+
+
+# --------------------------------------------------------------------- locks
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str], wait: bool = True) -> Iterator[TextIO]:
+  """Opens a file that no other process has open by this call meanwhile.
+
+  Args:
+    path: made if it is missing. The block may replace it by `write`.
+    wait: until the others have closed it.
+
+  Yields:
+    The file, to be read and appended to.
+
+  Raises:
+    BlockingIOError: another process has it, and `wait` is False.
+    OSError: it cannot be opened.
+  """
+  while True:
+    with open(path, "a+", encoding="utf-8") as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+      except OSError as e:
+        if e.errno not in _NO_LOCKS:
+          raise
+        _warn_of_no_locks(pathlib.Path(path).parent)
+      # Who had the lock before may have given the name to another file.
+      with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+          yield file
+          return
+
+
+@contextlib.contextmanager
+def alone(path: str | os.PathLike[str]) -> Iterator[None]:
+  """Lets one process at a time into the block.
+
+  Args:
+    path: of a file in the folder where it works; it says who is in, and stays.
+
+  Raises:
+    UserError: another process is in.
+    OSError: the file cannot be opened.
+  """
+  path = pathlib.Path(path)
+  with contextlib.ExitStack() as stack:
+    try:
+      file = stack.enter_context(locked(path, wait=False))
+    except BlockingIOError:
+      raise errors.UserError(
+        f"{path.parent} is in use by another process ({path.read_text()}): "
+        "wait for its end, or stop it."
+      ) from None
+    file.truncate(0)
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    file.write(f"{os.getpid()} on {socket.gethostname()}, since {now}")
+    file.flush()
+    yield
+
+
+@functools.cache
+def _warn_of_no_locks(folder: pathlib.Path) -> None:
+  logging.warning(
+    "The disk of %s knows no locks: see to it that two processes do not write "
+    "there at once.",
+    folder,
+  )
 
 
 def plain(value: Any) -> Any:

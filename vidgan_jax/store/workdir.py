@@ -5,11 +5,14 @@
   WORKDIR/eval/STEP.json       values of `evals.harness`; eval/report.html
   WORKDIR/samples/             clips to look at
   WORKDIR/metrics.jsonl        numbers of the steps; log.txt and TensorBoard
+  WORKDIR/lock                 locked by the process that trains
 
 A path that a user gives may be that of the workdir, of its `checkpoints` or of
 one `checkpoints/STEP`.
 """
 
+from collections.abc import Iterator
+import contextlib
 import json
 import os
 import pathlib
@@ -163,53 +166,92 @@ def write_config(workdir: _Path, config: Any) -> None:
   files.write_text(config_file(workdir), config_lib.to_json(config))
 
 
-def claim(workdir: _Path, config: Any) -> bool:
-  """Makes sure that a run of this config may use a folder.
+@contextlib.contextmanager
+def claimed(
+  workdir: _Path, config: Any, lock: bool = True
+) -> Iterator[pathlib.Path]:
+  """Makes or takes over the folder of a run, alone.
+
+  A folder in which a run was killed before its first step has a lock and no
+  config.json: it may be used. One whose run ends before its first step is
+  removed, unless it holds what no run has made.
 
   Args:
     workdir: made if it is missing.
     config: of the run that is about to start or to go on.
+    lock: whether this process is the one of the run that writes.
 
-  Returns:
-    Whether the folder is that of a new run.
+  Yields:
+    The workdir.
 
   Raises:
     WorkdirError: it holds another run, or something else.
+    UserError: another process trains there.
   """
   workdir = pathlib.Path(workdir)
-  if config_file(workdir).exists():
-    changed = [
-      f"config.{name} is {old} there and {new} here"
-      for name, (old, new) in differences(read_config(workdir), config).items()
-      if name.split(".")[0] not in MAY_CHANGE
-    ]
-    if changed:
-      more = f"; and {len(changed) - 8} more" if len(changed) > 8 else ""
+  begun, used = config_file(workdir).exists(), workdir / "lock"
+  if begun:
+    _check_config(workdir, config)
+  elif workdir.exists():
+    if steps := _steps_in(checkpoints(workdir)):
       raise WorkdirError(
-        f"{workdir} holds another run: {'; '.join(changed[:8])}{more}. Name "
-        f"another --workdir, or set these as in {config_file(workdir)} to go "
-        f"on with that run (only {', '.join(MAY_CHANGE)} may change)."
+        f"{workdir} holds checkpoints ({', '.join(map(str, steps))}) and no "
+        "config.json: put that of their run back, or name another --workdir."
       )
-    return False
-  if workdir.exists() and any(workdir.iterdir()):
-    raise WorkdirError(
-      f"{workdir} is not empty and holds no run (no config.json). Name an "
-      "empty or new folder as --workdir."
-    )
+    if any(workdir.iterdir()) and not used.exists():
+      raise WorkdirError(
+        f"{workdir} is not empty and holds no run (no config.json). Name an "
+        "empty or new folder as --workdir."
+      )
   workdir.mkdir(parents=True, exist_ok=True)
-  return True
+  if not lock:
+    yield workdir
+    return
+  with files.alone(used):
+    try:
+      for folder in (workdir, sample(workdir, 0).parent, cache(workdir)):
+        files.clear(folder)
+      files.clear(cache(workdir).parent)
+      yield workdir
+    finally:
+      if not begun and not config_file(workdir).exists():
+        _discard(workdir)
 
 
-def discard(workdir: _Path) -> None:
-  """Removes the folder of a run that has not begun; another one stays.
+def _check_config(workdir: pathlib.Path, config: Any) -> None:
+  """Raises WorkdirError if the folder is that of a run of another config."""
+  changed = [
+    f"config.{name} is {old} there and {new} here"
+    for name, (old, new) in differences(read_config(workdir), config).items()
+    if name.split(".")[0] not in MAY_CHANGE
+  ]
+  if changed:
+    more = f"; and {len(changed) - 8} more" if len(changed) > 8 else ""
+    raise WorkdirError(
+      f"{workdir} holds another run: {'; '.join(changed[:8])}{more}. Name "
+      f"another --workdir, or set these as in {config_file(workdir)} to go "
+      f"on with that run (only {', '.join(MAY_CHANGE)} may change)."
+    )
 
-  A run has begun when there is its config.json, or anything in its folder of
-  checkpoints: config.json may have been moved away since.
+
+def _discard(workdir: pathlib.Path) -> None:
+  """Removes what a run made that has not begun; checkpoints stay.
+
+  A folder of checkpoints that holds anything is that of a run which has begun:
+  its config.json has been moved away since.
   """
-  workdir = pathlib.Path(workdir)
-  begun = config_file(workdir).exists() or any(checkpoints(workdir).glob("*"))
-  if not begun:
-    shutil.rmtree(workdir, ignore_errors=True)
+  with contextlib.suppress(OSError):
+    checkpoints(workdir).rmdir()
+  if checkpoints(workdir).exists():
+    return
+  for name in ("samples", "eval"):
+    shutil.rmtree(workdir / name, ignore_errors=True)
+  names = "log.txt", "metrics.jsonl", "lock", "events.out.tfevents.*"
+  for name in names:
+    for path in workdir.glob(name):
+      path.unlink()
+  with contextlib.suppress(OSError):  # Somebody has put a file there.
+    workdir.rmdir()
 
 
 def differences(old: Any, new: Any) -> dict[str, tuple[str, str]]:

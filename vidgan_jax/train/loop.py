@@ -3,7 +3,6 @@
 import functools
 import itertools
 import os
-import pathlib
 import time
 
 import jax
@@ -54,16 +53,13 @@ def train(config, workdir: str | os.PathLike) -> bool:
       "(gcsfuse, NFS) and name the folder."
     )
   processes.initialize()
-  workdir = pathlib.Path(workdir)
-  new = workdir_lib.claim(workdir, config)
-  # No process may write to the workdir before all have looked at it.
-  multihost_utils.sync_global_devices("workdir")
-  try:
+  with workdir_lib.claimed(
+    workdir, config, lock=jax.process_index() == 0
+  ) as workdir:
+    # No process may write to the workdir before all have looked at it.
+    multihost_utils.sync_global_devices("workdir")
     with writer_lib.Writer(workdir) as writer, preemption.Signals() as stop:
       return _train(config, workdir, writer, stop)
-  finally:
-    if new and jax.process_index() == 0:
-      workdir_lib.discard(workdir)
 
 
 def _train(config, workdir, writer, stop) -> bool:
