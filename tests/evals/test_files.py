@@ -237,6 +237,23 @@ def test_clips_are_brought_to_a_size(tmp_path):
     mixed.read([0, 1])
 
 
+def test_image_folders_with_gaps_and_two_sizes(tmp_path, capsys):
+  for name in "abcdefgh":
+    (tmp_path / name).mkdir()
+    for i, t in enumerate((0, 1, 2, 5)):
+      image = Image.fromarray(clip(ord(name))[t])
+      image = image.crop((0, 0, 32, 24)) if i == 3 else image
+      image.save(tmp_path / name / f"f{t}.png")
+  options = ["--generated", tmp_path, "--reference", tmp_path, "--frames", 4]
+  options = [*map(str, options), "--metrics=swd"]
+  assert cli.main(["evaluate", *options]) == 1
+  assert "several sizes" in capsys.readouterr().err
+  assert cli.main(["evaluate", *options, "--size=16"]) == 0
+  assert "16 frames of the generated clips are missing" in (
+    capsys.readouterr().err
+  )
+
+
 def test_a_prepared_data_set(folder, tmp_path):
   out = tmp_path / "data"
   assert prepare.main([str(folder), str(out), "--test=0.3", "--workers=1"]) == 0

@@ -1,6 +1,8 @@
 """`vidgan prepare`: what goes in comes out, and nothing stops it."""
 
 import csv
+import fractions
+import io
 import json
 import os
 import pathlib
@@ -11,6 +13,7 @@ import subprocess
 import sys
 import time
 
+import av
 import numpy as np
 from PIL import Image
 import pytest
@@ -227,6 +230,128 @@ def test_a_video_is_cut_into_its_shots(tmp_path):
   assert report(tmp_path / "e")["a.mp4"]["short"] == 1
   assert run(tmp_path / "src", tmp_path / "f", "--no-shots") == 0
   assert [len(row[2]) for row in both(tmp_path / "f")] == [44]
+
+
+def picture(path, size=(8, 6), colour=(9, 8, 7)):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.new("RGBA" if len(colour) == 4 else "RGB", size, colour).save(path)
+
+
+def test_frames_keep_their_gaps_and_their_shapes(tmp_path, capsys):
+  src = tmp_path / "src"
+  for i in (0, 1, 2, 5, 6, 9):
+    picture(src / "gaps" / f"f2_{i:03d}.png", colour=(40 * i, 0, 0))
+  for i in range(6):  # the last three lie across
+    picture(src / "turns" / f"{i}.png", (8, 6) if i < 3 else (6, 8))
+  for i in range(3):
+    picture(src / "clear" / f"{10 * i}.png", colour=(255, 0, 0, 127 * i))
+  options = ["--layout", "frames", "--no-shots", "--fps", "10"]
+  assert run(src, tmp_path / "d", *options) == 0
+  said = capsys.readouterr().out
+  rows = {(row[0], row[1]): row[2:] for row in both(tmp_path / "d")}
+  assert len(rows) == 4
+  times = rows["gaps", 0.0][1]["times"]
+  np.testing.assert_allclose(times, [0, 0.1, 0.2, 0.5, 0.6, 0.9], atol=1e-6)
+  assert "gaps: by their names, 4 frames are missing" in said
+  assert rows["turns", 0.0][0].shape == (3, 6, 8, 3)
+  assert rows["turns", np.float32(0.3)][0].shape == (3, 8, 6, 3)
+  assert "turns: where the size of the frames changes" in said
+  video, example = rows["clear", 0.0]
+  assert list(video[:, 0, 0, 0]) == [0, 127, 254] and not video[..., 1:].any()
+  np.testing.assert_allclose(example["times"], [0, 0.1, 0.2], atol=1e-6)
+  assert "clear: transparent pixels are black" in said
+
+
+@pytest.mark.parametrize(
+  "names, expected",
+  [
+    (["a7.png", "a8.png", "a11.png"], [0, 1, 4]),
+    (["00.png", "30.png", "60.png"], [0, 1, 2]),  # each thirtieth of a film
+    (["2", "4", "10"], [0, 1, 4]),
+    (["1000033", "1000066", "1000167", "1000201"], [0, 1, 4, 5]),  # in ms
+    (["s1_f1", "s1_f2", "s2_f1"], [0, 1, 2]),  # two numbers
+    (["1", "01", "5"], [0, 1, 2]),
+    (["front", "rear"], [0, 1]),
+    (["only"], [0]),
+  ],
+)
+def test_places_of_numbered_frames(names, expected):
+  assert folder.places(names) == expected
+
+
+def film(path, frames, seconds, pix_fmt="yuv444p", codec="ffv1"):
+  """A video of these pictures at these times, sizes as they are."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with av.open(str(path), "w") as out:
+    stream = out.add_stream(codec, rate=25)
+    stream.pix_fmt = pix_fmt
+    stream.height, stream.width = frames[0].shape[:2]
+    stream.time_base = stream.codec_context.time_base = fractions.Fraction(
+      1, 1000
+    )
+    for image, time in zip(frames, seconds):
+      kind = "rgba" if image.shape[2] == 4 else "rgb24"
+      frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), kind)
+      frame.pts, frame.time_base = round(1000 * time), stream.time_base
+      out.mux(stream.encode(frame.reformat(format=pix_fmt)))
+    out.mux(stream.encode(None))
+
+
+def test_a_slow_time_lapse_stays_whole(tmp_path):
+  film(tmp_path / "src" / "a.mkv", scene(7), [10.0 * t for t in range(7)])
+  for options in (["--no-shots"], []):
+    out = tmp_path / f"d{len(options)}"
+    assert run(tmp_path / "src", out, *options) == 0
+    ((_, _, video, example),) = both(out)
+    assert len(video) == 7
+    np.testing.assert_allclose(example["times"], 10 * np.arange(7), atol=0.01)
+
+
+def test_a_gap_does_not_become_millions_of_frames(tmp_path, capsys):
+  src = tmp_path / "src"
+  film(src / "gap.mkv", scene(6), [0, 0.04, 0.08, 1e6, 1e6 + 0.04, 1e6 + 0.08])
+  film(src / "good.mkv", scene(6), [0.04 * t for t in range(6)])
+  assert run(src, tmp_path / "a", "--no-shots", "--fps", "25") == 0
+  (reason,) = filter(
+    None, (r["reason"] for r in report(tmp_path / "a").values())
+  )
+  assert "frames at 25 a second: raise --max-repeats 10000" in reason
+  assert len(both(tmp_path / "a")) == 1
+  assert "skipped: gap.mkv: a picture is shown" in capsys.readouterr().out
+  assert run(src, tmp_path / "b", "--fps", "25") == 0  # the gap is a cut
+  assert sorted(len(row[2]) for row in both(tmp_path / "b")) == [3, 3, 6]
+  options = ["--no-shots", "--fps", "2e-5", "--max-repeats", "10"]
+  assert run(src, tmp_path / "c", *options, "--min-frames", "1") == 0
+  assert {len(row[2]) for row in both(tmp_path / "c")} == {1, 21}
+
+
+def test_films_with_transparent_pixels_and_two_sizes(tmp_path, capsys):
+  frames = np.full((3, 8, 8, 4), 255, np.uint8)
+  frames[..., 1:3] = 0  # red,
+  frames[:, :, 4:, 3] = 0  # of which half is hidden
+  film(tmp_path / "src" / "a.mkv", frames, [0, 0.1, 0.2], "bgra")
+  sizes = [*scene(3, 16, 24), *scene(3, 24, 16)]
+  raw = tmp_path / "src" / "b.avi"
+  with av.open(str(raw), "w") as out:
+    stream = out.add_stream("mjpeg", rate=10)
+    stream.height, stream.width, stream.pix_fmt = 16, 24, "yuvj444p"
+    for i, image in enumerate(sizes):
+      data = io.BytesIO()
+      Image.fromarray(image).save(data, "JPEG", quality=95, subsampling=0)
+      packet = av.Packet(data.getvalue())
+      packet.stream, packet.pts, packet.dts = stream, i, i
+      packet.time_base, packet.is_keyframe = fractions.Fraction(1, 10), True
+      out.mux(packet)
+  assert run(tmp_path / "src", tmp_path / "d", "--no-shots") == 0
+  rows = both(tmp_path / "d")
+  assert [row[0] for row in rows] == ["a.mkv", "b.avi", "b.avi"]
+  assert (
+    rows[0][2][..., 4:, :].max() == 0 and rows[0][2][..., :4, 0].min() > 250
+  )
+  assert [row[2].shape for row in rows[1:]] == [(3, 16, 24, 3), (3, 24, 16, 3)]
+  for row, given in zip(rows[1:], (sizes[:3], sizes[3:])):
+    assert np.abs(row[2].astype(int) - given).mean() < 12
+  assert "transparent pixels" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- labels

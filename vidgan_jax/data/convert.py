@@ -341,6 +341,8 @@ def _convert(pipe, root, source, extra, options, staging, threads) -> Row:
           size += count
       except read.VideoError as error:
         reason = str(error)
+        if isinstance(error, clips.Refused):
+          lengths, size = [], 0
       except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         reason = f"unexpected {type(error).__name__}: {error}"
       except MemoryError:

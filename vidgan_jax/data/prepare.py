@@ -185,7 +185,7 @@ def _finished(out: pathlib.Path, run: dict[str, Any], overwrite: bool) -> bool:
     ) from None
   if overwrite:
     return False
-  if all(made.get(key) == value for key, value in run.items()):
+  if not _difference(made, run):
     return True
   raise errors.UserError(
     f"{out} holds a data set that was prepared otherwise"
@@ -194,7 +194,10 @@ def _finished(out: pathlib.Path, run: dict[str, Any], overwrite: bool) -> bool:
 
 
 def _difference(made: dict[str, Any], run: dict[str, Any]) -> str:
-  flat = lambda d: {**d, **d.get("options", {})}
+  """What of an earlier run is otherwise, '' if nothing is."""
+  # An earlier version had fewer options.
+  usual = dataclasses.asdict(clips.Options())
+  flat = lambda d: {**usual, **d, **d.get("options", {})}
   made, run = flat(made), flat(run)
   keys = [k for k in run if k != "options" and made.get(k) != run[k]]
   return ", ".join(f"{k}: {made.get(k)!r}, now {run[k]!r}" for k in keys)
@@ -218,13 +221,13 @@ def _claimed(
         " that can be written"
       ) from None
     if state.exists():
-      made = json.loads(state.read_text())
-      if made != run:
+      difference = _difference(json.loads(state.read_text()), run)
+      if difference:
         if not overwrite:
           raise errors.UserError(
             f"{staging} holds an unfinished run with other options"
-            f" ({_difference(made, run)}): give those to go on, or --overwrite"
-            " to begin anew"
+            f" ({difference}): give those to go on, or --overwrite to begin"
+            " anew"
           )
         for path in staging.iterdir():
           if path.name != "lock":

@@ -101,6 +101,7 @@ class Config(tfds.core.BuilderConfig):
   shots: bool = True
   max_frames: int = 256
   min_frames: int = 2
+  max_repeats: int = 10_000
   encoding: str = "png"
   quality: int = 95
   beam: bool = False

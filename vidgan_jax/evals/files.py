@@ -208,6 +208,10 @@ def _folder(path, seed, offset, frames, stride, size):
     names = [name for inner in folders for name in inner.images]
     count = sum(pathlib.Path(name).suffix.lower() in images for name in names)
     beside = {"images_passed_over": count} if count else {}
+  elif layout == "frames":
+    places = [folder_lib.places(source.images) for source in sources]
+    count = sum(numbers[-1] + 1 - len(numbers) for numbers in places)
+    beside = {"frames_missing": count} if count else {}
   options = clips_lib.Options(layout=layout, size=size or 0, upscale=True)
   span = (frames - 1) * stride + 1
   look = functools.partial(_count, path, options)
@@ -518,10 +522,18 @@ def _stack(images, damaged, frames, size, name):
       f"{name}: {max(damaged, frames - len(images))} of its frames cannot be "
       "decoded: repair it, or take it out."
     )
-  video = np.stack([frame.image for frame in images])
+  shapes = sorted({frame.image.shape[:2] for frame in images})
+  if size is None and shapes[1:]:
+    raise errors.UserError(
+      f"{name}: its frames have several sizes, as {shapes[0]} and {shapes[1]}:"
+      " --size 64 brings them to one."
+    )
+  video = [frame.image for frame in images]
   if size is not None:
-    top, left = ((n - size) // 2 for n in video.shape[1:3])
-    video = video[:, top : top + size, left : left + size]
+    for i, image in enumerate(video):
+      top, left = ((n - size) // 2 for n in image.shape[:2])
+      video[i] = image[top : top + size, left : left + size]
+  video = np.stack(video)
   times = np.array([frame.time for frame in images], np.float32)
   return np.ascontiguousarray(video), times - times[0]
 
@@ -567,6 +579,12 @@ def check(
       remarks.append(
         f"The {name} folder has {facts['images_passed_over']} images beside "
         "its videos, which are passed over: give videos or images alone."
+      )
+    if "frames_missing" in facts:
+      remarks.append(
+        f"By the names of their files, {facts['frames_missing']} frames of the "
+        f"{name} clips are missing: figures of motion take the others as if "
+        "they followed each other."
       )
   means, colours = zip(
     *(_colours(clips, name, num) for name, clips in both.items())

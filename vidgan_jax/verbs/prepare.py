@@ -8,6 +8,7 @@ ArrayRecord that `tfds.builder_from_directory(DIR)` reads. How: `data.prepare`.
 """
 
 import argparse
+import collections
 from collections.abc import Sequence
 import dataclasses
 import datetime
@@ -122,6 +123,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     "longer shots become several records (default: %(default)s)",
   )
   add("--min-frames", "leave out shorter records (default: %(default)s)")
+  add(
+    "--max-repeats",
+    "with --fps: skip a video of which one picture would become more frames"
+    " (default: %(default)s)",
+  )
   parser.add_argument("--encoding", choices=("png", "jpeg"))
   add("--quality", "of JPEG, 1 to 100 (default: %(default)s)", metavar="Q")
 
@@ -266,5 +272,14 @@ def _summary(result: prepare.Result, out: str) -> str:
   lines += [f"skipped: {r['file']}: {r['reason']}" for r in bad[:8]]
   if len(bad) > 8:
     lines.append(f"... {len(bad) - 8} more")
+  notes = collections.defaultdict(list)  # a sentence -> the videos it is of
+  for row in rows:
+    for note in row.get("notes", ()):
+      notes[note].append(row["file"])
+  lines += [
+    f"note: {videos[0]}: {note}"
+    + (f"; {len(videos) - 1} more videos" if videos[1:] else "")
+    for note, videos in notes.items()
+  ]
   lines.append(f"{out}: ready; every file is in {out}/prepare_report.jsonl")
   return "\n".join(lines)

@@ -10,16 +10,19 @@ range and `JUMP` times the median of the last frames, and half the L1 distance
 of the colour histograms (64 bins) must exceed `HISTOGRAM`; or the difference
 must exceed twice those bounds and the frame after be much like the new one,
 whatever the histograms. When the frame after is back to the old picture it was
-a flash, and no cut. A gap of more than `GAP`
-seconds between two frames is a cut as well. Dissolves and fades are not cut.
+a flash, and no cut. A gap of more than `GAP` seconds and `JUMP` times the usual
+ones between two frames is a cut as well. Dissolves and fades are not cut. A
+record has one size: where that of the frames changes, a shot ends in any case.
 """
 
 import collections
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+import contextlib
 import dataclasses
 import io
+import itertools
 import os
 from typing import Any
 
@@ -50,6 +53,7 @@ class Options:
   shots: bool = True  # cut at shot boundaries
   max_frames: int = 256
   min_frames: int = 2
+  max_repeats: int = 10_000  # of one picture by `fps`, see `resample`
   encoding: str = "png"  # or jpeg
   quality: int = 95  # of jpeg
 
@@ -69,6 +73,16 @@ class Tally:
   width: int = 0
   seconds: float = 0.0
   codec: str = ""
+  notes: list[str] = dataclasses.field(default_factory=list)  # for the user
+
+  def note(self, text: str) -> None:
+    """Keeps a sentence, once."""
+    if text not in self.notes:
+      self.notes.append(text)
+
+
+class Refused(read.VideoError):
+  """A source of which nothing is kept."""
 
 
 # ------------------------------------------------------------------ decoding
@@ -88,40 +102,65 @@ def frames(
   """
   path = os.path.join(os.fspath(root), source.path)
   if options.layout == "videos":
-    size = options.size or None
-    with read.Reader(
-      path,
-      size=size,
-      upscale=options.upscale,
-      square_pixels=True,
-      threads=threads,
-    ) as reader:
-      tally.codec = f"{reader.info.container}/{reader.info.codec}"
-      try:
-        for image, time in reader:
-          yield read.Frame(_square(image) if options.square else image, time)
-      finally:
-        tally.damaged, tally.ended = reader.damaged, reader.ended
-    return
-  rate = options.fps or 25.0
+    stream = _film(path, options, tally, threads)
+  else:
+    stream = _images(path, source, options, tally)
+  with contextlib.closing(stream):
+    for image, time in stream:
+      if options.square:
+        image = _square(image)
+      if tally.height and (tally.height, tally.width) != image.shape[:2]:
+        tally.note("where the size of the frames changes, a shot ends")
+      tally.height, tally.width = image.shape[:2]
+      yield read.Frame(image, time)
+
+
+def _film(
+  path: str, options: Options, tally: Tally, threads: int
+) -> Iterator[tuple[np.ndarray, float]]:
+  """(image, seconds) of a video's frames."""
+  first = size = None
+  with read.Reader(
+    path,
+    size=options.size or None,
+    upscale=options.upscale,
+    square_pixels=True,
+    threads=threads,
+  ) as reader:
+    tally.codec = f"{reader.info.container}/{reader.info.codec}"
+    try:
+      for picture, time in reader.pictures():
+        first = time if first is None else first
+        if size != (picture.height, picture.width):
+          size = picture.height, picture.width
+          reader.aim(picture, anew=True)
+        clear = any(part.is_alpha for part in picture.format.components)
+        image = reader.convert(picture, "rgba" if clear else "rgb24")
+        if clear:
+          image = np.asarray(_over_black(Image.fromarray(image), tally))
+        yield image, float(time - first)
+    finally:
+      tally.damaged, tally.ended = reader.damaged, reader.ended
+
+
+def _images(
+  path: str, source: folder.Source, options: Options, tally: Tally
+) -> Iterator[tuple[np.ndarray, float]]:
+  """(image, seconds) of the frames of a folder or a strip."""
+  tally.codec = options.layout
   if options.layout == "strips":
-    pictures = _strip(path, options)
+    pictures = _strip(path, options, tally)
   else:
     pictures = _folder(path, source, tally)
-  tally.codec = options.layout
-  target = None
   for i, picture in pictures:
-    if target is None:
-      height, width = read.fit(
-        picture.height, picture.width, options.size, options.upscale
-      )
-      target = (width, height)
-    if picture.size != target:
-      smaller = target[0] < picture.width or target[1] < picture.height
+    height, width = read.fit(
+      picture.height, picture.width, options.size, options.upscale
+    )
+    if picture.size != (width, height):
+      smaller = width < picture.width or height < picture.height
       method = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
-      picture = picture.resize(target, method)
-    image = np.asarray(picture)
-    yield read.Frame(_square(image) if options.square else image, i / rate)
+      picture = picture.resize((width, height), method)
+    yield np.asarray(picture), i / (options.fps or 25.0)
 
 
 def _square(image: np.ndarray) -> np.ndarray:
@@ -131,7 +170,15 @@ def _square(image: np.ndarray) -> np.ndarray:
   return np.ascontiguousarray(image[top : top + side, left : left + side])
 
 
-def _picture(path: str) -> Image.Image:
+def _over_black(picture: Image.Image, tally: Tally) -> Image.Image:
+  """RGBA -> RGB: what lies under transparent pixels does not show."""
+  if picture.getextrema()[3][0] < 255:
+    tally.note("transparent pixels are black")
+  black = Image.new("RGBA", picture.size, "black")
+  return Image.alpha_composite(black, picture).convert("RGB")
+
+
+def _picture(path: str, tally: Tally) -> Image.Image:
   """An image file as upright RGB, whatever its name and format say."""
   try:
     with Image.open(path) as image:
@@ -141,6 +188,8 @@ def _picture(path: str) -> Image.Image:
       if image.mode.startswith("I"):  # 16-bit grey
         grey = np.asarray(image, np.uint16) >> 8
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+      if image.has_transparency_data:
+        return _over_black(image.convert("RGBA"), tally)
       return image.convert("RGB")
   except read.VideoError:
     raise
@@ -152,10 +201,16 @@ def _picture(path: str) -> Image.Image:
 def _folder(
   path: str, source: folder.Source, tally: Tally
 ) -> Iterator[tuple[int, Image.Image]]:
-  """Numbered frames; one that is damaged is left out."""
-  for i, name in enumerate(source.images):
+  """Frames by the numbers in their names; one that is damaged is left out."""
+  numbers = folder.places(source.images)
+  missing = numbers[-1] + 1 - len(numbers)
+  if missing:
+    tally.note(
+      f"by their names, {missing} frames are missing: time passes there"
+    )
+  for i, name in zip(numbers, source.images):
     try:
-      picture = _picture(os.path.join(path, name))
+      picture = _picture(os.path.join(path, name), tally)
     except read.VideoError as error:
       tally.damaged += 1
       tally.ended = str(error)
@@ -166,9 +221,11 @@ def _folder(
     raise read.VideoError(tally.ended)
 
 
-def _strip(path: str, options: Options) -> Iterator[tuple[int, Image.Image]]:
+def _strip(
+  path: str, options: Options, tally: Tally
+) -> Iterator[tuple[int, Image.Image]]:
   """Numbered frames."""
-  strip = _picture(path)
+  strip = _picture(path, tally)
   width = options.frame_width or strip.height
   if strip.width % width:
     raise read.VideoError(
@@ -248,14 +305,23 @@ def cut(
 
   Args:
     stream: frames in order.
-    detect: look at the pictures; otherwise only gaps in time are cuts.
+    detect: look at the pictures and for gaps in time; otherwise only another
+      size is a cut.
   """
-  shot, last = 0, None
-  shots = _Shots()
-  for frame in stream:
-    gap = last is not None and frame.time - last > GAP
-    last = frame.time
-    if gap:
+  stream = iter(stream)
+  head = list(itertools.islice(stream, 4))
+  # Seconds from frame to frame; of a time-lapse they are all long.
+  steps = collections.deque(np.diff([frame.time for frame in head]), maxlen=12)
+  shot, last, shots = 0, None, _Shots()
+  for frame in itertools.chain(head, stream):
+    ends = False
+    if last is not None:
+      step = frame.time - last.time
+      ends = detect and step > max(GAP, JUMP * np.median(steps))
+      ends = ends or frame.image.shape != last.image.shape
+      steps.append(step)
+    last = frame
+    if ends:
       for held, new in shots.flush():
         shot += new
         yield held, shot
@@ -270,22 +336,33 @@ def cut(
 
 
 def resample(
-  stream: Iterable[tuple[read.Frame, int]], fps: float
+  stream: Iterable[tuple[read.Frame, int]], fps: float, max_repeats: int
 ) -> Iterator[tuple[read.Frame, int]]:
   """The frames nearest in time to a regular grid, per shot.
 
   Args:
     stream: (frame, shot).
     fps: frames per second of the grid, which starts at a shot's first frame.
+    max_repeats: more frames than so many are not made of one.
 
   Yields:
     (frame at its grid time, shot).
+
+  Raises:
+    Refused: a gap in time asks for more.
   """
   held = held_shot = None
   start, step, k = 0.0, 0.0, 0
 
   def until(time):
     nonlocal k
+    count = (time - start) * fps - k
+    if count > max_repeats:
+      raise Refused(
+        f"a picture is shown for so long that it would become {count:.0f}"
+        f" frames at {fps:g} a second: raise --max-repeats {max_repeats}, or"
+        " cut the video there"
+      )
     while start + k / fps < time:
       yield read.Frame(held.image, start + k / fps), held_shot
       k += 1
@@ -340,14 +417,13 @@ def records(
   def counted():
     for frame in frames(root, source, options, tally, threads):
       tally.frames += 1
-      tally.height, tally.width = frame.image.shape[:2]
       tally.seconds = frame.time
       beat()
       yield frame
 
   stream = cut(counted(), options.shots)
   if options.fps and options.layout == "videos":
-    stream = resample(stream, options.fps)
+    stream = resample(stream, options.fps, options.max_repeats)
   most = options.max_frames
   held, held_bytes, shot = [], 0, None  # (encoded image, time)
 

@@ -21,6 +21,7 @@ import os
 import pathlib
 import re
 import stat
+import statistics
 from typing import Any
 from typing import NamedTuple
 from typing import TextIO
@@ -272,6 +273,34 @@ def natural(names: Iterable[str]) -> list[str]:
     return [(int(p), "") if i % 2 else (-1, p) for i, p in enumerate(parts)]
 
   return sorted(names, key=key)
+
+
+def places(names: Sequence[str]) -> list[int]:
+  """Numbers of the frames with these names: from 0, with gaps where they have.
+
+  Args:
+    names: in natural order.
+
+  Returns:
+    Increasing integers. Names that differ in more than one number, or in other
+    than numbers, have no gaps. The step from one to the next is the smallest
+    one if all others are its multiples, as of each tenth frame of a film; else
+    the median, as of times of a camera.
+  """
+  parts = [re.split(r"([0-9]+)", os.path.splitext(name)[0]) for name in names]
+  columns = [column for column in zip(*parts) if len(set(column)) > 1]
+  alike = len(set(map(len, parts))) == 1
+  if not alike or len(columns) != 1 or not columns[0][0].isdecimal():
+    return list(range(len(names)))
+  numbers = list(map(int, columns[0]))
+  steps = [b - a for a, b in itertools.pairwise(numbers)]
+  step = min(steps)
+  if step < 1:  # 1 and 01
+    return list(range(len(names)))
+  if any(other % step for other in steps):
+    step = statistics.median(steps)
+  count = (max(1, round(other / step)) for other in steps)
+  return list(itertools.accumulate(count, initial=0))
 
 
 def _are_strips(paths: Sequence[pathlib.Path]) -> bool:

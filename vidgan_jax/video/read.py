@@ -295,9 +295,10 @@ class Reader:
       height = max(1, round(height / self._aspect))
     return fit(height, width, self._size, self._upscale)
 
-  def aim(self, picture: av.VideoFrame) -> None:
-    """Gives all pictures the size that this one gets, unless one was before."""
-    self._target = self._target or self._fit(*self.upright_size(picture))
+  def aim(self, picture: av.VideoFrame, anew: bool = False) -> None:
+    """Gives all pictures the size that this one gets; once, or `anew`."""
+    if anew or not self._target:
+      self._target = self._fit(*self.upright_size(picture))
 
   def convert(
     self, picture: av.VideoFrame, pixels: str = "rgb24"
