@@ -102,6 +102,16 @@ def _parser() -> argparse.ArgumentParser:
       help="make the mask larger to each side")  # fmt: skip
   add("--strength", type=float, default=1.0, help="0 (nothing) to 1 (all)")
   add("--compare", choices=("side", "split"), help="show the input as well")
+  add("--stabilise", action="store_true",
+      help="take out the shaking of a camera, before the stages")  # fmt: skip
+  add("--rotate", type=float, default=0.0, metavar="DEGREES",
+      help="clockwise; so and with what follows the result of the stages is"
+      " changed, in this order")  # fmt: skip
+  add("--flip", choices=("horizontal", "vertical"), help="mirror it")
+  add("--pad", metavar="W:H[:COLOUR]", help="put it into a frame of this size")
+  add("--filter", metavar="FILTERS",
+      help="filters of libavfilter, in its language, as"
+      " hue=s=0,vignette")  # fmt: skip
   add("--tile", type=int, default=0, help="pixels a side, 0 = by memory")
   add("--chunk", type=int, default=0, help="frames at a time, 0 = by the stage")
   add(

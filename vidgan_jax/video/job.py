@@ -21,6 +21,7 @@ import threading
 import time
 from typing import Any
 
+from vidgan_jax.video import editing
 from vidgan_jax.video import edits
 from vidgan_jax.video import images
 from vidgan_jax.video import outputs
@@ -174,11 +175,6 @@ class Job:
     options, source = self.options, self.source
     stages = [s for s in stages if s.pixels]
     networks = [i for i, s in enumerate(stages) if isinstance(s, stream.Stage)]
-    if options.mask and not any(stages[i].masks for i in networks):
-      self.tell(
-        f"--mask {options.mask}: changes nothing, no stage here looks at a mask"
-        " (as inpaint does)"
-      )
     self.stages, self._steps = stages, []
     for i, stage in enumerate(stages):
       if i in networks:
@@ -194,12 +190,14 @@ class Job:
     self.runners = [s for s in self._steps if isinstance(s, stream.Runner)]
     kind = self.encoding.container
     # Images are upright RGB.
-    self._pixels = bool(stages or options.mask or options.compare)
-    self._pixels |= kind in sink_lib.PICTURES
-    if source.picture is not None and kind not in sink_lib.TURNS:
-      self._pixels |= source.reader.turn(source.picture) != (False, 1, 1)
-    info = source.reader.info
-    plan.check_size(stages, info.height, info.width)
+    self._pixels = bool(stages) or kind in sink_lib.PICTURES
+    info, turn = source.reader.info, (False, 1, 1)
+    if source.picture is not None:
+      turn = source.reader.turn(source.picture)
+    if kind not in sink_lib.TURNS:
+      self._pixels |= turn != (False, 1, 1)
+    size = (info.width, info.height) if turn[0] else (info.height, info.width)
+    made = plan.check_size(stages, *size)
     asked = [s.fps for s in stages if s.fps]
     if all(s.images for s in self.sources):
       options = dataclasses.replace(options, fps=None)  # they have it already
@@ -207,11 +205,21 @@ class Job:
       options,
       container=kind,
       fps=info.fps,
-      bases=[s.reader.stream.time_base for s in self.sources],
+      bases=[s.reader.stream.time_base for s in self.sources]
+      + [fractions.Fraction(1, 90_000)] * bool(options.filter),  # other rates
       rate=math.prod(r.stage.rate for r in self.runners),
       asked=asked[-1] if asked else None,
       duration=info.duration,
     )
+    self.editing = editing.Editing(
+      options,
+      timing=self.timing,
+      aspect=1 / info.pixel_aspect if turn[0] else info.pixel_aspect,
+      masks=any(stages[i].masks for i in networks),
+      tell=self.tell,
+    )
+    self.editing.check(size, made)
+    self._pixels |= self.editing.pixels(turn != (False, 1, 1))
     if self.timing.limited:
       self.tell(
         f"{self.out}: players of GIF show at most {plan.GIF_RATE} frames/s"
@@ -223,8 +231,8 @@ class Job:
 
   def frames(self, skip: int = 0) -> Iterator[stream.Frame]:
     """The frames to be written; of the first `skip` images may be missing."""
-    options, first = self.options, skip
-    if self.timing.grid:
+    first = skip
+    if self.editing.whole:
       first = 0  # which frames these were is not known before
     needs = []
     for runner in reversed(self.runners):
@@ -233,21 +241,13 @@ class Job:
     drop = self._dropped if self._hurry else None
     frames = stream.background(self._decoded(first), self._queue, drop=drop)
     self.stack.callback(_close, frames)  # before the inputs are
-    if options.mask:
-      frames = edits.masked(frames, options.mask)
-      if options.grow:
-        frames = edits.grown(frames, options.grow)
+    frames = self.editing.before(frames)
     for step in self._steps:
       if isinstance(step, stream.Runner):
         frames = step(frames, needs.pop())
       else:
         frames = step.frames(frames)
-    if options.speed != 1:
-      frames = edits.faster(frames, self.timing.speed)
-    if self.timing.grid:
-      frames = edits.at_rate(frames, self.timing.fps)
-    if options.compare:
-      frames = edits.compared(frames, options.compare)
+    frames = self.editing.after(frames)
     return stream.background(edits.finished(frames), self._queue, self._drain)
 
   def _decoded(self, skip: int) -> Iterator[stream.Frame]:
@@ -305,6 +305,7 @@ class Job:
       name=self.out,
       time_base=self.timing.base,
       rate=self.timing.fps,
+      square=self.editing.square,
       copy=copy,
       shift=-fractions.Fraction(self.options.start).limit_denominator(10**6),
       speed=self.timing.speed,

@@ -43,6 +43,11 @@ class Options:
     mask: see `edits.masked`.
     grow: pixels by which the mask is made larger to each side.
     compare: 'side' or 'split', see `edits.compared`.
+    stabilise: take out the shaking of a camera, before the stages.
+    rotate: degrees clockwise by which the result is turned.
+    flip: 'horizontal' or 'vertical'.
+    pad: WIDTH:HEIGHT or WIDTH:HEIGHT:COLOUR of what the result is put into.
+    filter: filters of libavfilter for the result, see `filters`.
     tile: see `stream.Runner`; so chunk.
     memory: bytes for a stage's window, 0: see `window_memory`.
     resume: work in segments, and go on where an earlier run stopped.
@@ -64,6 +69,11 @@ class Options:
   mask: str | None = None
   grow: int = 0
   compare: str | None = None
+  stabilise: bool = False
+  rotate: float = 0.0
+  flip: str | None = None
+  pad: str | None = None
+  filter: str | None = None
   tile: int = 0
   chunk: int = 0
   memory: int = 0
@@ -247,8 +257,10 @@ def timing(
   )
 
 
-def check_size(stages: list[Any], height: int, width: int) -> None:
-  """Refuses frames that a stage would make too large.
+def check_size(
+  stages: list[Any], height: int, width: int
+) -> tuple[int, int]:
+  """Height and width of the result; refuses a stage that makes it too large.
 
   Raises:
     read.VideoError: names the stage.
@@ -260,6 +272,7 @@ def check_size(stages: list[Any], height: int, width: int) -> None:
         f"{stage.name}: frames of {width}x{height} are beyond the limit of"
         f" {read.MAX_PIXELS} pixels; choose a smaller scale, or --crop"
       )
+  return height, width
 
 
 def container(out: str, wanted: str | None, path: str) -> str:

@@ -156,6 +156,7 @@ class Segments:
           "digests": [*state["digests"], digest],
           "tiles": [runner.tile for runner in job.runners],
           "shape": None if frame.image is None else frame.image.shape,
+          "size": frame.picture and [frame.picture.width, frame.picture.height],
           "deep": frame.image is not None and frame.image.dtype == np.uint16,
           "alpha": frame.alpha is not None,
         }
@@ -208,6 +209,8 @@ class Segments:
       kind = np.uint16 if state["deep"] else np.uint8
       frame.image = np.zeros(state["shape"], kind)
       frame.alpha = frame.image[..., 0] if state["alpha"] else None
+    elif state["size"]:
+      frame.picture = av.VideoFrame(*state["size"])
 
     def pictures():
       for segment in range(len(state["frames"])):

@@ -272,6 +272,7 @@ class Sink:
     name: str,
     time_base: fractions.Fraction,
     rate: fractions.Fraction,
+    square: bool = False,
     copy: Iterable[Any] = (),
     shift: fractions.Fraction = fractions.Fraction(0),
     speed: fractions.Fraction = fractions.Fraction(1),
@@ -287,6 +288,7 @@ class Sink:
       name: what to call the file in messages.
       time_base: seconds, of which all times are multiples.
       rate: frames a second, for the encoder's planning.
+      square: the pixels were made square.
       copy: streams of the source, from `copyable`.
       shift: seconds that chapters are moved by.
       speed: by which all but the frames is made faster here.
@@ -313,7 +315,7 @@ class Sink:
       self._stream = self._container.add_stream(
         encoder, rate=rate.limit_denominator(65_535)
       )
-      self._describe(encoding, encoder, source, frame, tell)
+      self._describe(encoding, encoder, source, frame, square, tell)
       self._copies, self._voices = {}, {}
       for old in copy:
         if old.type == "audio" and (
@@ -339,7 +341,9 @@ class Sink:
       self.abandon()
       raise
 
-  def _describe(self, encoding, encoder, source, frame, tell) -> None:
+  def _describe(
+    self, encoding, encoder, source, frame, square, tell
+  ) -> None:
     """Settings of the picture stream."""
     picture, codec = source.picture, self._stream.codec_context
     pixels = self._pixels = _Pixels(encoding, encoder, source, frame)
@@ -377,7 +381,7 @@ class Sink:
     codec.color_range = 2 if form.is_rgb else pixels.full
     codec.color_primaries = picture.color_primaries
     codec.color_trc = picture.color_trc
-    aspect = source.reader.info.pixel_aspect
+    aspect = 1 if square else source.reader.info.pixel_aspect
     transpose, *_ = turn = source.reader.turn(picture)
     if frame.image is not None:
       aspect = 1 / aspect if transpose else aspect
@@ -506,6 +510,7 @@ def _samples(plane: Any, kind: Any) -> np.ndarray:
 def _shape(frame: stream.Frame, picture: Any) -> tuple[int, int]:
   if frame.image is not None:
     return frame.image.shape[:2]
+  picture = frame.picture or picture  # filters may have made another size
   return picture.height, picture.width
 
 

@@ -1,0 +1,158 @@
+"""What is done to frames besides the stages: masks, times, filters.
+
+`Editing` is made of `plan.Options` and of what the input says of itself, and
+refuses what cannot work before the first frame.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import fractions
+import re
+from typing import Any
+
+import numpy as np
+
+from vidgan_jax.video import edits
+from vidgan_jax.video import filters
+from vidgan_jax.video import plan
+from vidgan_jax.video import read
+from vidgan_jax.video import stream
+
+_FLIPS = {"horizontal": "hflip", "vertical": "vflip"}
+_TURNS = {0: "", 90: "transpose=clock", 180: "hflip,vflip",
+          270: "transpose=cclock"}  # fmt: skip
+# As far as PyAV's libavfilter goes, which is built without vid.stab. Looks for
+# movements of up to 32 pixels; what comes in from outside is mirrored.
+_STEADY = "deshake=rx=32:ry=32:edge=mirror"
+_PAD = re.compile(r"\d+:\d+(:[#\w]+)?")
+
+_SQUARE = "scale=trunc(iw*sar/2)*2:ih,setsar=1"
+
+
+class Editing:
+  """The edits of one job.
+
+  Attributes:
+    whole: whether all frames have to be there, from the first on.
+    square: whether the pixels of the result are made square.
+  """
+
+  def __init__(
+    self,
+    options: plan.Options,
+    *,
+    timing: plan.Timing,
+    aspect: float,
+    masks: bool,
+    tell: Callable[[str], None],
+  ):
+    """Nothing is checked yet.
+
+    Args:
+      options: what is wanted.
+      timing: of the output.
+      aspect: width of a pixel of the input / its height.
+      masks: whether a stage looks at a mask.
+      tell: takes lines for the user.
+
+    Raises:
+      read.VideoError: an option is out of its range.
+    """
+    self._options, self._timing = options, timing
+    self._aspect = fractions.Fraction(aspect).limit_denominator(1000)
+    if options.mask and not masks:
+      tell(
+        f"--mask {options.mask}: changes nothing, no stage here looks at a mask"
+        " (as inpaint does)"
+      )
+    steady = [("--stabilise", _STEADY)]
+    self._first = steady if options.stabilise else []
+    self._last = _after(options)
+    self.square = bool(self._last) and aspect != 1
+    if self.square:
+      tell(f"{self._last[0][0]}: pixels of {self._aspect} are made square")
+      self._last.insert(0, ("", _SQUARE))
+    self.whole = bool(timing.grid or self._first or self._last)
+
+  def pixels(self, turned: bool) -> bool:
+    """Whether frames have to be images, if the input is turned or not."""
+    filtered = self._first or self._last
+    return bool(
+      self._options.mask or self._options.compare or (filtered and turned)
+    )
+
+  def check(self, given: tuple[int, int], made: tuple[int, int]) -> None:
+    """Refuses filters that cannot work on frames of these sizes.
+
+    Args:
+      given: height and width before the stages.
+      made: those after them.
+
+    Raises:
+      read.VideoError: says which.
+    """
+    height, width = made
+    width *= 1 + (self._options.compare == "side")
+    for pairs, size in ((self._first, given), (self._last, (height, width))):
+      if pairs and all(size):  # a camera may not say its own
+        grey = np.zeros((*size, 3), np.uint8)
+        base = self._timing.base
+        frames = (
+          stream.Frame(time=k * base, duration=base, image=grey)
+          for k in range(2)
+        )
+        next(self._filtered(frames, pairs), None)
+
+  def _filtered(self, frames: Any, pairs: Any) -> Iterator[stream.Frame]:
+    for flag, text in pairs:
+      frames = filters.filtered(
+        frames, text, flag=flag, base=self._timing.base, aspect=self._aspect
+      )
+    return frames
+
+  def before(self, frames: Iterator[stream.Frame]) -> Iterator[stream.Frame]:
+    """What the stages are shown of decoded frames."""
+    frames = self._filtered(frames, self._first)
+    if self._options.mask:
+      frames = edits.masked(frames, self._options.mask)
+      if self._options.grow:
+        frames = edits.grown(frames, self._options.grow)
+    return frames
+
+  def after(self, frames: Iterator[stream.Frame]) -> Iterator[stream.Frame]:
+    """The result of frames from the stages."""
+    if self._options.speed != 1:
+      frames = edits.faster(frames, self._timing.speed)
+    if self._timing.grid:
+      frames = edits.at_rate(frames, self._timing.fps)
+    if self._options.compare:
+      frames = edits.compared(frames, self._options.compare)
+    return self._filtered(frames, self._last)
+
+
+def _after(options: Any) -> list[tuple[str, str]]:
+  """(flag, filters) of `plan.Options`, for the result of the stages.
+
+  Raises:
+    read.VideoError: an option is out of its range.
+  """
+  turn = options.rotate % 360
+  turn = int(turn) if turn == int(turn) else turn
+  radians = f"{turn}*PI/180"
+  even = "2*ceil(rot{}({})/2)".format
+  free = f"rotate={radians}:ow='{even('w', radians)}':oh='{even('h', radians)}'"
+  pad = ""
+  if options.pad:
+    if not _PAD.fullmatch(options.pad):
+      raise read.VideoError(
+        f"--pad {options.pad}: give WIDTH:HEIGHT, or WIDTH:HEIGHT:COLOUR"
+      )
+    width, height, *colour = options.pad.split(":", 2)
+    pad = f"pad={width}:{height}:(ow-iw)/2:(oh-ih)/2:{(colour or ['black'])[0]}"
+  named = [
+    ("--rotate", _TURNS.get(turn, free)),
+    ("--flip", _FLIPS.get(options.flip, "")),
+    ("--pad", pad),
+    ("--filter", options.filter or ""),
+  ]
+  return [(flag, text) for flag, text in named if text]
