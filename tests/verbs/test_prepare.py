@@ -4,6 +4,7 @@ import csv
 import fractions
 import io
 import json
+import multiprocessing
 import os
 import pathlib
 import resource
@@ -717,6 +718,115 @@ def test_a_crash_or_a_hang_costs_one_video(videos, tmp_path, monkeypatch):
   assert "crashed" in bad["a/v2.mp4"]
   assert "no new frame for 3 s" in bad["b/v3.mp4"]
   assert len(both(tmp_path / "d")) == 4
+
+
+def killed_at_v2(pipe, root, options, staging, threads):
+  """A worker that is killed from outside, at v2 twice and at v3 always."""
+
+  class Pipe:
+    def recv(self):
+      source, extra = pipe.recv()
+      times = len(list(staging.parent.glob("killed*")))
+      if "v3" in source.file or ("v2" in source.file and times < 2):
+        if "v2" in source.file:
+          (staging.parent / f"killed{times}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+      return source, extra
+
+    def send(self, message):
+      pipe.send(message)
+
+  WORK(Pipe(), root, options, staging, threads)
+
+
+def test_a_video_whose_worker_is_killed_is_tried_again(
+  videos, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(convert, "_work", killed_at_v2)
+  assert run(videos, tmp_path / "d") == 0
+  bad = {f: r["reason"] for f, r in report(tmp_path / "d").items()
+         if r["reason"]}  # fmt: skip
+  assert bad == {"b/v3.mp4": "3 workers were killed at it (out of memory?)"}
+  assert len(both(tmp_path / "d")) == 5
+
+
+def test_a_worker_that_comes_up_too_late_says_nothing(capfd):
+  ours, theirs = multiprocessing.Pipe()
+  ours.close()
+  previous = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+  try:
+    WORK(theirs, ".", clips.Options(), None, 1)
+  finally:
+    for number, handler in zip((signal.SIGINT, signal.SIGTERM), previous):
+      signal.signal(number, handler)
+
+
+class Killed(BaseException):
+  """In place of kill -9: nothing of the command runs after it."""
+
+
+@pytest.mark.parametrize(
+  "place", ["clearing", "renaming", "renamed", "removing"]
+)
+def test_killed_anywhere_the_next_run_is_right(
+  videos, tmp_path, monkeypatch, place
+):
+  """While --overwrite clears, at the last rename, before and after it."""
+  small, large = ["--size", "8"], ["--size", "16", "--overwrite"]
+  out, staging = tmp_path / "d", tmp_path / "d.partial"
+
+  def dies(*args, **kwargs):
+    raise Killed
+
+  move = prepare_lib.files.move
+
+  def moved(source, target):
+    if pathlib.Path(target) == out:
+      if place == "renamed":
+        move(source, target)
+      raise Killed
+    move(source, target)
+
+  def unfinished():
+    with monkeypatch.context() as patch:
+      patch.setattr(prepare_lib, "_describe", dies)
+      with pytest.raises(Killed):
+        run(videos, out, *small)
+
+  with monkeypatch.context() as patch:
+    if place == "clearing":
+      unfinished()
+      # Of its files one is gone, and it is that which says whose they are.
+      (staging / "run.json").unlink()
+    elif place == "removing":
+      unfinished()
+      with monkeypatch.context() as patch:
+        patch.setattr(prepare_lib.files, "move", lambda *_: None)
+        patch.setattr(prepare_lib.shutil, "rmtree", dies)
+        with pytest.raises(Killed):
+          run(videos, out, *small)
+      (staging / "run.json").unlink()
+    else:
+      patch.setattr(prepare_lib.files, "move", moved)
+      with pytest.raises(Killed):
+        run(videos, out, *large)
+  if place == "renamed":
+    shutil.rmtree(out)
+  assert run(videos, out, *large) == 0
+  assert not staging.exists()
+  rows = both(out)
+  assert len(rows) == 6 and {row[2].shape[1] for row in rows} == {16}
+
+
+def test_what_a_killed_run_left_goes_when_it_is_finished(
+  videos, tmp_path, monkeypatch
+):
+  with monkeypatch.context() as patch:
+    patch.setattr(prepare_lib.shutil, "rmtree", lambda *_, **__: None)
+    assert run(videos, tmp_path / "d") == 0
+  assert (tmp_path / "d.partial").exists()
+  assert run(videos, tmp_path / "d") == 0
+  assert not (tmp_path / "d.partial").exists()
 
 
 def test_a_full_disk_is_said_and_mended(videos, tmp_path):

@@ -5,6 +5,7 @@ what became of it in a manifest. A run that is killed goes on from there, and a
 video that crashes or stalls its decoder costs only itself.
 """
 
+import collections
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
@@ -27,6 +28,7 @@ from vidgan_jax.video import folder
 from vidgan_jax.video import read
 
 STALL = 300  # seconds without a new frame after which a worker is given up
+RETRIES = 2  # of a source whose worker was killed from outside
 
 Row = dict[str, Any]  # what became of a source: a line of the manifest
 # Is called now and then with all sources, the rows so far, the frames that
@@ -69,13 +71,14 @@ def convert(
     say(f"going on: {len(rows)} of {len(sources)} are done")
   for source in sources:
     if notes.classes and source.file not in notes.labels | rows:
-      rows[source.file] = _skipped(source, "no label in the metadata")
+      rows[source.file] = _skipped(source, "no label")
   todo = [s for s in sources if s.file not in rows]
   todo.reverse()  # Popped from the end.
   progress(sources, rows, 0, False)
   cores = os.cpu_count() or 1
   threads = max(1, min(cores // max(1, min(count, len(todo))), 8))
   workers: list[_Worker] = []
+  kills = collections.Counter()  # by source; None: before there was one
   try:
     with open(manifest, "a") as log:
       while todo or any(w.source for w in workers):
@@ -87,11 +90,18 @@ def convert(
             source = todo.pop()
             worker.give(source, extra(source, notes))
         for worker in _heard(workers):
-          row = worker.hear(staging)
+          source, row = worker.source, worker.hear(staging)
           if worker.lost:
             workers.remove(worker)
+            kills[source] += worker.killed
+            if worker.killed and kills[source] <= RETRIES:
+              todo[:0] = [source] if source else []
+              continue
+            row = worker.lost_row()
           if row is not None:
             rows[row["file"]] = row
+          if row is not None and not worker.lost:
+            # A lost worker may fare better when the run is begun again.
             log.write(json.dumps(row) + "\n")
             log.flush()
         progress(sources, rows, sum(w.frames for w in workers), False)
@@ -184,6 +194,7 @@ class _Worker:
     source: what it works at, or None.
     frames: decoded of this source.
     lost: whether it has ended by itself, or was given up.
+    killed: whether it was lost by a signal from outside.
   """
 
   def __init__(self, *job):
@@ -202,7 +213,7 @@ class _Worker:
       with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, handler)
     theirs.close()
-    self.ready = self.lost = False
+    self.ready = self.lost = self.killed = self._silent = False
     self.source: folder.Source | None = None
     self.frames = 0
     self._heard = time.monotonic()
@@ -223,7 +234,6 @@ class _Worker:
 
     Raises:
       OSError: of the worker's: its file cannot be written.
-      UserError: it ended before it had a source.
     """
     kind, value = "stalled", None
     if self.pipe.poll():
@@ -242,24 +252,30 @@ class _Worker:
     elif kind == "full":
       raise OSError(*value)
     else:
-      self.lost = True
-      return self._end(kind, staging)
+      self.stop()
+      self.lost, self._silent = True, kind == "stalled"
+      signals = -signal.SIGKILL, -signal.SIGTERM
+      self.killed = not self._silent and self.process.exitcode in signals
+      if self.source:
+        files.clear(staging, staged(staging, self.source.file).name)
     return None
 
-  def _end(self, kind: str, staging: pathlib.Path) -> Row:
-    """The row of the source that a lost worker was at."""
-    self.stop()
+  def lost_row(self) -> Row:
+    """The row of the source that a lost worker was at.
+
+    Raises:
+      UserError: it ended before it had a source.
+    """
     code = self.process.exitcode
     if self.source is None:
       raise errors.UserError(
         f"a worker process ended by itself (exit code {code}): see the"
         " message above, and start the command from a script or a shell"
       )
-    files.clear(staging, staged(staging, self.source.file).name)
-    if kind == "stalled":
+    if self._silent:
       reason = f"no new frame for {STALL} s"
-    elif code == -signal.SIGKILL:
-      reason = "the worker was killed (out of memory?)"
+    elif self.killed:
+      reason = f"{RETRIES + 1} workers were killed at it (out of memory?)"
     else:
       reason = f"the decoder crashed (exit code {code})"
     return _skipped(self.source, reason)
@@ -299,20 +315,19 @@ def _work(
   """
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   signal.signal(signal.SIGTERM, signal.SIG_DFL)
-  pipe.send(("ready", None))
-  while True:
-    try:
+  # The parent may be done, or gone, whenever a worker turns to it.
+  with contextlib.suppress(EOFError, ConnectionError):
+    pipe.send(("ready", None))
+    while True:
       source, extra = pipe.recv()
-    except (EOFError, OSError):
-      return
-    try:
-      row = _convert(pipe, root, source, extra, options, staging, threads)
+      try:
+        row = _convert(pipe, root, source, extra, options, staging, threads)
+      except ConnectionError:
+        raise
+      except OSError as error:  # Of the staged file: the reader has its own.
+        pipe.send(("full", (error.errno, error.strerror, error.filename)))
+        return
       pipe.send(("done", row))
-    except (BrokenPipeError, ConnectionError):
-      return
-    except OSError as error:  # Of the staged file: the reader has its own.
-      pipe.send(("full", (error.errno, error.strerror, error.filename)))
-      return
 
 
 def _convert(pipe, root, source, extra, options, staging, threads) -> Row:

@@ -94,10 +94,15 @@ def prepare(
     "test_match": job.test_match,
     "metadata": job.metadata and files.digest(job.metadata)[:16],
   }
-  if _finished(job.out, run | {"sources": stamp}, job.overwrite):
-    return None
   out = job.out.resolve()
   staging = out.with_name(out.name + ".partial")
+  data, plan_file = staging / "data", staging / "plan.json"
+  if _finished(job.out, run | {"sources": stamp}, job.overwrite):
+    with contextlib.suppress(errors.UserError):  # It is another run's.
+      if staging.exists():  # This one was killed when all was done.
+        with _claimed(staging, run, False):
+          shutil.rmtree(staging)
+    return None
   with _claimed(staging, run, job.overwrite):
     say(
       f"{job.src}: {len(sources)} {layout}, "
@@ -105,8 +110,10 @@ def prepare(
     )
     for line in notes.remarks:
       say(f"note: {line}")
-    plan_file = staging / "plan.json"
+    if plan_file.exists() and not _can_join(plan_file, staging, data):
+      plan_file.unlink()  # Somebody has removed the result since.
     if not plan_file.exists():
+      shutil.rmtree(data, ignore_errors=True)
       rows = convert.convert(
         job.src, sources, options, notes, staging, job.workers, say, progress
       )
@@ -116,7 +123,6 @@ def prepare(
         raise errors.UserError(_nothing(job.src, looked_for, rows))
       files.write_json(plan_file, plan, indent=None)
     plan = json.loads(plan_file.read_text())
-    data = staging / "data"
     _join(plan, staging, data)
     lengths = _describe(plan, run | {"sources": plan["sources"]}, data)
     _replace(data, job.out, staging)
@@ -222,17 +228,19 @@ def _claimed(
       ) from None
     if state.exists():
       difference = _difference(json.loads(state.read_text()), run)
+      if difference and not overwrite:
+        raise errors.UserError(
+          f"{staging} holds an unfinished run with other options"
+          f" ({difference}): give those to go on, or --overwrite to begin anew"
+        )
       if difference:
-        if not overwrite:
-          raise errors.UserError(
-            f"{staging} holds an unfinished run with other options"
-            f" ({difference}): give those to go on, or --overwrite to begin"
-            " anew"
-          )
-        for path in staging.iterdir():
-          if path.name != "lock":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        state.unlink()
     if not state.exists():
+      # What is here is of nobody knows which run: one was killed at this place,
+      # or when it removed this folder.
+      for path in staging.iterdir():
+        if path.name != "lock":
+          shutil.rmtree(path) if path.is_dir() else path.unlink()
       files.write_json(state, run, indent=None)
     yield
 
@@ -281,6 +289,19 @@ def _plan(
 
 def _shard_name(split: str, index: int, count: int) -> str:
   return f"{NAME}-{split}.array_record-{index:05d}-of-{count:05d}"
+
+
+def _can_join(
+  plan_file: pathlib.Path, staging: pathlib.Path, data: pathlib.Path
+) -> bool:
+  """Whether every shard is whole, or all that it is made of is there."""
+  plan = json.loads(plan_file.read_text())
+  return all(
+    (data / _shard_name(split, i, len(shards))).exists()
+    or all(convert.staged(staging, file).exists() for file in shard["files"])
+    for split, shards in plan["splits"].items()
+    for i, shard in enumerate(shards)
+  )
 
 
 def _join(
