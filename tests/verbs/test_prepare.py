@@ -386,10 +386,14 @@ def test_metadata_give_labels_captions_and_splits(videos, tmp_path, capsys):
   assert "v9" in " ".join(notes.remarks)
   options = ["--metadata", str(tmp_path / "m.csv")]
   assert run(videos, tmp_path / "d", *options) == 0
-  assert "3 videos have no label" in capsys.readouterr().out
+  said = capsys.readouterr().out
+  assert "3 videos have no label" in said and "has no clip in train" not in said
   captions = {row[0]: row[3]["caption"] for row in both(tmp_path / "d")}
   assert captions == {"a/v0.mp4": "a cat", "a/v2.mp4": "ä", "b/v1.mp4": ""}
   assert [row[0] for row in clips_of(tmp_path / "d", "test")] == ["a/v0.mp4"]
+  alone = [*options, "--test-match", "v1", "--overwrite"]
+  assert run(videos, tmp_path / "d", *alone) == 0
+  assert "note: the class dog has no clip in train" in capsys.readouterr().out
   assert "no label" in report(tmp_path / "d")["b/v3.mp4"]["reason"]
 
 
@@ -470,6 +474,14 @@ def test_splits_are_by_source_and_the_same_for_everyone(fraction):
   assert folder.held_out(files, fraction, match="/3") == {
     f for f in files if "/3" in f
   }
+  # A class keeps a clip, unless each has but one.
+  rare = dict.fromkeys(files, 0) | {sorted(test or {"x"})[0]: 1}
+  assert len(folder.held_out(files, fraction, labels=rare)) == len(test)
+  assert not folder.held_out(files, fraction, labels=rare) & {
+    f for f, label in rare.items() if label
+  }
+  alone = {file: i for i, file in enumerate(files)}
+  assert len(folder.held_out(files, fraction, labels=alone)) == bool(fraction)
 
 
 # ---------------------------------------------------------------- folders

@@ -270,7 +270,9 @@ def _plan(
   """
   rows = [dict(row) for row in rows]
   good = {r["file"]: r for r in rows if r["status"] == "ok"}
-  test = folder.held_out(good, job.test, job.test_match, notes.splits)
+  test = folder.held_out(
+    good, job.test, job.test_match, notes.splits, notes.labels
+  )
   splits = {"train": [], "test": []}
   for file in folder.order(good):
     row = good[file]

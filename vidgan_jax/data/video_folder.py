@@ -150,7 +150,11 @@ class VideoFolder(tfds.core.GeneratorBasedBuilder):
     options = {name: getattr(config, name) for name in names}
     options = clips.Options(**options | {"layout": layout})
     test = folder.held_out(
-      [s.file for s in sources], config.test, config.test_match, notes.splits
+      [s.file for s in sources],
+      config.test,
+      config.test_match,
+      notes.splits,
+      notes.labels,
     )
     splits = {"train": [], "test": []}
     for source in sources:

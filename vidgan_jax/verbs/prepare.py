@@ -268,6 +268,13 @@ def _summary(result: prepare.Result, out: str) -> str:
       f"  {sum(r['kept'] for r in good):9}"
       f"  {sum(r['seconds'] for r in good) / 60:9.1f}"
     )
+  trained = {r.get("label") for r in rows if r.get("split") == "train"}
+  lines += [
+    f"note: the class {name} has no clip in train, so that no model learns it;"
+    " hold out others (--test-match), or leave it out (--exclude)"
+    for name in result.classes
+    if name not in trained
+  ]
   bad = [r for r in rows if r["status"] == "skipped"]
   lines += [f"skipped: {r['file']}: {r['reason']}" for r in bad[:8]]
   if len(bad) > 8:

@@ -5,9 +5,11 @@ Three layouts: `videos` (files), `frames` (a folder of images is one video) and
 sub-folders are labels; a metadata file may say otherwise, and more.
 """
 
+import collections
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import csv
 import dataclasses
@@ -22,6 +24,7 @@ import pathlib
 import re
 import stat
 import statistics
+import types
 from typing import Any
 from typing import NamedTuple
 from typing import TextIO
@@ -541,16 +544,19 @@ def held_out(
   files: Iterable[str],
   fraction: float,
   match: str | None = None,
-  splits: dict[str, str] | None = None,
+  splits: Mapping[str, str] = types.MappingProxyType({}),
+  labels: Mapping[str, int] = types.MappingProxyType({}),
 ) -> set[str]:
   """Which source videos are for testing.
 
   Args:
     files: all of them.
     fraction: the share held out, rounded, but at least one file in each split
-      when there are two or more; the first in `order`. 0: none.
+      when there are two or more; the first in `order` that are not the last of
+      their label, unless all are. 0: none.
     match: a regular expression: the files it is found in, and no others.
     splits: or else, when not empty, those that are 'test' in it.
+    labels: of files that have one.
 
   Returns:
     A subset of the files.
@@ -563,4 +569,10 @@ def held_out(
   count = round(fraction * len(files))
   if fraction and len(files) > 1:
     count = min(max(count, 1), len(files) - 1)
-  return set(files[:count])
+  left, test = collections.Counter(map(labels.get, files)), []
+  for file in files:
+    # Of a class without a clip in training nothing can be learned.
+    if len(test) < count and left[labels.get(file)] > 1:
+      left[labels.get(file)] -= 1
+      test.append(file)
+  return set(test or files[: min(count, 1)])
