@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -314,6 +315,25 @@ def test_a_run_of_nans_stops_and_says_why(tmp_path, monkeypatch):
   with pytest.raises(errors.UserError, match="not finite.*config.nan_limit"):
     loop.train(_config(*flags), tmp_path / "run")
   assert len(closed) == 1  # An error closes them as an end does.
+
+
+def test_a_run_that_diverges_says_so_and_how_to_go_on(straight, tmp_path):
+  """The rate grows by 1 a step, so the losses grow too."""
+  run = tmp_path / "run"
+  rates = [
+    f"optim.{n}.{k}" for n in "gd" for k in ("lr=1e3", "warmup=1000steps")
+  ]
+  assert loop.train(
+    _config(*rates, "total=40steps", "cadence.save=1steps", "cadence.keep=40"),
+    run,
+  )
+  lines = (run / "log.txt").read_text().splitlines()
+  first, last = [line for line in lines if "the run has diverged" in line]
+  assert lines[-1] == last and "Finished: 40 steps" in lines[-2]
+  step = int(re.search(r"from step (\d+) on", first)[1])
+  kept = int(re.search(r"--config.init_from=\S+/checkpoints/(\d+)", first)[1])
+  assert (run / "checkpoints" / str(kept)).is_dir() and 0 < kept < step
+  assert "diverged" not in (straight / "log.txt").read_text()
 
 
 def test_what_is_due_at_a_stop_is_made_when_the_run_goes_on(

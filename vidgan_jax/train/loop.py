@@ -116,6 +116,7 @@ def _train(config, workdir, writer, stop) -> bool:
       f"steps {start} to {total}."
     )
     writer.start(start, total, config.batch)
+    guard = _Guard(config, workdir, checkpoints, log)
 
     facts, pending = record.to_json(), None
     for step, batch in enumerate(itertools.chain([first], batches), start):
@@ -125,12 +126,12 @@ def _train(config, workdir, writer, stop) -> bool:
       # The metrics of the step before: the device goes on with this one.
       if pending is not None:
         write = observe.due(step, every, total)
-        _check_guard(writer.step(step, pending, write=write), config)
+        guard.check(step, writer.step(step, pending, write=write))
       pending, done = metrics, step + 1
       if done == total or stop.asked or checkpoints.preempted(step):
         break
 
-    writer.step(done, pending, write=True)
+    guard.check(done, writer.step(done, pending, write=True))
     if done == total:
       observer.look(total, state.ema)
     checkpoints.save(done, state, facts, force=True)
@@ -141,6 +142,8 @@ def _train(config, workdir, writer, stop) -> bool:
     else f"Stopped by {stop.asked or 'preemption'} at step {done}, which is "
     "saved: the same command goes on from there."
   )
+  if guard.diverged:
+    log(f"Warning: {guard.diverged}")
   return done == total
 
 
@@ -251,11 +254,52 @@ def _check(config, data, task) -> None:
     )
 
 
-def _check_guard(values, config) -> None:
-  if values["skipped_in_a_row"] >= config.nan_limit:
-    raise errors.UserError(
-      f"{config.nan_limit} updates in a row had gradients that are not finite "
-      "(config.nan_limit); the weights are those before them, and the last "
-      "checkpoint is good. Lower config.optim.*.lr, raise a penalty's weight, "
-      "or set config.precision='float32', in a new workdir."
-    )
+class _Guard:
+  """Watches the numbers of each step for a run that cannot be saved.
+
+  Attributes:
+    diverged: in words, since when the losses are beyond all bounds and how to
+      go on; '' while they are not.
+  """
+
+  # Losses of runs that learn are of the order of 1 to 100; those of one that
+  # has diverged are beyond this for good, and not in one step alone.
+  BOUND, STEPS = 1e4, 5
+
+  def __init__(self, config, workdir, checkpoints, log):
+    self._config, self._workdir, self._log = config, workdir, log
+    self._checkpoints = checkpoints
+    self._beyond = 0  # steps in a row
+    self.diverged = ""
+
+  def check(self, step: int, values: dict[str, float]) -> None:
+    """Takes the numbers of the step that ended as number `step`."""
+    config = self._config
+    if values["skipped_in_a_row"] >= config.nan_limit:
+      raise errors.UserError(
+        f"{config.nan_limit} updates in a row had gradients that are not "
+        "finite (config.nan_limit); the weights are those before them. Lower "
+        "config.optim.*.lr, raise a penalty's weight, or set "
+        f"config.precision='float32', in a new workdir{self._way(step)}."
+      )
+    losses = {k: values[k] for k in ("d/loss", "g/loss") if k in values}
+    inside = all(abs(x) < self.BOUND for x in losses.values())  # NaN is not.
+    self._beyond = 0 if inside else self._beyond + 1
+    if self._beyond == self.STEPS and not self.diverged:
+      first = step - self.STEPS + 1
+      now = ", ".join(f"{name} {x:.3g}" for name, x in losses.items())
+      self.diverged = (
+        f"the run has diverged: from step {first} on its losses are beyond "
+        f"{self.BOUND:g} ({now}), and it will hardly come back. Stop it, lower "
+        "config.optim.*.lr or raise a penalty's weight, and begin in a new "
+        f"workdir{self._way(first)}."
+      )
+      self._log(f"Warning: {self.diverged}")
+
+  def _way(self, step: int) -> str:
+    """How to keep what was learnt before a step."""
+    before = [s for s in self._checkpoints.steps() if 0 < s < step]
+    if not before:
+      return ""
+    path = workdir_lib.checkpoints(self._workdir) / str(max(before))
+    return f", from the weights of before: --config.init_from={path}"
