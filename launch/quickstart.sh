@@ -17,8 +17,8 @@ stage 3 "Measuring the trained generator: half a minute"
 vidgan evaluate "$workdir"
 
 stage 4 "Drawing new clips: half a minute"
-vidgan generate "$workdir" --num 16 --out "$workdir/samples/quickstart.mp4"
-vidgan generate "$workdir" --num 8 --strip \
+vidgan generate "$workdir" --overwrite --num 16 --out "$workdir/samples/quickstart.mp4"
+vidgan generate "$workdir" --overwrite --num 8 --strip \
   --out "$workdir/samples/quickstart.png"
 
 stage 5 "What came of it"

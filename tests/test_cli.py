@@ -25,7 +25,7 @@ OPTIONS = {
   "evaluate": (
     "workdir --step --all --follow --weights --metrics --generated --reference "
     "--train --paired --frames --stride --size --num --fit-features --out "
-    "--report"
+    "--report --overwrite"
   ),
   "generate": (
     "workdir --out --step --weights --seed --num --frames --fps --start "
@@ -116,6 +116,26 @@ def test_unknown_verbs(word, verb, capsys):
     assert f"did you mean {verb!r}" in text
   for verb in OPTIONS:
     assert f"\n  {verb} " in text
+
+
+@pytest.mark.parametrize(
+  "argv",
+  [
+    ["evaluate", "--paired", "a", "b", "--out"],
+    ["evaluate", "w", "--report"],
+    ["generate", "w", "--out"],
+    ["study", "report", "s", "--html"],
+  ],
+)
+def test_what_is_there_is_not_replaced(tmp_path, capsys, argv):
+  """Before anything is read: neither the workdir nor the clips are there."""
+  for name in ("x.mp4", "x.json"):
+    (tmp_path / name).write_text("mine")
+  out = str(tmp_path / ("x.mp4" if "generate" in argv else "x.json"))
+  assert cli.main([*argv, out]) == 1
+  assert f"{out}: is there already" in capsys.readouterr().err
+  assert cli.main([*argv, out, "--overwrite"]) == 1  # for another reason
+  assert "is there already" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", OPTIONS)

@@ -31,13 +31,6 @@ def _usage() -> str:
   )
 
 
-def _text(error: Exception) -> str:
-  """What a user reads of an error: of the system's, the file and what is up."""
-  if isinstance(error, OSError) and error.filename and error.strerror:
-    return f"{error.filename}: {error.strerror}"
-  return str(error)
-
-
 @contextlib.contextmanager
 def _stopped_by_sigterm():
   """SIGTERM ends the block as Ctrl-C does: nothing half-written is left."""
@@ -97,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
   except Exception as error:
     if errors.shown_whole(error):
       raise
-    print(f"vidgan {verb}: {_text(error)}", file=sys.stderr)
+    print(f"vidgan {verb}: {errors.text(error)}", file=sys.stderr)
     return 1
 
 

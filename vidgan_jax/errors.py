@@ -24,3 +24,10 @@ def brief(error: BaseException, most: int = 200) -> str:
   """An error of other people's code in one line, for a sentence of ours."""
   text = " ".join(str(error).split())
   return text[:most].rstrip(".") or type(error).__name__
+
+
+def text(error: BaseException) -> str:
+  """What a user reads of an error: of the system's, the file and what is up."""
+  if isinstance(error, OSError) and error.filename and error.strerror:
+    return f"{error.filename}: {error.strerror}"
+  return str(error) or type(error).__name__

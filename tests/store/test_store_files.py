@@ -62,10 +62,12 @@ def test_a_folder_takes_the_place_of_an_empty_one_alone(tmp_path):
       with files.write(target) as temporary:
         temporary.mkdir()
         (temporary / name).touch()
-    except OSError:
+    except OSError as error:
+      # Finished work is not lost because a name is taken.
       assert name == "b"
-  assert os.listdir(target) == ["a"]
-  assert os.listdir(tmp_path) == ["folder"]
+      kept = error.strerror.rpartition(" ")[2]
+  assert os.listdir(target) == ["a"] and os.listdir(kept) == ["b"]
+  assert {*tmp_path.iterdir()} == {target, pathlib.Path(kept)}
 
 
 def killed(code):

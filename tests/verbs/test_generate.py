@@ -68,7 +68,7 @@ def draw(workdir, tmp_path):
 
   def draw(*options, num=4):
     path = tmp_path / "strip.png"
-    options = ("--strip", "--scale", 1, "--num", num, *options)
+    options = ("--strip", "--scale", 1, "--num", num, "--overwrite", *options)
     assert run(workdir, "--out", path, *options) == 0
     picture = np.asarray(Image.open(path))
     rows = picture.reshape(num, SIZE, -1, SIZE, 3)
@@ -141,7 +141,7 @@ def test_strips_are_enlarged_to_be_seen(workdir, tmp_path):
   assert Image.open(path).size == (FRAMES * 128, 2 * 128)
 
 
-def test_folder(workdir, tmp_path, draw):
+def test_folder(workdir, tmp_path, draw, capsys):
   out = tmp_path / "clips"
   num = 18  # More than are written side by side.
   assert run(workdir, "--out", out, "--num", num, "--scale", 4) == 0
@@ -156,6 +156,14 @@ def test_folder(workdir, tmp_path, draw):
     video = video.reshape(FRAMES, SIZE, 4, SIZE, 4, 3).mean((2, 4))
     gaps = [gap(video, clip) for clip in clips]
     assert np.argmin(gaps) == i and gaps[i] < 6
+  few = ("--out", out, "--num", 2)
+  assert run(workdir, *few) == 1
+  error = capsys.readouterr().err
+  assert f"{out / 'clip_0000.mp4'}: is there already" in error
+  assert len(list(out.iterdir())) == num
+  assert run(workdir, *few, "--overwrite") == 0
+  # Clips of two models are not mixed.
+  assert sorted(os.listdir(out)) == ["clip_0000.mp4", "clip_0001.mp4"]
 
 
 # ---------------------------------------------------------------------- time

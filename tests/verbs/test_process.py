@@ -24,6 +24,7 @@ import pytest
 from scipy import ndimage
 
 from vidgan_jax import cli
+from vidgan_jax import errors
 from vidgan_jax.verbs import process
 from vidgan_jax.video import edits
 from vidgan_jax.video import job
@@ -140,7 +141,7 @@ def main(argv):
 
 
 def ok(*argv):
-  assert main(argv) == 0
+  assert main([*argv, "--overwrite"]) == 0
 
 
 def refused(capsys, *argv):
@@ -389,7 +390,8 @@ def test_masks_strength_and_comparison(tmp_path):
     Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
   film(tmp_path / "m.mkv", mask[None, ..., None].repeat(6, 0).repeat(3, -1))
   out = str(tmp_path / "b.mkv")
-  options = {"crf": 0, "preset": "ultrafast", "pix_fmt": "yuv444p"}
+  options = {"crf": 0, "preset": "ultrafast", "pix_fmt": "yuv444p",
+             "overwrite": True}  # fmt: skip
   for name in ("m.png", "masks", "m.mkv"):
     name = str(tmp_path / name)
     job.process([Brighter()], source, out,
@@ -434,8 +436,10 @@ def test_a_mask_that_nothing_looks_at_is_told(tmp_path):
     ([stages.Mixed(Brighter(), 0.5)], False),
   ):
     lines = []
-    job.process(chain, source, str(tmp_path / "b.mkv"),
-                plan.Options(mask="#00ff00"), tell=lines.append)  # fmt: skip
+    job.process(
+      chain, source, str(tmp_path / "b.mkv"),
+      plan.Options(mask="#00ff00", overwrite=True), tell=lines.append,
+    )  # fmt: skip
     said = ["--mask #00ff00: changes nothing" in line for line in lines]
     assert any(said) == told, chain
 
@@ -1070,6 +1074,10 @@ def test_a_folder_goes_on_with_what_is_not_done(tmp_path, capsys, extra):
     assert len(os.listdir(made[0])) == 6
     return
   made[1].write_bytes(b"mine")
+  assert main(argv) == 1
+  assert f"{made[1]}: is there already; give" in capsys.readouterr().err
+  assert made[1].read_bytes() == b"mine"
+  argv.append("--overwrite")
   assert main(argv) == 0
   assert "a.mkv: 6 frames" in (said := capsys.readouterr().err)
   assert "b.mkv: 4 frames" in said and "c.mkv: is done" in said
@@ -1265,6 +1273,77 @@ def test_the_mask_is_not_overwritten(tmp_path, capsys):
     assert out.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["b.mkv", "b.gif", "b/%d.png"])
+@pytest.mark.parametrize("extra", [[], ["--resume"]])
+def test_what_is_there_is_replaced_by_overwrite_alone(
+  tmp_path, capsys, monkeypatch, name, extra
+):
+  source, out = film(tmp_path / "a.mkv", smooth(3)), tmp_path / name
+  there = tmp_path / ("b/12.png" if "/" in name else name)
+  there.parent.mkdir(exist_ok=True)
+  there.write_bytes(b"mine")
+  (there.parent / "notes.txt").write_bytes(b"mine")
+  argv = ["identity", source, out, *extra]
+  line = refused(capsys, *argv)
+  assert "--overwrite" in line and there.read_bytes() == b"mine"
+  assert not list(tmp_path.glob("**/*.parts"))
+  for answer, status in (("n\n", 1), ("\n", 1), ("y\n", 0)):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+    for file in (sys.stdin, sys.stderr):
+      monkeypatch.setattr(file, "isatty", lambda: True, raising=False)
+    assert main(argv) == status
+    assert "is there already. Replace it? [y/N] " in capsys.readouterr().err
+    if status:
+      assert there.read_bytes() == b"mine"
+  if "/" in name:
+    names = ["1.png", "2.png", "3.png", "notes.txt"]
+    assert sorted(os.listdir(tmp_path / "b")) == names
+  else:
+    assert len(seen(out)[0]) == 3
+  ok(*argv)
+
+
+def test_images_are_kept_when_their_name_is_taken_meanwhile(tmp_path, capsys):
+  source = film(tmp_path / "a.mkv", smooth(3))
+  new, old = tmp_path / "new", tmp_path / "old"
+  old.mkdir()
+  (old / ".DS_Store").touch()  # systems put them anywhere
+
+  class Rival(Brighter):
+    """While it works another run writes into the folder."""
+
+    def __call__(self, video, times, mask):
+      folder.mkdir(exist_ok=True)
+      (folder / "000002.png").write_bytes(b"theirs")
+      return super().__call__(video, times, mask)
+
+  for folder in (new, old):
+    with pytest.raises((read.VideoError, OSError)) as problem:
+      job.process([Rival()], source, f"{folder}/%06d.png")
+    kept = pathlib.Path(errors.text(problem.value).rpartition(" ")[2])
+    assert len(list(kept.glob("*.png"))) == 3
+    assert (folder / "000002.png").read_bytes() == b"theirs"
+    (folder / "000002.png").unlink()
+  (old / "Thumbs.db").touch()
+  shutil.rmtree(kept)
+  ok("identity", source, old / "%06d.png")
+  assert len(list(old.glob("*.png"))) == 3 and (old / "Thumbs.db").exists()
+
+
+def test_a_film_is_kept_when_its_name_is_taken_meanwhile(tmp_path, capsys):
+  source, out = film(tmp_path / "a.mkv", smooth(3)), tmp_path / "b.mkv"
+
+  class Rival(Brighter):
+    def __call__(self, video, times, mask):
+      out.mkdir(exist_ok=True)
+      return super().__call__(video, times, mask)
+
+  with pytest.raises(OSError) as problem:
+    job.process([Rival()], source, str(out))
+  kept = pathlib.Path(errors.text(problem.value).rpartition(" ")[2])
+  assert kept.suffix == ".mkv" and len(seen(kept)[0]) == 3
+
+
 def test_a_special_file_is_not_replaced(tmp_path, capsys):
   source = film(tmp_path / "a.mkv", smooth(3))
   os.mkfifo(tmp_path / "b.mp4")
@@ -1315,7 +1394,7 @@ def test_a_file_that_is_cut_short(tmp_path, capsys, name, extra):
   got, _ = seen(out)
   assert 15 < len(got) < 33
   np.testing.assert_array_equal(got, images[: len(got)])
-  line = refused(capsys, "identity", path, out, "--start", "1.9")
+  line = refused(capsys, "identity", path, out, "--start", "1.9", "--overwrite")
   assert "is cut short" in line
 
 
@@ -1382,6 +1461,28 @@ sys.exit(process.main(sys.argv[1:]))
     assert not out.exists() and not list(tmp_path.glob(".*"))
 
 
+@pytest.fixture
+def mounted(tmp_path):
+  """A folder that is a mount point, as of `docker run -v`."""
+  disk = tmp_path / "disk"
+  disk.mkdir()
+  mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "none", str(disk)]
+  if not shutil.which("mount") or subprocess.run(mount).returncode:
+    pytest.skip("may not mount a file system")
+  yield disk
+  subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("extra", [[], ["--resume"]])
+def test_images_into_a_mount_point(tmp_path, mounted, extra):
+  source = film(tmp_path / "a.mkv", smooth(3))
+  (mounted / "lost+found").mkdir()
+  assert main(["identity", source, mounted / "%d.png", *extra]) == 0
+  names = ["1.png", "2.png", "3.png", "lost+found"]
+  assert sorted(os.listdir(mounted)) == names
+  assert sorted(os.listdir(tmp_path)) == ["a.mkv", "disk"]
+
+
 def test_a_disk_that_is_really_full(tmp_path, capsys):
   disk = tmp_path / "disk"
   disk.mkdir()
@@ -1420,7 +1521,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch, capsys):
   )
   for name in ("b.mkv", "b/%d.png"):
     line = refused(capsys, "identity", source, tmp_path / "locked" / name)
-    assert "locked cannot be written to" in line
+    assert "locked is not a folder that can be written to" in line
 
 
 def test_a_change_of_size_is_scaled_to_the_first_and_told(tmp_path, capsys):
@@ -1450,6 +1551,7 @@ def test_sigterm_leaves_nothing(tmp_path, name):
   program = """
 import sys, time
 from vidgan_jax import cli
+from vidgan_jax import errors
 from vidgan_jax.video import stages
 class Slow(stages.Blend):
   def __call__(self, *given):

@@ -46,7 +46,8 @@ def write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
   The block writes a file of this name, or makes a folder of it. A file is
   flushed to the disk before it gets its name; the files of a folder are not.
-  When the block raises, `path` is as it was and no file is left.
+  When the block raises, `path` is as it was and no file is left. When only the
+  last step fails, since `path` cannot be replaced, the result is kept.
 
   Args:
     path: of the result; its folder is made. It replaces a file, or an empty
@@ -56,7 +57,7 @@ def write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     A name in the same folder, which does not exist yet.
 
   Raises:
-    OSError: it cannot be written.
+    OSError: it cannot be written, or not get its name; says where it is kept.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,9 +68,19 @@ def write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     if not temporary.is_dir():
       with open(temporary, "rb") as file:
         os.fsync(file.fileno())
-    move(temporary, path)
-  finally:
+  except BaseException:
     _remove(temporary)
+    raise
+  try:
+    move(temporary, path)
+  except OSError as error:
+    kept = path.with_name(f"{path.stem}.{token[-4:]}{path.suffix}")
+    try:
+      move(temporary, kept)
+    except OSError:
+      kept = temporary
+    text = f"{error.strerror}; what was made is kept as {kept}"
+    raise OSError(error.errno, text, str(path)) from None
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

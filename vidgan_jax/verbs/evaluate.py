@@ -16,6 +16,7 @@ started alike take a share of the clips each.
 import argparse
 
 from vidgan_jax import config as config_lib
+from vidgan_jax.verbs import existing
 
 
 def main(argv: list[str]) -> int:
@@ -75,6 +76,11 @@ def main(argv: list[str]) -> int:
   )
   add("--out", metavar="FILE.json", help="where the values go")
   add("--report", metavar="FILE.html", help="a page to look at")
+  add(
+    "--overwrite",
+    action="store_true",
+    help="replace --out and --report if they are there already",
+  )
   args = parser.parse_args(argv)
   modes = (args.workdir, args.generated or args.reference, args.paired)
   if sum(mode is not None for mode in modes) != 1:
@@ -82,6 +88,7 @@ def main(argv: list[str]) -> int:
       "give one of WORKDIR, --generated with --reference, and --paired"
     )
   _check(args)
+  existing.check(filter(None, (args.out, args.report)), args.overwrite)
   from vidgan_jax.verbs import evaluations  # JAX, once there is work.
 
   evaluations.run(args)

@@ -18,6 +18,7 @@ from vidgan_jax import errors
 from vidgan_jax import sampler as sampler_lib
 from vidgan_jax.evals import harness
 from vidgan_jax.store import workdir as workdir_lib
+from vidgan_jax.verbs import existing
 from vidgan_jax.video import write
 
 
@@ -31,6 +32,7 @@ def main(argv: list[str]) -> int:
   add = parser.add_argument
   add("workdir", help="of a training run, or one checkpoints/STEP of it")
   add("--out", required=True, help="file or folder, see above")
+  add("--overwrite", action="store_true", help="replace what is there already")
   add("--step", type=int, help="checkpoint; default: the newest")
   add("--weights", choices=("ema", "raw"), default="ema")
   add("--seed", type=int, default=0)
@@ -89,6 +91,8 @@ def _generate(args) -> str:
       "and .png; without one a folder is filled."
     )
   _check(args)
+  old = [] if kind else sorted(out.glob("clip_[0-9]*[0-9].mp4"))
+  existing.check([out] if kind else old, args.overwrite)
   sampler = sampler_lib.load(args.workdir, args.step, args.weights)
   if args.from_data:
     config = workdir_lib.read_config(args.workdir)
@@ -129,6 +133,9 @@ def _generate(args) -> str:
       z_of, given_of = (sampler_lib.rows(x, some) for x in (z, given))
       paths = [out / f"clip_{i:04d}.mp4" for i in some]
       _write(paths, sampler.film(z_of, given_of, times), fps, scale)
+    for path in old:  # more clips than came now would mix two models
+      if int(path.stem[5:]) >= args.num:
+        path.unlink()
   return (
     f"{args.num} clips of {len(times)} frames at {fps:g} frames/s, step "
     f"{sampler.step} -> {out}"

@@ -26,6 +26,7 @@ import traceback
 from typing import Any
 
 from vidgan_jax import errors
+from vidgan_jax.verbs import existing
 from vidgan_jax.video import forecast
 from vidgan_jax.video import job
 from vidgan_jax.video import outputs
@@ -94,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
   add("--fps", type=float,
       help="frames a second of the output, or of"
       " images that come in (25)")  # fmt: skip
+  add("--max-repeats", type=int, default=10_000, metavar="N",
+      help="with --fps: frames that may be made of one")  # fmt: skip
   add("--speed", type=float, default=1.0,
       help="2 is twice as fast, at the same frames a second unless --fps says"
       " others; sound keeps its pitch")  # fmt: skip
@@ -120,6 +123,8 @@ def _parser() -> argparse.ArgumentParser:
   add("--resume", action="store_true",
       help="work in segments (OUT.parts), and go on after a crash; of a folder,"
       " leave out files that are done")  # fmt: skip
+  add("--overwrite", action="store_true",
+      help="replace OUT if it is there already")  # fmt: skip
   add("--live", action="store_true",
       help="IN does not wait: drop frames rather than fall behind (cameras,"
       " rtsp, udp and such: always); Ctrl-C ends it well")  # fmt: skip
@@ -176,6 +181,10 @@ def main(argv: list[str]) -> int:
     chain = stages.chain(crop, _model) + chain
   planned = outputs.plan(args.input, args.out, args.format)
   many = planned[0][1] != args.out  # of a folder of videos
+  if not (args.overwrite or args.probe or many and args.resume):
+    kind = lambda path, out: plan.container(out, args.format, path)
+    there = [o for p, o in planned if outputs.taken(o, kind(p, o))]
+    options = dataclasses.replace(options, overwrite=existing.replace(there))
   if many and not args.probe:
     outputs.make_folder(args.out)
   failed = {}  # input -> why
@@ -194,7 +203,7 @@ def main(argv: list[str]) -> int:
         if not many:
           raise
         progress.tell(traceback.format_exc())  # The next file may go well.
-      failed[path] = f"{error}" or type(error).__name__
+      failed[path] = errors.text(error)
       progress.tell(f"vidgan process: {failed[path]}")
       continue
     if summary.done:

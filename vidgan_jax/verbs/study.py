@@ -20,6 +20,7 @@ from vidgan_jax.study import make
 from vidgan_jax.study import serve
 from vidgan_jax.study import store
 from vidgan_jax.study import summary as summary_lib
+from vidgan_jax.verbs import existing
 
 _LETTERS = "abcdefgh"
 
@@ -138,6 +139,8 @@ def _report_options(add) -> None:
   add(
     "--html", metavar="FILE", help="the page (default: STUDY_DIR/report.html)"
   )
+  add("--overwrite", action="store_true",
+      help="replace the FILE of --html")  # fmt: skip
   add(
     "--min-votes",
     type=int,
@@ -184,6 +187,7 @@ def _serve(args) -> None:
 
 
 def _report(args) -> None:
+  existing.check(filter(None, [args.html]), args.overwrite)
   study = store.load(args.dir)
   summary = summary_lib.summarize(study, min_votes=args.min_votes)
   if args.json:

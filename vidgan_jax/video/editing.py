@@ -124,7 +124,9 @@ class Editing:
     if self._options.speed != 1:
       frames = edits.faster(frames, self._timing.speed)
     if self._timing.grid:
-      frames = edits.at_rate(frames, self._timing.fps)
+      frames = edits.at_rate(
+        frames, self._timing.fps, self._options.max_repeats
+      )
     if self._options.compare:
       frames = edits.compared(frames, self._options.compare)
     return self._filtered(frames, self._last)

@@ -143,12 +143,13 @@ def grown(
 
 
 def at_rate(
-  frames: Iterable[stream.Frame], fps: fractions.Fraction
+  frames: Iterable[stream.Frame], fps: fractions.Fraction, max_repeats: int
 ) -> Iterator[stream.Frame]:
-  """The frames nearest to a regular grid of times."""
+  """The frames nearest to a regular grid of times; see `clips.resample`."""
   start = None
   numbered = ((read.Frame(f, float(f.time)), 0) for f in frames)
-  for k, (held, _) in enumerate(clips.resample(numbered, float(fps))):
+  even = clips.resample(numbered, float(fps), max_repeats)
+  for k, (held, _) in enumerate(even):
     start = held.image.time if start is None else start
     yield dataclasses.replace(
       held.image, time=start + k / fps, duration=1 / fps

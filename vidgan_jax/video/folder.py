@@ -259,6 +259,12 @@ def _left_out(here: str, name: str, exclude: tuple[str, ...]) -> bool:
   )
 
 
+def of_the_system(name: str) -> bool:
+  """Whether a system has put a file or folder of this name beside others."""
+  own = name.lower() in ("thumbs.db", "desktop.ini")
+  return name.startswith(".") or own or bool(_THUMBNAILS.fullmatch(name))
+
+
 def printable(name: str) -> str:
   r"""A name of a file as text: bytes that are not UTF-8 are written '\xff'."""
   return os.fsencode(name).decode("utf-8", "backslashreplace")

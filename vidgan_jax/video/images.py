@@ -16,6 +16,7 @@ import fractions
 import glob
 import os
 import re
+import secrets
 import tempfile
 from typing import Any
 
@@ -170,24 +171,54 @@ def place(out: str) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def filling(target: str) -> Iterator[str]:
-  """A temporary folder, which becomes `target` when all is well.
+def filling(out: str) -> Iterator[str]:
+  """A temporary folder, whose images come to their place when all is well.
+
+  A folder that is there already stays itself, since it may be a mount point.
+  Images in it of the pattern are replaced, files of other names stay.
+
+  Args:
+    out: see `place`.
 
   Raises:
-    read.VideoError: `target` exists and is not empty.
+    OSError: they cannot get their names; it says where they are kept.
   """
-  check(target)
-  with files.write(os.path.abspath(target)) as temporary:
+  target, pattern = place(out)
+  inside = os.path.isdir(target)
+  whole = os.path.abspath(target)
+  before = set(_numbered(target, pattern)) if inside else set()
+  if inside:
+    whole = os.path.join(whole, f"new-{secrets.token_hex(4)}")
+  with files.write(whole) as temporary:
     temporary.mkdir()
     yield str(temporary)
-
-
-def check(target: str) -> None:
-  """Refuses a folder that holds something."""
-  if os.path.isdir(target) and os.listdir(target):
+  if not inside:
+    return
+  # Whoever else puts images here meanwhile loses none of theirs.
+  if others := sorted(set(_numbered(target, pattern)) - before):
     raise read.VideoError(
-      f"{target}: this folder is not empty; images go into one of their own"
+      f"{target}: {others[0]} has come into this folder meanwhile; the"
+      f" {len(os.listdir(whole))} images that were made are kept in {whole}"
     )
+  for name in before:
+    os.unlink(os.path.join(target, name))
+  for name in sorted(os.listdir(whole)):
+    files.move(os.path.join(whole, name), os.path.join(target, name))
+  os.rmdir(whole)
+
+
+def taken(target: str) -> bool:
+  """Whether a folder holds what a user has put there."""
+  return os.path.isdir(target) and not all(
+    folder.of_the_system(name) for name in os.listdir(target)
+  )
+
+
+def _numbered(target: str, pattern: str) -> list[str]:
+  """Names in a folder that images of this pattern may have."""
+  parts = _NUMBER.split(pattern)
+  name = r"\d+".join(map(re.escape, (parts[0], parts[-1])))
+  return [n for n in os.listdir(target) if re.fullmatch(name, n)]
 
 
 def gif(film: str, out: str) -> None:

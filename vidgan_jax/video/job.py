@@ -23,9 +23,9 @@ from typing import Any
 
 from vidgan_jax.video import editing
 from vidgan_jax.video import edits
-from vidgan_jax.video import images
 from vidgan_jax.video import outputs
 from vidgan_jax.video import plan
+from vidgan_jax.video import read
 from vidgan_jax.video import segments
 from vidgan_jax.video import sink as sink_lib
 from vidgan_jax.video import source as source_lib
@@ -151,8 +151,9 @@ class Job:
     if options.resume:
       self.segments = segments.Segments(self, mark)
       self.summary.done = self.segments.are_done()
-    if self.encoding.container == "image2" and not self.summary.done:
-      images.check(images.place(out)[0])
+    if not (options.overwrite or self.summary.done):
+      if why := outputs.taken(out, self.encoding.container):
+        raise read.VideoError(why)
     copy = sink_lib.copyable(
       source, self.encoding.container, audio=options.sound, speed=options.speed,
       tell=tell,

@@ -79,15 +79,29 @@ def mark(path: str) -> str:
   return os.path.join(parent, f".{name}.done")
 
 
+def taken(out: str, kind: str) -> str:
+  """Why an output of this container must not be written; '' if it may."""
+  if source_lib.is_live(out):
+    return ""
+  if kind != "image2":
+    text = f"{out}: is there already; give another name, or --overwrite"
+    return text * os.path.isfile(out)
+  target, pattern = images.place(out)
+  return images.taken(target) * (
+    f"{target}: this folder is not empty; images go into one of their own, or"
+    f" --overwrite replaces those that are called {pattern}"
+  )
+
+
 @contextlib.contextmanager
 def place(out: str, kind: str) -> Iterator[str]:
   """Where to write an output of this container; on success it gets its name."""
   if source_lib.is_live(out):
     yield {"-": "pipe:1"}.get(out, out)
   elif kind == "image2":
-    target, pattern = images.place(out)
-    with images.filling(target) as temporary:
+    with images.filling(out) as temporary:
       # Only the name has a number.
+      pattern = images.place(out)[1]
       yield os.path.join(temporary.replace("%", "%%"), pattern)
   else:
     with write.replacing(out) as temporary:

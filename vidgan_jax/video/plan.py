@@ -39,6 +39,8 @@ class Options:
     concat: more inputs, one after the other.
     fps: frames a second of the output, or of images that come in; None: as they
       come, or 25.
+    max_repeats: frames that may be made of one, where `fps` is higher than the
+      input's or that pauses; more are refused.
     speed: 2 is twice as fast; the rate stays, and the sound keeps its pitch.
     mask: see `edits.masked`.
     grow: pixels by which the mask is made larger to each side.
@@ -51,6 +53,7 @@ class Options:
     tile: see `stream.Runner`; so chunk.
     memory: bytes for a stage's window, 0: see `window_memory`.
     resume: work in segments, and go on where an earlier run stopped.
+    overwrite: replace an output that is there already.
     live: the input does not wait: drop frames rather than fall behind. So it is
       for cameras and rtsp, rtp, udp, srt and rtmp in any case.
   """
@@ -65,6 +68,7 @@ class Options:
   end: float | None = None
   concat: tuple[str, ...] = ()
   fps: float | None = None
+  max_repeats: int = 10_000
   speed: float = 1.0
   mask: str | None = None
   grow: int = 0
@@ -78,6 +82,7 @@ class Options:
   chunk: int = 0
   memory: int = 0
   resume: bool = False
+  overwrite: bool = False
   live: bool = False
 
 
@@ -128,6 +133,8 @@ def check(options: Options, path: str, out: str, kind: str) -> None:
     )
   # Folders that are missing are made when there is something to write.
   parent = os.path.dirname(os.path.abspath(target))
+  if kind == "image2" and os.path.isdir(target):
+    parent = target  # which may be a mount point
   while not os.path.lexists(parent):
     parent = os.path.dirname(parent)
   if not (os.path.isdir(parent) and os.access(parent, os.W_OK)):

@@ -1,9 +1,10 @@
 """An output in closed segments, from which a crashed run goes on.
 
-The folder OUT.parts holds the packets of each segment in a file, and
-manifest.json, which says what is whole: settings (a digest of all that the
-output depends on), the frames and the digest of each segment, and at the end
-where each input ended. Its second line is the digest of its first.
+The folder OUT.parts (OUT/.parts where OUT is a folder already) holds the
+packets of each segment in a file, and manifest.json, which says what is whole:
+settings (a digest of all that the output depends on), the frames and the digest
+of each segment, and at the end where each input ended. Its second line is the
+digest of its first.
 """
 
 from collections.abc import Iterable
@@ -58,6 +59,8 @@ class Segments:
     if job.encoding.container == "image2":
       out, _ = images.place(out)
     parts = pathlib.Path(f"{out}.parts")
+    if os.path.isdir(out):  # it may be a mount point, alone where one may write
+      parts = pathlib.Path(out, ".parts")
     parts.mkdir(parents=True, exist_ok=True)
     state = self._state(parts)
     if job.source.alpha and job.encoding.encoder().startswith("libvpx"):
@@ -93,10 +96,8 @@ class Segments:
   def _settings(self) -> str:
     """Digest of all that the output depends on, as it is at the beginning."""
     job = self._job
-    options = dataclasses.asdict(job.options) | {
-      "resume": True,
-      "memory": 0,
-    }
+    options = dataclasses.asdict(job.options) | {"resume": True, "memory": 0}
+    del options["overwrite"]
     files = [os.path.abspath(f) for s in job.sources for f in s.files]
     files += plan.mask_files(job.options)
     stats = [os.stat(file) for file in files]
