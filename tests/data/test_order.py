@@ -1,5 +1,7 @@
 """The order of clips: each epoch a permutation of its own."""
 
+import json
+
 import numpy as np
 
 from vidgan_jax.data import order
@@ -29,3 +31,28 @@ def test_order_depends_on_the_position_alone():
 def test_order_is_the_same_on_every_machine():
   # Golden: a change would change what a resumed run sees.
   assert order.shown(0, 6, np.arange(8)).tolist() == [3, 2, 5, 4, 0, 1, 1, 4]
+
+
+def test_a_fingerprint_knows_the_clips_again():
+  class Source:
+    spec = {"frames": ((None,), object)}
+
+    def __init__(self, labels, frame=b"x"):
+      self.labels, self.frame = labels, frame
+
+    def __len__(self):
+      return len(self.labels)
+
+    def read(self, indices):
+      frames = np.array([self.frame, b"y"], object)
+      return [{"frames": frames, "label": self.labels[i]} for i in indices]
+
+  before = order.fingerprint(Source([0, 1, 1]))
+  assert before == json.loads(json.dumps(order.fingerprint(Source([0, 1, 1]))))
+  assert not order.difference(before, order.fingerprint(Source([0, 1, 1])))
+  for source, words in [
+    (Source([1, 0, 0]), "the label of its clips changed"),
+    (Source([0, 1, 1], b"z"), "the frames of its clips changed"),
+    (Source([0]), "it had 3 clips, now it has 1"),
+  ]:
+    assert order.difference(before, order.fingerprint(source)) == words

@@ -17,6 +17,7 @@ import pytest
 from vidgan_jax import cli
 from vidgan_jax import config as config_lib
 from vidgan_jax import errors
+from vidgan_jax.data import pipeline
 from vidgan_jax.evals import swd
 from vidgan_jax.store import checkpoint
 from vidgan_jax.store import workdir as workdir_lib
@@ -226,6 +227,45 @@ def test_kill_and_go_on(long, tmp_path):
   _same(_leaves(long, 1500), _leaves(workdir, 1500))
 
 
+class Replaced:
+  """A source whose clips somebody has exchanged for others."""
+
+  def __init__(self, source, change):
+    self._source, self._change = source, change
+
+  def __getattr__(self, name):
+    return getattr(self._source, name)
+
+  def __len__(self):
+    return len(self._source)
+
+  def read(self, indices):
+    return [self._change(dict(e)) for e in self._source.read(indices)]
+
+
+def test_other_clips_are_refused_when_a_run_goes_on(
+  tmp_path, monkeypatch, capsys
+):
+  workdir, make = tmp_path / "run", pipeline.make_source
+  assert loop.train(_config("total=2steps"), workdir)
+  before = _leaves(workdir, 2)
+
+  def brighter(example):
+    return example | {"video": example["video"] // 2 + 127}
+
+  monkeypatch.setattr(
+    pipeline, "make_source", lambda *args: Replaced(make(*args), brighter)
+  )
+  flags = ["train", "--config", SMOKE, "--workdir", str(workdir)]
+  flags += _flags("total=4steps")
+  assert cli.main(flags) == 1
+  text = capsys.readouterr().err
+  assert "the video of its clips changed" in text and "--data-changed" in text
+  _same(before, _leaves(workdir, 2))
+  assert cli.main([*flags, "--data-changed"]) == 0
+  assert cli.main([*flags[:-1], "--config.total=5steps"]) == 0
+
+
 def test_an_address_is_no_workdir(capsys, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   arguments = ["--config", SMOKE, "--workdir", "gs://bucket/run"]
@@ -256,7 +296,7 @@ def test_only_a_run_that_never_began_leaves_nothing(
 ):
   """A checkpoint stays, also if somebody moved config.json away meanwhile."""
 
-  def begin(config, workdir, writer, stop):
+  def begin(config, workdir, data_changed, writer, stop):
     folder = workdir_lib.checkpoints(workdir)
     with checkpoint.Checkpoints(folder, every=1) as checkpoints:
       if saved:

@@ -1,6 +1,8 @@
 """Which clips of a source are shown, and in which order."""
 
+from collections.abc import Mapping
 import functools
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -73,6 +75,44 @@ def no_clip(name: str, n: int, chosen: oplang.Op | None, lengths: Any) -> str:
     f"{oplang.span(chosen)}. Ask for fewer frames or a smaller stride or span, "
     "or prepare longer clips."
   )
+
+
+def fingerprint(source: Any) -> dict[str, Any]:
+  """By what a run that goes on knows its clips again, as JSON values.
+
+  Clips spread over the source are read, 256 whose frames stay encoded or 64
+  others; all of a small data set.
+
+  Returns:
+    Their number, and a digest of each signal by its name.
+  """
+  most = 256 if "frames" in source.spec else 64
+  digests = {}
+  for index in np.unique(np.linspace(0, len(source) - 1, most).astype(int)):
+    try:
+      example = source.read([int(index)])[0]
+    except Exception as error:  # whatever a source may raise
+      example = {"damaged": str(type(error))}
+    for signal, value in example.items():
+      value = np.asarray(value)
+      sha = digests.setdefault(signal, hashlib.sha256())
+      sha.update(f"{value.dtype.str} {value.shape}:".encode())
+      if value.dtype.hasobject:  # encoded frames, texts
+        for item in value.ravel():
+          item = item if isinstance(item, bytes) else str(item).encode()
+          sha.update(f"{len(item)}:".encode() + item)
+      else:
+        sha.update(value.tobytes())
+  digests = {name: sha.hexdigest()[:16] for name, sha in digests.items()}
+  return {"clips": len(source)} | digests
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+  """In words, in what two fingerprints differ; '' if in nothing."""
+  changed = [k for k in now | before if before.get(k) != now.get(k)]
+  if "clips" in changed:
+    return f"it had {before.get('clips')} clips, now it has {now['clips']}"
+  return changed and f"the {', '.join(changed)} of its clips changed" or ""
 
 
 def say_dropped(name: str, dropped: int, n: int, chosen: oplang.Op) -> str:

@@ -32,7 +32,7 @@ class Record:
     times: seconds of the frames of a clip.
     class_names: of the data set.
     step: of the weights; None where they stand beside their step.
-    data: what the clips were: their number and a digest of some.
+    data: what the clips were: their number, and digests of some.
     versions: package -> version.
     code: digest of this package's source.
   """

@@ -14,6 +14,7 @@ from vidgan_jax import errors
 from vidgan_jax import losses
 from vidgan_jax import models
 from vidgan_jax import tasks
+from vidgan_jax.data import order
 from vidgan_jax.data import pipeline
 from vidgan_jax.devices import parallel
 from vidgan_jax.devices import preemption
@@ -32,12 +33,15 @@ from vidgan_jax.train import step as step_lib
 from vidgan_jax.train import writer as writer_lib
 
 
-def train(config, workdir: str | os.PathLike) -> bool:
+def train(
+  config, workdir: str | os.PathLike, data_changed: bool = False
+) -> bool:
   """Trains from the newest checkpoint of `workdir`, or from the start.
 
   Args:
     config: validated ConfigDict.
     workdir: folder of the run; made if missing.
+    data_changed: go on although the data set is another one.
 
   Returns:
     True at the end of the run, False if a signal stopped it; its state is
@@ -59,22 +63,24 @@ def train(config, workdir: str | os.PathLike) -> bool:
     # No process may write to the workdir before all have looked at it.
     multihost_utils.sync_global_devices("workdir")
     with writer_lib.Writer(workdir) as writer, preemption.Signals() as stop:
-      return _train(config, workdir, writer, stop)
+      return _train(config, workdir, data_changed, writer, stop)
 
 
-def _train(config, workdir, writer, stop) -> bool:
+def _train(config, workdir, data_changed, writer, stop) -> bool:
   """Data, method, state and compiled steps; then the loop."""
   started, log = time.perf_counter(), writer.log
   processes.use_cache()
   mesh = sharding.make_mesh(config.mesh)
   cut = sharding.batch_sharding(mesh, config.batch_axes)
   task = tasks.create(config.task)
+  source = pipeline.make_source(config.data, "train")
   data = pipeline.create(
     config.data,
     batch=config.batch * config.d_steps,
     seed=config.seed,
     prepare=task.prepare,
     sharding=cut,
+    source=source,
     log=log,
   )
   observer = observe.Observer(config, workdir, writer, task)
@@ -83,7 +89,7 @@ def _train(config, workdir, writer, stop) -> bool:
     f"Data: {data.size} clips of {config.data.name}"
     + (f", {data.dropped} too short" if data.dropped else "")
   )
-  record = _record(config, data, observer.real)
+  record = _record(config, data, source, observer.real)
   steps_of = functools.partial(
     config_lib.steps, batch=config.batch, size=data.size
   )
@@ -97,9 +103,10 @@ def _train(config, workdir, writer, stop) -> bool:
     if (checkpoints.latest() or 0) >= total:
       log(f"Finished already: {checkpoints.latest()} steps, in {workdir}.")
       return True
-    state, places, start, batches = _begin(
+    state, places, start, batches, before = _begin(
       config, data, create, checkpoints, mesh, log
     )
+    _check_clips(before, record, data_changed, log)
     run = parallel.compile_step(step_fn, config.parallel, mesh, places, cut)
     first = next(batches)
     steps = compile_lib.variants(
@@ -189,7 +196,11 @@ def _build(config, data, total, steps_of) -> tuple:
 
 
 def _begin(config, data, create, checkpoints, mesh, log) -> tuple:
-  """The state to start from, where its leaves live, its step, the batches."""
+  """The state to start from, where its leaves live, its step, the batches.
+
+  And what its checkpoint says of itself.
+  """
+  before = {}
   start = checkpoints.latest() or 0
   batches = data.batches(start)
   first = next(batches)
@@ -204,7 +215,7 @@ def _begin(config, data, create, checkpoints, mesh, log) -> tuple:
       places,
     )
     restored = checkpoints.restore(abstract)
-    state = restored.tree
+    state, before = restored.tree, restored.metadata
     if restored.step != start:
       # The newest one was damaged: the data go back with the weights.
       start = restored.step
@@ -219,18 +230,37 @@ def _begin(config, data, create, checkpoints, mesh, log) -> tuple:
   log(writer_lib.overview(abstract.g, "generator"))
   log(writer_lib.overview(abstract.d, "discriminator"))
   log(sharding.describe(abstract, mesh, config.sharding))
-  return state, places, start, batches
+  return state, places, start, batches, before
 
 
-def _record(config, data, real) -> provenance.Record:
+def _record(config, data, source, real) -> provenance.Record:
   times = real.read([0])[0]["times"]
   return provenance.make(
     config,
     seconds=data.seconds,
     times=tuple(float(time) for time in times),
     class_names=tuple(data.class_names),
-    data={"clips": data.size, "held_out": files.content(real)},
+    data={
+      "clips": data.size,
+      "held_out": files.content(real),
+      "fingerprint": order.fingerprint(source),
+    },
   )
+
+
+def _check_clips(before, record, data_changed, log) -> None:
+  """Raises UserError if a run would go on with clips that it did not have."""
+  known = before.get("data", {}).get("fingerprint")
+  # Checkpoints of earlier versions do not say.
+  changed = known and order.difference(known, record.data["fingerprint"])
+  if changed and not data_changed:
+    raise errors.UserError(
+      f"The data set is not the one that this run has learned from: {changed}. "
+      "Put that one back, name another --workdir, or go on with this one by "
+      "--data-changed."
+    )
+  if changed:
+    log(f"The data set is another one: {changed}.")
 
 
 def _check(config, data, task) -> None:

@@ -3,7 +3,7 @@
   vidgan train --config configs/quickstart.py --workdir runs/quickstart
 
 Fields of the config are set with --config.FIELD=VALUE. A run that stopped, for
-whatever reason, goes on with the same command.
+whatever reason, goes on with the same command, if its data set is the same too.
 """
 
 import argparse
@@ -23,15 +23,22 @@ def main(argv: list[str]) -> int:
     "--config", required=True, metavar="FILE.py[:ARG=VALUE,...]"
   )
   parser.add_argument("--workdir", required=True, metavar="DIR")
+  parser.add_argument(
+    "--data-changed",
+    action="store_true",
+    help="go on with a run although its data set is another one now",
+  )
   args, rest = parser.parse_known_args(argv)
   for flag in rest:
     if not flag.startswith("--config."):
       parser.error(
         f"unknown option {flag}. "
-        + rooms.nearest(flag, ("--config", "--workdir", "--config.FIELD"))
+        + rooms.nearest(
+          flag, ("--config", "--workdir", "--data-changed", "--config.FIELD")
+        )
       )
   config = config_lib.override(config_lib.load(args.config), rest)
   config = config_lib.validate(config)
   from vidgan_jax.train import loop  # JAX, once there is something to train.
 
-  return 0 if loop.train(config, args.workdir) else 130
+  return 0 if loop.train(config, args.workdir, args.data_changed) else 130
