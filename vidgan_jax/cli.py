@@ -5,6 +5,7 @@ import difflib
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -56,6 +57,14 @@ def _quiet() -> None:
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
+def _named(text: str) -> str:
+  """A file whose name begins with a dash, so that it is not an option."""
+  media = r"-[^-=][^=]*\.(mp4|m4v|mkv|mov|webm|avi|ts|gif|webp|a?png|jpe?g|npy)"
+  if re.fullmatch(media, text, re.IGNORECASE):
+    return os.path.join(os.curdir, text)
+  return text
+
+
 def main(argv: list[str] | None = None) -> int:
   """Runs one verb and returns the exit status."""
   argv = sys.argv[1:] if argv is None else argv
@@ -65,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
   if argv[0] == "--version":
     print(vidgan_jax.__version__)
     return 0
-  verb, *rest = argv
+  verb, *rest = map(_named, argv)
   if verb not in _VERBS:
     close = difflib.get_close_matches(verb, _VERBS, 1, 0.0)
     print(

@@ -724,6 +724,23 @@ def test_moving_images(tmp_path, capsys, suffix):
   assert not list(tmp_path.glob(".*"))
 
 
+def test_a_moving_webp_goes_in_and_out(tmp_path):
+  source = film(tmp_path / "a.mkv", smooth(8), times=[40 * i for i in range(8)])
+  ok("identity", source, tmp_path / "b.webp")
+  ok("identity", tmp_path / "b.webp", tmp_path / "c.mp4", *LOSSLESS)
+  images, times = seen(tmp_path / "c.mp4")
+  assert np.abs(images.astype(int) - smooth(8)).mean() < 3
+  assert times == [fractions.Fraction(i, 25) for i in range(8)]
+
+
+def test_names_that_begin_with_a_dash(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  film("a.mkv", smooth(3))
+  assert main(["identity", "a.mkv", "-x.mp4", "--crf", "20"]) == 0
+  assert main(["identity", "-x.mp4", "b.mkv"]) == 0
+  assert sorted(os.listdir()) == ["-x.mp4", "a.mkv", "b.mkv"]
+
+
 def test_a_gif_is_not_too_fast_and_may_be_clear(tmp_path, capsys):
   clear = np.dstack([smooth(1)[0], np.full((48, 64), 255, np.uint8)])
   clear[:20, :, 3] = 0
@@ -1152,6 +1169,7 @@ def test_what_cannot_work_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
   (tmp_path / "few").mkdir()
   Image.new("L", (64, 48)).save(tmp_path / "few" / "0.png")
   (tmp_path / "zero.mp4").touch()
+  os.mkfifo(tmp_path / "pipe.mp4")
   (tmp_path / "no.safetensors").write_bytes(b"nonsense" * 9)
   (tmp_path / "text.mp4").write_text("hello " * 100)
   whole = film(tmp_path / "t.mp4", smooth(9))
@@ -1186,6 +1204,7 @@ def test_what_cannot_work_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
     ([tmp_path / "no.safetensors", source, out], "is damaged, or not a file"),
     (["identity", tmp_path / "none.mp4", out], "No such file"),
     (["identity", tmp_path / "zero.mp4", out], "the file is empty"),
+    (["identity", tmp_path / "pipe.mp4", out], "is a pipe or a device"),
     (["identity", tmp_path / "text.mp4", out], "not a video"),
     (["identity", tmp_path / "cut.mp4", out], "not a video"),
     (["identity", tmp_path / "sound.mka", out], "no video stream"),

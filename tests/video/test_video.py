@@ -472,6 +472,37 @@ def test_every_format_holds_every_frame(tmp_path, suffix):
   assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_moving_webp_is_read_back(tmp_path):
+  path = tmp_path / "a.webp"
+  pictures = [
+    Image.fromarray(
+      np.full((24, 32, 4), (200, 40 * i, 30, 55 * i + 20), np.uint8)
+    )
+    for i in range(5)
+  ]
+  times = [40, 80, 500, 40, 90]
+  pictures[0].save(path, save_all=True, append_images=pictures[1:],
+                   duration=times, lossless=True, exact=True)  # fmt: skip
+  with read.Reader(path) as reader:
+    both = [(reader.convert(p, "rgba"), t) for p, t in reader.pictures()]
+    assert reader.info.duration == pytest.approx(0.75)
+  for (image, time), picture, start in zip(
+    both, pictures, np.cumsum([0, *times]), strict=False
+  ):
+    np.testing.assert_array_equal(image, picture)
+    assert time * 1000 == start
+  assert len(both) == 5
+  write.write(tmp_path / "b.webp", np.zeros((4, 24, 32, 3), np.uint8) + 9, 10)
+  assert len(list(read.frames(tmp_path / "b.webp"))) in (
+    1,
+    4,
+  )  # equal ones join
+  whole = path.read_bytes()
+  path.write_bytes(whole[: len(whole) // 2])
+  with pytest.raises(read.VideoError, match="a.webp: not a video"):
+    list(read.frames(path))
+
+
 def test_gif_is_exact_where_the_palette_suffices(tmp_path):
   rng = np.random.default_rng(0)
   for colours in (2, 5, 200):

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 import dataclasses
 import fractions
 import os
+import stat
 from typing import Any
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ from av.video import reformatter
 import numpy as np
 
 from vidgan_jax import errors
+from vidgan_jax.video import animation
 
 MAX_SIDE = 16_384  # pixels; more is a damaged or hostile header
 MAX_PIXELS = 2**26  # 8K has half as many
@@ -372,8 +374,16 @@ class Reader:
 def _opened(path: str) -> Any:
   """Opens a local file and nothing else."""
   try:
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+      raise VideoError(
+        f"{path}: is a pipe or a device, and a file is needed, which can be"
+        f" read twice; process reads a pipe as -, as in `... - OUT < {path}`"
+      )
     if os.path.getsize(path) == 0:
       raise VideoError(f"{path}: the file is empty")
+    if animation.is_animated(path):
+      return animation.open_webp(path, **LENIENT)
     # 'file:' keeps names such as 'concat:x' or '-a.mp4' plain names.
     return av.open(
       "file:" + os.path.abspath(path),
