@@ -15,6 +15,7 @@ from vidgan_jax import models
 from vidgan_jax import pixels
 from vidgan_jax import rooms
 from vidgan_jax import tasks
+from vidgan_jax.data import text as text_lib
 from vidgan_jax.devices import sharding
 from vidgan_jax.models import condition
 from vidgan_jax.models import layers
@@ -45,6 +46,7 @@ class Sampler:
     resolution: height and width of a frame, pixels.
     num_classes: 0 for a model of no classes.
     class_names: names of the classes.
+    text: the encoder of the texts that it was trained with, or None.
     weights: 'ema' or 'raw'.
     examples: clips with `prepared`, whose conditions a task from noise to clips
       takes where it needs some, or None.
@@ -58,6 +60,7 @@ class Sampler:
   resolution: int
   num_classes: int = 0
   class_names: tuple[str, ...] = ()
+  text: text_lib.Encoder | None = None
   weights: str = "ema"
   examples: Any = None
 
@@ -103,7 +106,11 @@ class Sampler:
           f"{wish}={value!r} is asked for, but the task {name!r} of this run "
           f"does not take {wish!r}. " + rooms.nearest(wish, known)
         )
-    facts = {"num_classes": self.num_classes, "class_names": self.class_names}
+    facts = {
+      "num_classes": self.num_classes,
+      "class_names": self.class_names,
+      "text": self.text,
+    }
     given = self.task.ask(num, seed, source, facts, **wishes)
     num = min(map(len, given.values()), default=num)
     return given | {"index": np.arange(num)}
@@ -355,6 +362,7 @@ def build(params: Any, record: provenance.Record) -> Sampler:
     task=tasks.create(config.task),
     num_classes=config.model.num_classes,
     class_names=record.class_names,
+    text=text_lib.Encoder(**record.text) if record.text else None,
     times=record.times,
     resolution=config.model.resolution,
   )

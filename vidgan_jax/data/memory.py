@@ -17,6 +17,7 @@ from vidgan_jax.data import oplang
 from vidgan_jax.data import ops_np
 from vidgan_jax.data import order
 from vidgan_jax.data import signals
+from vidgan_jax.data import text
 
 # What these do to a frame does not depend on the clip that it is in.
 _AT_LOAD = ("resize", "center_crop")
@@ -38,6 +39,7 @@ class InMemory:
     seconds: no time in a batch is larger.
     num_classes: classes of the source.
     class_names: their names.
+    text: the encoder of its texts, or None.
   """
 
   def __init__(
@@ -82,6 +84,7 @@ class InMemory:
     self.size = len(clips)
     self.num_classes = source.num_classes
     self.class_names = tuple(source.class_names)
+    self.text = text.encoder(source)
     self.seconds = ops_np.seconds(in_jit, (c["times"] for c in clips))
 
     lengths = np.array([len(c["times"]) for c in clips], np.int32)

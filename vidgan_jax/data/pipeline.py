@@ -37,6 +37,7 @@ from vidgan_jax.data import oplang
 from vidgan_jax.data import ops_np
 from vidgan_jax.data import order
 from vidgan_jax.data import signals
+from vidgan_jax.data import text
 
 _TRIES = 8
 _LOG = logging.getLogger(__name__)
@@ -68,7 +69,13 @@ def make_source(data: Mapping[str, Any], split: str) -> Any:
   rooms.check_kwargs(
     module.make, options, "config.data.options", given=("split",)
   )
-  return module.make(data[split], **options)
+  source = module.make(data[split], **options)
+  if not data["text"]:
+    return source
+  training = source
+  if data[split] != data["train"]:
+    training = module.make(data["train"], **options)
+  return text.wrap(source, training, data["text"])
 
 
 def create(
@@ -127,6 +134,7 @@ class Pipeline:
     seconds: no time in a batch is larger, judged by up to 64 clips.
     num_classes: classes of the source.
     class_names: their names.
+    text: the encoder of its texts, or None.
   """
 
   def __init__(
@@ -171,6 +179,7 @@ class Pipeline:
     self.refused: dict[int, str] = {}
     self.num_classes = source.num_classes
     self.class_names = tuple(source.class_names)
+    self.text = text.encoder(source)
     self._fields = signals.known(source.spec, batched=True)
     self._dtypes = [signals.SIGNALS[k].dtype for k in self._fields]
     self.seconds = ops_np.seconds(self._plan, self._some_times())

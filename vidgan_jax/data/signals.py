@@ -189,7 +189,8 @@ class Asked(dict):
       f"The task asks for the signal {name!r}, but the clips have "
       f"{', '.join(map(repr, self)) or 'none'} alone. "
       + (
-        "Choose a source that gives it (sprites does, named in "
+        "Choose a source that gives it (of captions config.data.text makes "
+        "'text'; sprites gives the others, named in "
         "config.data.options.supervision), or set config.task to what the "
         "clips have."
         if name in SIGNALS

@@ -23,7 +23,6 @@ import dataclasses
 import difflib
 import functools
 import math
-import re
 from typing import Any
 
 import numpy as np
@@ -52,12 +51,11 @@ SHAPES = ("disc", "square", "triangle", "diamond", "cross", "ring", *_GLYPHS)
 MOTIONS = ("straight", "gravity")
 TEXTURES = ("flat", "stripes")
 BACKGROUNDS = ("plain", "gradient", "checker")
-SUPERVISION = ("layout", "flow", "sound", "text", "audio", "truth")
-SPLITS = ("train", "test")
+SUPERVISION = ("layout", "flow", "sound", "audio", "truth")
+SPLITS = ("train", "test", "held")
 AUDIO_RATE = 8000  # samples a second
 SOUND_BANDS = 32
 _SOUND_RANGE = (100.0, 3600.0)  # Hz, a little more than the pitches' range
-TEXT_LENGTH = 32  # words of the longest caption, and some
 
 # Light falls from the upper left; brightness stays within 1 - 2 * _SHADE .. 1.
 _LIGHT = (-0.6, -0.8)
@@ -68,7 +66,7 @@ _BACKGROUND_VALUES = ((0.05, 0.15), (0.22, 0.35))  # of its two colours
 _OBJECT_VALUE = (0.9, 1.0)
 _STRIPE_WHITE = 0.6  # share of white in the second colour of stripes
 CELLS = 4  # cells of the checkerboard across the picture
-_HUES = (
+HUES = (
   "red",
   "orange",
   "yellow",
@@ -94,17 +92,6 @@ _NUMBERS = (
   "seven",
   "eight",
 )
-# All that a caption may be made of; the token of a word is its place.
-WORDS = (
-  "",
-  *_NUMBERS[1:],
-  *_HUES,
-  *SHAPES,
-  *(s + ("es" if s.endswith("s") else "s") for s in SHAPES if len(s) > 1),
-  *"striped letter letters bouncing under gravity moving in a straight".split(),
-  *"line lines on an plain grey black background gradient".split(),
-  *"checkerboard seen by shaking camera".split(),
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,6 +113,11 @@ class World:
     texture: 'flat', 'stripes' or 'mixed'.
     shading: whether objects are lit from the upper left.
     palette: 'class' (a hue for each shape, with jitter) or 'random'.
+    hold: pairs (colour, shape), as ('red', 'disc'), that the splits 'train' and
+      'test' do not show and the split 'held' shows alone; needs
+      palette='random'. Colours are names out of `HUES`.
+    captions: 'plain', one form of sentence, or 'varied': several, with
+      synonyms, and words for size, speed and the way it goes at first.
     background: 'plain', 'gradient', 'checker', 'mixed' (one of these in each
       clip) or 'black'.
     shake: amplitude of the camera's shake, pixels; 0 is a still camera.
@@ -148,6 +140,8 @@ class World:
   texture: str = "mixed"
   shading: bool = True
   palette: str = "class"
+  hold: tuple[tuple[str, str], ...] = ()
+  captions: str = "plain"
   background: str = "mixed"
   shake: float = 0.0
   rotation: bool = False
@@ -181,6 +175,7 @@ class World:
       ("motion", (*MOTIONS, "mixed")),
       ("texture", (*TEXTURES, "mixed")),
       ("palette", ("class", "random")),
+      ("captions", ("plain", "varied")),
       ("background", (*BACKGROUNDS, "black", "mixed")),
     ):
       self._must(getattr(self, name) in choices, name, f"one of {choices}")
@@ -200,6 +195,7 @@ class World:
     self._must(self.shapes, "shapes", f"at least one of {SHAPES}")
     once = len(set(self.shapes)) == len(self.shapes)
     self._must(once, "shapes", "different names, each once")
+    self._check_hold()
     if self.label == "shape_motion" and self.motion != "mixed":
       raise errors.UserError(
         "data.options.label='shape_motion' of sprites makes a class of every "
@@ -230,6 +226,21 @@ class World:
       f"between 0 and {room:.1f} pixels, so that objects of radius "
       f"{self.radius[1]} keep room to move",
     )
+
+  def _check_hold(self) -> None:
+    pairs = tuple(map(tuple, self.hold))
+    object.__setattr__(self, "hold", pairs)
+    for pair in pairs:
+      self._must(
+        len(pair) == 2 and pair[0] in HUES and pair[1] in self.shapes,
+        "hold",
+        f"pairs of a colour out of {HUES} and a shape out of {self.shapes}",
+      )
+    for shape in self.shapes if pairs else ():
+      left = {colour for colour in HUES if (colour, shape) not in pairs}
+      self._must(left, "hold", f"such that {shape!r} keeps a colour")
+    good = not pairs or self.palette == "random"
+    self._must(good, "hold", "empty unless palette='random'")
 
   def _must(self, good: Any, name: str, rule: str) -> None:
     """Raises UserError unless the option `name` is good."""
@@ -302,8 +313,9 @@ def make(split: str, *, size: int | None = None, **options) -> "Source":
   """Builds the data set.
 
   Args:
-    split: 'train' or 'test'; their clips come from different random streams.
-    size: number of clips; 16,384 for train and 2,048 for test by default.
+    split: 'train', 'test' or 'held'; their clips come from different random
+      streams. 'held' shows what the option `hold` holds back of the others.
+    size: number of clips; 16,384 for train and 2,048 for others by default.
     **options: the fields of `World`.
 
   Returns:
@@ -325,18 +337,25 @@ def make(split: str, *, size: int | None = None, **options) -> "Source":
         f"is {near!r}. There are: size, {', '.join(fields)}."
       )
   if size is None:
-    size = {"train": 16384, "test": 2048}[split]
+    size = 16384 if split == "train" else 2048
   size = _integer("size", size)
   if size < 1:
     raise _error("size", size, "at least 1 clip")
-  return Source(split, size, World(**options))
+  world = World(**options)
+  if split == "held" and not world.hold:
+    raise errors.UserError(
+      "The split 'held' of sprites shows the pairs of colour and shape that "
+      "data.options.hold names, and it names none: set it, as "
+      "hold=(('red', 'disc'),), or use another split."
+    )
+  return Source(split, size, world)
 
 
 class Source:
   """Random access to the clips of one split.
 
   Attributes:
-    split: 'train' or 'test'.
+    split: one of `SPLITS`.
     options: the checked options, a `World`.
     world: the same as a dictionary; `World(**source.world)` equals `options`.
     num_classes: number of classes.
@@ -361,7 +380,6 @@ class Source:
     groups = {
       "layout": {"layout": ((t, r, r), np.uint8)},
       "sound": {"sound": ((t, SOUND_BANDS), np.float32)},
-      "text": {"text": ((TEXT_LENGTH,), np.int32)},
       "flow": {"flow": ((t - 1, r, r, 2), np.float32)},
       "audio": {"audio": ((round(AUDIO_RATE * world.duration),), np.float32)},
       "truth": {
@@ -393,7 +411,6 @@ class Source:
         flow (T-1, H, W, 2): where the point seen at a pixel goes by the next
           frame, pixels, (x, y), the camera's shake included;
         sound (T, SOUND_BANDS): how loud each band is while a frame is shown;
-        text (TEXT_LENGTH,): the caption's `tokens`;
         audio (samples,) at `AUDIO_RATE`, in [-1, 1]: a tone a bounce;
         count () ; positions (T, N, 2) of the centres in the picture, pixels,
           NaN beyond `count`; velocities (T, N, 2) pixels a frame, the camera's
@@ -412,14 +429,22 @@ class Source:
         f"Clip {index} does not exist: the {self.split} split of sprites has "
         f"{self._size} clips, numbered from 0 (option data.options.size)."
       )
-    rng = np.random.default_rng(
-      [self.options.seed, SPLITS.index(self.split), index]
-    )
-    return sample(self.options, rng)
+    rng = np.random.default_rng(self._key(index))
+    return sample(self.options, rng, self.split == "held")
 
-  def tokens(self, text: str) -> np.ndarray:
-    """See `tokens`: what the signal `text` would be for a caption."""
-    return tokens(text)
+  def captions(self, indices: Iterable[int]) -> list[str]:
+    """The captions of these clips, which are not drawn."""
+    return [self._caption(int(index), self.scene(index)) for index in indices]
+
+  def _caption(self, index: int, scene: Scene) -> str:
+    world = self.options
+    if world.captions == "plain":
+      return caption(world, scene)
+    rng = np.random.default_rng([*self._key(index), 1])
+    return varied(world, scene, rng)
+
+  def _key(self, index: int) -> list[int]:
+    return [self.options.seed, SPLITS.index(self.split), index]
 
   def draw(self, index: int, times: Sequence[float]) -> np.ndarray:
     """Draws clip `index` at any times, (T,) seconds -> (T, H, W, 3) uint8."""
@@ -436,7 +461,7 @@ class Source:
       "video": video,
       "times": times.astype(np.float32),
       "label": np.int32(scene.label),
-      "caption": caption(world, scene),
+      "caption": self._caption(index, scene),
     }
     if "layout" in wanted:
       example["layout"] = layout
@@ -444,8 +469,6 @@ class Source:
       example["flow"] = flow(world, scene, times, layout)
     if "sound" in wanted:
       example["sound"] = sound(world, scene)
-    if "text" in wanted:
-      example["text"] = tokens(example["caption"])
     if "audio" in wanted:
       example["audio"] = audio(world, scene)
     if "truth" in wanted:
@@ -468,14 +491,18 @@ class Source:
 # ------------------------------------------------------------------- scenes
 
 
-def sample(world: World, rng: np.random.Generator) -> Scene:
-  """Draws the content of one clip."""
+def sample(world: World, rng: np.random.Generator, held: bool = False) -> Scene:
+  """Draws the content of one clip; `held`: of what `World.hold` holds back."""
   size = float(world.resolution)
+  each = 1 if world.label == "shape" else len(MOTIONS)  # classes of a shape
   label = int(rng.integers(len(world.class_names)))
-  if world.label == "shape":
-    shape, motion = label, _choose(rng, world.motion, MOTIONS)
+  while held and all(s != world.shapes[label // each] for _, s in world.hold):
+    label = int(rng.integers(len(world.class_names)))
+  shape = label // each
+  if each == 1:
+    motion = _choose(rng, world.motion, MOTIONS)
   else:
-    shape, motion = label // 2, MOTIONS[label % 2]
+    motion = MOTIONS[label % each]
   low, high = world.objects
   count = int(rng.integers(low, high + 1))
   radius = rng.uniform(*world.radius, count) * size
@@ -487,6 +514,9 @@ def sample(world: World, rng: np.random.Generator) -> Scene:
     hue %= 1
   else:
     hue = rng.uniform(0, 1, count)
+    pairs = lambda: [(_hue_name(h), world.shapes[shape]) for h in hue]
+    while world.hold and any((p in world.hold) != held for p in pairs()):
+      hue = rng.uniform(0, 1, count)
   colour = _rgb(
     hue, rng.uniform(0.75, 1, count), rng.uniform(*_OBJECT_VALUE, count)
   )
@@ -819,13 +849,72 @@ def pitch(world: World, scene: Scene, i: int) -> float:
 
 def caption(world: World, scene: Scene) -> str:
   """A sentence that tells what a clip shows."""
+  what, how, where = _parts(world, scene)
+  text = f"{what} {how} on {where}"
+  return text + ", seen by a shaking camera" if world.shake else text
+
+
+def varied(world: World, scene: Scene, rng: np.random.Generator) -> str:
+  """The same in words that people might choose, and with more of the truth.
+
+  Size is said at the ends of the world's range, and so is the speed; the way it
+  goes is that at the first frame, and said of one object alone.
+  """
+  what, how, where = _parts(world, scene)
+  one = len(scene.radius) == 1
+  pick = lambda *words: words[int(rng.integers(len(words)))]
+
+  def level(value, low, high):  # 0 in the lowest third, 2 in the highest
+    return int(np.clip(3 * (value - low) / max(high - low, 1e-9), 0, 2))
+
+  words = what.split()
+  names = _SYNONYMS.get(scene.shape, ())
+  if names and rng.random() < 0.5:
+    name = pick(*names)
+    many = name if one else name + ("es" if name.endswith("x") else "s")
+    plain = scene.shape if one else _plural(scene.shape)
+    words = [many if word == plain else word for word in words]
+  number = words[0]
+  if one and rng.random() < 0.5:
+    number = "a"
+  size = level(scene.radius.mean() / world.resolution, *world.radius)
+  if size != 1 and rng.random() < 0.5:
+    words.insert(1, ("small", "", "large")[size])
+  if number == "a" and words[1][0] in "aeio":
+    number = "an"
+  what = " ".join([number, *words[1:]])
+  if scene.motion == "gravity":
+    how = pick(how, "falling and bouncing", "falling down")
+  else:
+    how = pick(how, "gliding", "flying straight")
+  quick = np.hypot(*scene.velocity.T).mean() / world.resolution
+  if not scene.fall and world.speed[1] > world.speed[0] and rng.random() < 0.4:
+    how += (" slowly", "", " quickly")[level(quick, *world.speed)]
+  if one and rng.random() < 0.4:
+    right = move(scene, [0.0])[1][0, 0, 0] > 0
+    how += " to the right at first" if right else " to the left at first"
+  text = pick(
+    f"{what} {how} on {where}", f"on {where}, {what} {how}", f"{what}, {how}"
+  )
+  return text + ", seen by a shaking camera" if world.shake else text
+
+
+_SYNONYMS = {"disc": ("ball", "circle"), "square": ("box",), "cross": ("plus",)}
+
+
+def _plural(noun: str) -> str:
+  return noun + ("es" if noun.endswith("s") else "s")
+
+
+def _parts(world: World, scene: Scene) -> tuple[str, str, str]:
+  """What is shown, how it moves, and before what, in plain words."""
   count = len(scene.radius)
   one = count == 1
   noun = scene.shape
   if noun in _GLYPHS:
     noun = f"letter {noun}" if one else f"letters {noun}"
   elif not one:
-    noun += "es" if noun.endswith("s") else "s"
+    noun = _plural(noun)
   if scene.texture == "stripes":
     noun = f"striped {noun}"
   colours = [_hue_name(h) for h in scene.hue]
@@ -852,36 +941,7 @@ def caption(world: World, scene: Scene) -> str:
     "checker": f"{tint} checkerboard",
   }[scene.background]
   article = "an" if where[0] in "aeiou" else "a"
-  text = f"{what} {how} on {article} {where}"
-  return text + ", seen by a shaking camera" if world.shake else text
-
-
-def tokens(text: str) -> np.ndarray:
-  """A caption as numbers of words.
-
-  Returns:
-    (TEXT_LENGTH,) int32, places in `WORDS`; 0 behind the last word.
-
-  Raises:
-    UserError: a word that no caption has, or too many of them.
-  """
-  words = re.findall(r"\w+", text)
-  if len(words) > TEXT_LENGTH:
-    raise errors.UserError(
-      f"{text!r} has {len(words)} words; captions of sprites have at most "
-      f"{TEXT_LENGTH}: say it shorter."
-    )
-  out = np.zeros(TEXT_LENGTH, np.int32)
-  for i, word in enumerate(words):
-    if word not in WORDS:
-      near = difflib.get_close_matches(word, WORDS[1:], 1, 0.0)[0]
-      raise errors.UserError(
-        f"{text!r}: no caption of sprites has the word {word!r}; the nearest "
-        f"is {near!r}. A caption is, for example, 'two red discs bouncing "
-        "under gravity on a plain blue background'."
-      )
-    out[i] = WORDS.index(word)
-  return out
+  return what, how, f"{article} {where}"
 
 
 # ------------------------------------------------------------------ details
@@ -1009,7 +1069,7 @@ def _hue(rgb: np.ndarray) -> float:
 
 
 def _hue_name(hue: float) -> str:
-  return _HUES[round(float(hue) * len(_HUES)) % len(_HUES)]
+  return HUES[round(float(hue) * len(HUES)) % len(HUES)]
 
 
 def _unit(angle: float | np.ndarray) -> np.ndarray:

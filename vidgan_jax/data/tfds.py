@@ -225,6 +225,15 @@ class Source:
       indices = [int(self._index[i]) for i in indices]
     return [self._example(self._record(i), i) for i in indices]
 
+  def captions(self, indices: Iterable[int]) -> list[str]:
+    """The captions of these clips, whose frames are not looked at."""
+    chosen = indices if self._index is None else self._index[list(indices)]
+    records = [(self._record(int(i)), int(i)) for i in chosen]
+    return [
+      self._parse(record, i)["caption"].bytes_list.value[0].decode()
+      for record, i in records
+    ]
+
   def _record(self, index: int) -> bytes:
     try:
       # One by one: reading several at once starts threads for each call.

@@ -12,6 +12,7 @@ is not given: a model without conditions has its own parameters alone.
 """
 
 from collections.abc import Mapping
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -33,6 +34,7 @@ KINDS = {
   "mask": "map",
   "map": "map",
 }
+_TEXTS = ("text", "text_vectors")
 _OF_TRAINING = ("progress", "keys")  # What the step adds; no conditions.
 VOCABULARY = 4096  # Tokens of a text are below; others would become NaN.
 
@@ -107,7 +109,7 @@ class Condition:
           + rooms.nearest(k, [*own, *read])
           + " Change config.task or config.model.name."
         )
-    learnt = {"text": ("text", "text_vectors"), "rows": ("sound", "vector")}
+    learnt = {"text": _TEXTS, "rows": ("sound", "vector")}
     for layer, names in learnt.items():
       if model.has_variable("params", layer) and not any(
         k in self._given for k in names
@@ -122,7 +124,7 @@ class Condition:
     return [
       x
       for k, x in self._given.items()
-      if KINDS[k] == kind and k not in ("label", "text", "text_vectors")
+      if KINDS[k] == kind and k not in ("label", *_TEXTS)
     ]
 
   def label(self) -> jax.Array | None:
@@ -136,9 +138,23 @@ class Condition:
       )
     return self._given["label"]
 
+  def match(self, clips: jax.Array, features: int) -> jax.Array:
+    """`Match` of clips (B, N) with their texts: (B,)."""
+    text = self.text()
+    if text is None:
+      raise errors.UserError(
+        "config.model.discriminator.match compares clips with their texts, but "
+        "the task gives none: set it to 0, or config.task.options.signals="
+        "('text',) and config.data.text='words'."
+      )
+    [words] = [self._given[k] for k in _TEXTS if k in self._given]
+    words = words.reshape(len(words), -1)
+    same = (words[:, None] == words).all(-1)
+    return Match(features, name="match")(clips, text, same)
+
   def text(self) -> jax.Array | None:
     """(B, 64), the same however often it is asked for."""
-    for k in ("text", "text_vectors"):
+    for k in _TEXTS:
       if k in self._given and self._text is None:
         self._text = Text(name="text")(self._given[k])
     return self._text
@@ -183,6 +199,49 @@ class Condition:
     if len(parts) == 1:
       return video
     return jnp.concatenate([x.astype(video.dtype) for x in parts], -1)
+
+
+class Match(nn.Module):
+  """Which condition of the batch belongs to which clip (InfoNCE).
+
+  With unit vectors a_i of the clips and b_j of their conditions, and s learnt,
+
+    loss_i = -(log softmax_j(s a_i b_j) + log softmax_j(s a_j b_i))(j = i) / 2,
+
+  where conditions that are equal are not told apart (Zhang et al. 2021, XMC-
+  GAN, eqs. 3 and 4; van den Oord et al. 2018). The others are those of the part
+  of the batch that is computed together.
+  """
+
+  features: int = 64
+
+  @nn.compact
+  def __call__(
+    self, clips: jax.Array, conditions: jax.Array, same: jax.Array
+  ) -> jax.Array:
+    """Losses of the pairs.
+
+    Args:
+      clips: (B, N) features.
+      conditions: (B, M) features.
+      same: (B, B) bool, which conditions are equal.
+
+    Returns:
+      (B,) float32, near 0 where each clip shows its own condition.
+    """
+
+    def unit(x, name):
+      x = nn.Dense(self.features, kernel_init=layers.he(), name=name)(x)
+      x = x.astype(jnp.float32)
+      return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-6)
+
+    scale = self.param("scale", nn.initializers.constant(math.log(10.0)), ())
+    logits = unit(clips, "clips") @ unit(conditions, "conditions").T
+    logits *= jnp.exp(jnp.minimum(scale, math.log(100.0)))
+    own = jnp.eye(len(same), dtype=bool)
+    logits = jnp.where(same & ~own, -jnp.inf, logits)
+    rows, columns = (jax.nn.log_softmax(logits, axis) for axis in (0, 1))
+    return -(jnp.diagonal(rows) + jnp.diagonal(columns)) / 2
 
 
 def embed(count: int, features: int, **kwargs: Any) -> nn.Embed:

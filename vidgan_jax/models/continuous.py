@@ -28,6 +28,9 @@ def _variant(widths, blocks, style, d_widths, joint):
   }
 
 
+# That of D: which text of the batch is the clip's; with its `match` above 0.
+LOSSES = ("match",)
+
 # Widths from the smallest picture (4 x 4 at the resolution named) upwards, and
 # for the discriminator downwards.
 VARIANTS = {
@@ -257,6 +260,7 @@ class Discriminator(nn.Module):
   patch: int = 2
   joint: int = 128
   temporal_head: bool = False  # Also looks at the whole clip at half size.
+  match: int = 0  # Features in which clips and their texts are compared.
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -307,7 +311,14 @@ class Discriminator(nn.Module):
     for y, _ in heads:
       y = y.astype(jnp.float32)
       logits.append(condition.projection(nn.Dense(1)(y)[..., 0], y, read))
-    return layers.Scores(tuple(logits), tuple(f for _, f in heads))
+    asked = {}
+    if self.match:
+      # What the clip shows as a whole and how it moves: all heads, means over
+      # the frames.
+      y = jnp.concatenate([y.mean(1) for y, _ in heads], -1)
+      asked["match"] = read.match(y.astype(jnp.float32), self.match)
+    features = tuple(f for _, f in heads)
+    return layers.Scores(tuple(logits), features, asked)
 
   def _trunk(
     self, x: jax.Array, widths: tuple[int, ...], frames: int = 0

@@ -31,6 +31,7 @@ class Record:
     seconds: from the first frame of a training clip to its last.
     times: seconds of the frames of a clip.
     class_names: of the data set.
+    text: fields of the encoder of texts; None: there is none.
     step: of the weights; None where they stand beside their step.
     data: what the clips were: their number, and digests of some.
     versions: package -> version.
@@ -41,6 +42,7 @@ class Record:
   seconds: float
   times: tuple[float, ...]
   class_names: tuple[str, ...]
+  text: Mapping[str, Any] | None = None
   step: int | None = None
   data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   versions: Mapping[str, str] = dataclasses.field(default_factory=dict)

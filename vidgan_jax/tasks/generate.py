@@ -39,6 +39,8 @@ def make(label: bool = True, signals: Sequence[str] = ()) -> tasks.Task:
     source: Any,
     facts: Mapping[str, Any],
     label: str | int | None = None,
+    text: str | Sequence[str] | None = None,
+    text_anyway: bool = False,
   ) -> dict[str, np.ndarray]:
     """What the generator is given: the label, if the model has classes.
 
@@ -48,14 +50,21 @@ def make(label: bool = True, signals: Sequence[str] = ()) -> tasks.Task:
       source: clips of which the signals, and their labels, are taken in turn.
       facts: see `tasks.Task`.
       label: class of all clips, by name or number; None: all in turn.
+      text: what all clips should show, or a text for each.
+      text_anyway: words that no caption has are left out of it.
 
     Raises:
-      UserError: there is no such class, or no source of the signals.
+      UserError: there is no such class, no source of the signals, or a word
+        that no caption has.
     """
     del seed
     given = {}
-    if signals:
-      given = _of_source(num, source, signals)
+    others = [name for name in signals if text is None or name != "text"]
+    if others:
+      given = _of_source(num, source, others)
+    if text is not None:
+      texts = [text] * num if isinstance(text, str) else text
+      given["text"] = _tokens(texts, signals, facts["text"], text_anyway)
     num_classes, names = facts["num_classes"], facts["class_names"]
     if label is not None:
       label = _number(str(label), num_classes, names)
@@ -74,7 +83,8 @@ def _of_source(
   if source is None:
     raise errors.UserError(
       f"Clips of this run are made of {' and '.join(signals)}: with "
-      "`vidgan generate`, --from-data takes those of its held-out clips."
+      "`vidgan generate`, --from-data takes those of its held-out clips"
+      + (", and --text says what to show." if "text" in signals else ".")
     )
   examples = source.prepared(range(min(num, len(source))))
   index = np.arange(num) % len(examples)
@@ -82,6 +92,21 @@ def _of_source(
     name: np.stack([example["given"][name] for example in examples])[index]
     for name in examples[0]["given"]
   }
+
+
+def _tokens(
+  texts: Sequence[str], signals: Sequence[str], encoder: Any, anyway: bool
+) -> np.ndarray:
+  """(num, L) tokens of the texts; says what becomes of unknown words."""
+  if "text" not in signals or encoder is None:
+    raise errors.UserError(
+      "A text is asked for, but this generator was trained without texts: set "
+      "config.data.text='words' and config.task.options.signals=('text',), as "
+      "configs/text.py does, and train anew."
+    )
+  for text in dict.fromkeys(texts):
+    encoder.check(text, anyway)
+  return np.stack([encoder.tokens(text) for text in texts])
 
 
 def _number(text: str, num_classes: int, names: tuple[str, ...]) -> int:

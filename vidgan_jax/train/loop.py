@@ -1,5 +1,6 @@
 """THE loop: from a config to a trained run in its workdir."""
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -240,6 +241,7 @@ def _record(config, data, source, real) -> provenance.Record:
     seconds=data.seconds,
     times=tuple(float(time) for time in times),
     class_names=tuple(data.class_names),
+    text=data.text and dataclasses.asdict(data.text),
     data={
       "clips": data.size,
       "held_out": files.content(real),
