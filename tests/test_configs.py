@@ -59,6 +59,8 @@ def abstract_batch(config, frames=None):
   task = tasks.create(config.task)
   if task.footage is None:
     given = {"label": shape(dtype=jnp.int32)} if model.num_classes else {}
+    if config.data.text:
+      given["text"] = shape(20, dtype=jnp.int32)
   else:
     small = size // task.footage.scale
     known = (model.frames - 1) // task.footage.rate + 1

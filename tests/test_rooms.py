@@ -465,7 +465,8 @@ ALLOWED = {
   **dict.fromkeys(("data/memory.py", "data/reference.py"), {"jax", "numpy"}),
   "data/ops_np.py": {"jax", "numpy", "PIL"},
   **dict.fromkeys(
-    ("data/signals.py", "data/oplang.py", "data/order.py"), {"numpy"}
+    ("data/signals.py", "data/oplang.py", "data/order.py", "data/text.py"),
+    {"numpy"},
   ),
   "tasks/degrade.py": {"av", "numpy", "PIL", "tensorflow"},
   "data/convert.py": set(),
@@ -512,7 +513,7 @@ INSIDE = {
   "data/": "config store/files video",
   "devices/": "config",
   "store/": "config",
-  "sampler.py": "config devices models store tasks train/state",
+  "sampler.py": "config data/text devices models store tasks train/state",
   "footage.py": "devices sampler tasks video zoo",
   "zoo/": "config sampler store",
   "evals/": "baselines config data devices measures models nets reports "

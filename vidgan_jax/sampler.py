@@ -106,11 +106,8 @@ class Sampler:
           f"{wish}={value!r} is asked for, but the task {name!r} of this run "
           f"does not take {wish!r}. " + rooms.nearest(wish, known)
         )
-    facts = {
-      "num_classes": self.num_classes,
-      "class_names": self.class_names,
-      "text": self.text,
-    }
+    facts = {"num_classes": self.num_classes, "class_names": self.class_names}
+    facts["text"] = self.text
     given = self.task.ask(num, seed, source, facts, **wishes)
     num = min(map(len, given.values()), default=num)
     return given | {"index": np.arange(num)}
@@ -186,7 +183,6 @@ class Sampler:
       float32 (B, T, H, W, C).
     """
     z = self.noise(seed, np.arange(len(times)), float(np.max(times)))
-    times = jnp.asarray(times, jnp.float32)
     batch = _beside(self.params, (given, z, times))
     return np.asarray(_apply(self.generator, self.params, *batch))
 

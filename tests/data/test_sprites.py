@@ -499,17 +499,80 @@ def test_sound_tells_when_and_which_bounces():
   )
 
 
-def test_every_caption_has_tokens():
-  for options in (
-    dict(shapes=sprites.SHAPES, objects=(1, 8), radius=(0.05, 0.06), shake=1),
-    dict(background="black", palette="random"),
+def test_captions_need_no_clip():
+  for captions in ("plain", "varied"):
+    source = sprites.make("test", resolution=24, captions=captions, size=8)
+    told = [example["caption"] for example in source.read(range(8))]
+    assert source.captions(range(8)) == told
+  plain = sprites.make("test", resolution=24, size=8).captions(range(8))
+  assert plain != told
+
+
+def test_varied_captions_say_the_truth():
+  options = dict(
+    resolution=24, objects=1, palette="random", background="black", size=600
+  )
+  source = sprites.make("train", captions="varied", **options)
+  said = dict.fromkeys(
+    ("small", "large", "slowly", "quickly", "left", "right"), 0
+  )
+  forms = set()
+  for i, told in enumerate(source.captions(range(600))):
+    scene, words = source.scene(i), set(re.findall(r"\w+", told))
+    assert sprites.hue_name(scene.hue[0]) in words
+    names = {
+      "disc": {"disc", "ball", "circle"}, "square": {"square", "box"},
+      "cross": {"cross", "plus"}, "triangle": {"triangle"},
+    }  # fmt: skip
+    [shape] = [k for k, v in names.items() if v & words]
+    falls = words & {"gravity", "falling"}
+    assert shape == scene.shape and bool(falls) == (scene.motion == "gravity")
+    low, high = (r * 24 for r in source.options.radius)
+    third = (high - low) / 3
+    speed = np.hypot(*scene.velocity[0]) / 24
+    toward = sprites.move(scene, [0.0])[1][0, 0, 0]
+    for word, true in (
+      ("small", scene.radius[0] < low + third + 1e-9),
+      ("large", scene.radius[0] > high - third - 1e-9),
+      ("slowly", speed < 0.3 + 0.4 / 3 + 1e-9),
+      ("quickly", speed > 0.7 - 0.4 / 3 - 1e-9),
+      ("left", toward < 0),
+      ("right", toward > 0),
+    ):
+      assert true or word not in words, told
+      said[word] += word in words
+    forms.add((told.startswith("on "), "," in told, " background" in told))
+  assert min(said.values()) > 10 and len(forms) >= 3
+
+
+def test_what_is_held_back_is_shown_by_its_split_alone():
+  hold = (("red", "square"), ("green", "disc"), ("blue", "disc"))
+  options = dict(resolution=24, palette="random", hold=hold, size=300)
+  shown = {}
+  for split in ("train", "test", "held"):
+    source = sprites.make(split, objects=(1, 2), **options)
+    shown[split] = {
+      (sprites.hue_name(hue), scene.shape)
+      for scene in map(source.scene, range(300))
+      for hue in scene.hue
+    }
+  assert shown["held"] == set(hold)
+  for split in ("train", "test"):
+    assert not shown[split] & set(hold) and len(shown[split]) > 40
+  # Without it nothing moves.
+  free = sprites.make("train", resolution=24, palette="random", size=4)
+  kept = sprites.make("train", **options)
+  same = [i for i in range(4) if kept.scene(i).hue.tolist()
+          == free.scene(i).hue.tolist()]  # fmt: skip
+  for i in same:
+    np.testing.assert_array_equal(kept.draw(i, [0.5]), free.draw(i, [0.5]))
+  assert same
+  for wrong, match in (
+    (dict(hold=(("red", "square"),)), "palette='random'"),
+    (dict(hold=(("rod", "square"),), palette="random"), "hold.*colour out of"),
+    (dict(hold=[(c, "disc") for c in sprites.HUES], palette="random"), "keeps"),
   ):
-    source = sprites.make("train", supervision="text", size=200, **options)
-    for example in source.read(range(200)):
-      words = [sprites.WORDS[i] for i in example["text"] if i]
-      assert words == re.findall(r"\w+", example["caption"])
-  assert len(set(sprites.WORDS)) == len(sprites.WORDS)
-  with pytest.raises(errors.UserError, match="'purpel'.*nearest"):
-    source.tokens("one purpel disc")
-  with pytest.raises(errors.UserError, match="40 words"):
-    source.tokens("red " * 40)
+    with pytest.raises(errors.UserError, match=match):
+      sprites.make("train", resolution=24, **wrong)
+  with pytest.raises(errors.UserError, match="'held'.*names none"):
+    sprites.make("held", resolution=24)

@@ -118,3 +118,47 @@ def test_what_was_learnt_must_be_given(name):
       errors.UserError, match=f"with .*{signal}.*{others}.*is"
     ):
       jax.eval_shape(g.apply, params, {others: given[others]}, z, times)
+
+
+def test_match_is_the_cross_entropy_of_both_ways():
+  clips, texts = some(1, 5, 7), some(2, 5, 3)
+  same = np.eye(5, dtype=bool)
+  same[1, 3] = same[3, 1] = True  # Two clips have one text.
+  net = condition.Match(4)
+  state = net.init(jax.random.key(0), clips, texts, same)
+  got = net.apply(state, clips, texts, same)
+  # Once more, in float64 and by loops.
+  weights = jax.tree.map(lambda x: np.float64(x), state["params"])
+
+  def unit(x, part):
+    x = x @ weights[part]["kernel"] + weights[part]["bias"]
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+  a, b = unit(clips, "clips"), unit(texts, "conditions")
+  want = []
+  for i in range(5):
+    others = [j for j in range(5) if j == i or not same[i, j]]
+    score = 10 * a[i] @ b[i]
+    there = np.log(sum(np.exp(10 * a[i] @ b[j]) for j in others))
+    back = np.log(sum(np.exp(10 * a[j] @ b[i]) for j in others))
+    want.append((there + back) / 2 - score)
+  np.testing.assert_allclose(got, want, rtol=2e-5)
+  # The gradient is finite though equal texts count as -inf.
+  loss = lambda p, x: net.apply(p, x, texts, same).sum()
+  for slope in jax.tree.leaves(jax.grad(loss, (0, 1))(state, clips)):
+    assert np.isfinite(slope).all() and np.any(slope)
+
+
+def test_the_flagship_asks_which_text_is_the_clips():
+  texts = np.int32([[1, 2], [3, 4]])
+  _, d, _, times, video = build("continuous", discriminator={"match": 8})
+  params = d.init(jax.random.key(0), video, {"text": texts}, times)
+  asked = lambda t: d.apply(params, video, {"text": t}, times).auxiliary
+  assert asked(texts)["match"].shape == (2,)
+  assert (
+    np.abs(asked(texts)["match"] - asked(texts[::-1])["match"]).max() > 1e-3
+  )
+  # Of one text there is nothing to choose.
+  np.testing.assert_allclose(asked(texts[[0, 0]])["match"], 0, atol=1e-6)
+  with pytest.raises(errors.UserError, match="gives none: set it to 0"):
+    jax.eval_shape(d.init, jax.random.key(0), video, {}, times)

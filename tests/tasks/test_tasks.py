@@ -16,6 +16,7 @@ from vidgan_jax import config
 from vidgan_jax import errors
 from vidgan_jax import rooms
 from vidgan_jax import tasks
+from vidgan_jax.data import text as text_lib
 
 T, H, W = 6, 48, 64
 TIMES = np.arange(T, dtype=np.float32) / 8
@@ -220,6 +221,31 @@ def test_generate_gives_the_signals_that_are_named():
   np.testing.assert_array_equal(given["label"], [3, 3])
   with pytest.raises(errors.UserError, match="made of sound.*--from-data"):
     task.ask(5, 0, None, facts)
+
+
+def test_generate_is_asked_with_words():
+  encoder = text_lib.learn(["a red disc", "two blue discs"], "words")
+  facts = {"num_classes": 0, "class_names": (), "text": encoder}
+  ask = functools.partial(make("generate", signals=("text",)).ask, 2, 0, None)
+  np.testing.assert_array_equal(
+    ask(facts, text="a red disc")["text"], [encoder.tokens("a red disc")] * 2
+  )
+  np.testing.assert_array_equal(
+    ask(facts, text=["blue", "red"])["text"],
+    [encoder.tokens("blue"), encoder.tokens("red")],
+  )
+  with pytest.raises(errors.UserError, match="'rad'.*nearest is 'red'"):
+    ask(facts, text="rad disc")
+  given = ask(facts, text="rad disc", text_anyway=True)
+  np.testing.assert_array_equal(given["text"][0], encoder.tokens("disc"))
+  with pytest.raises(errors.UserError, match="--text says what to show"):
+    ask(facts)
+  for task, known in (
+    (make("generate"), facts),
+    (make("generate", signals=("text",)), facts | {"text": None}),
+  ):
+    with pytest.raises(errors.UserError, match="trained without texts"):
+      task.ask(2, 0, None, known, text="red")
 
 
 def test_task_is_frozen_and_named():

@@ -276,7 +276,9 @@ def test_wishes(workdir, model, tmp_path, capsys):
     assert word in str(error.value)
   out = tmp_path / "a.mp4"
   assert run(workdir, "--out", out, "--ask", "text=a red ball") == 1
-  _check_error(capsys, "text='a red ball'", "Known: 'label'")
+  _check_error(capsys, "trained without texts", "config.data.text='words'")
+  assert run(workdir, "--out", out, "--ask", "txt=a red ball") == 1
+  _check_error(capsys, "txt='a red ball'", "Did you mean 'text'?")
   assert run(workdir, "--out", out, "--ask", "label=hexagon") == 1
   _check_error(capsys, "--label hexagon")
   assert run(workdir, "--out", out, "--ask", "label") == 1

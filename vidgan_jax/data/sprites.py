@@ -514,7 +514,7 @@ def sample(world: World, rng: np.random.Generator, held: bool = False) -> Scene:
     hue %= 1
   else:
     hue = rng.uniform(0, 1, count)
-    pairs = lambda: [(_hue_name(h), world.shapes[shape]) for h in hue]
+    pairs = lambda: [(hue_name(h), world.shapes[shape]) for h in hue]
     while world.hold and any((p in world.hold) != held for p in pairs()):
       hue = rng.uniform(0, 1, count)
   colour = _rgb(
@@ -917,7 +917,7 @@ def _parts(world: World, scene: Scene) -> tuple[str, str, str]:
     noun = _plural(noun)
   if scene.texture == "stripes":
     noun = f"striped {noun}"
-  colours = [_hue_name(h) for h in scene.hue]
+  colours = [hue_name(h) for h in scene.hue]
   if len(set(colours)) == 1:
     what = f"{_NUMBERS[count]} {colours[0]} {noun}"
   else:
@@ -933,7 +933,7 @@ def _parts(world: World, scene: Scene) -> tuple[str, str, str]:
   bright, dull = main.max(), main.min()
   tint = "grey"
   if bright - dull > 0.25 * bright:
-    tint = _hue_name(_hue(main))
+    tint = hue_name(_hue(main))
   where = {
     "plain": f"plain {tint} background",
     "black": "plain black background",
@@ -1068,7 +1068,13 @@ def _hue(rgb: np.ndarray) -> float:
   return math.atan2(math.sqrt(3) * (g - b), 2 * r - g - b) / (2 * math.pi) % 1
 
 
-def _hue_name(hue: float) -> str:
+def colour_name(rgb: np.ndarray) -> str:
+  """The name out of `HUES` that is nearest to a colour (3,)."""
+  return hue_name(_hue(rgb))
+
+
+def hue_name(hue: float) -> str:
+  """The name out of `HUES` that is nearest to a hue in [0, 1)."""
   return HUES[round(float(hue) * len(HUES)) % len(HUES)]
 
 

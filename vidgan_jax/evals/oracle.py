@@ -60,6 +60,10 @@ class Finding:
   Attributes:
     count: objects seen in at least half of the frames.
     label: the class, as in the data set; -1 when no object was found.
+    shape: its name; '' when no object was found.
+    motion: the law of motion that the paths are nearest to, by name.
+    colours: (n, 3) median RGB of each object, of 1.
+    radii: (n,) median, pixels.
     positions: (T, n, 2) centres, pixels, (x, y); NaN where not seen.
     velocities: (T-1, n, 2) way to the next frame, pixels; NaN if not known.
     speed: mean length of the velocities, pixels a frame; NaN without objects.
@@ -74,6 +78,10 @@ class Finding:
 
   count: int
   label: int
+  shape: str
+  motion: str
+  colours: np.ndarray
+  radii: np.ndarray
   positions: np.ndarray
   velocities: np.ndarray
   speed: float
@@ -882,6 +890,10 @@ def _finding(
     return Finding(
       count=0,
       label=-1,
+      shape="",
+      motion="",
+      colours=np.zeros((0, 3)),
+      radii=np.zeros(0),
       positions=positions,
       velocities=velocities,
       speed=math.nan,
@@ -894,7 +906,8 @@ def _finding(
   length = length[np.isfinite(length)]
   law = np.sqrt(np.square(laws).mean(-1))
   motion = int(law.argmin())
-  used = [k for track in tracks for k in track.values()]
+  seen = [list(track.values()) for track in tracks]
+  used = [k for track in seen for k in track]
   evidence = -np.log(fit.residual[used] + 0.01).sum(0)
   label = shape = int(evidence.argmax())
   if world.label == "shape_motion":
@@ -902,6 +915,10 @@ def _finding(
   return Finding(
     count=len(tracks),
     label=label,
+    shape=world.shapes[shape],
+    motion=sprites.MOTIONS[motion] if world.motion == "mixed" else world.motion,
+    colours=np.array([np.median(fit.colour[k], 0) for k in seen]),
+    radii=np.array([np.median(fit.radius[k]) for k in seen]),
     positions=positions,
     velocities=velocities,
     speed=float(length.mean()) if len(length) else math.nan,

@@ -47,6 +47,14 @@ def main(argv: list[str]) -> int:
     help="0.5 is half as fast, -1 runs backwards; default: 1",
   )
   add("--label", help="class, by name or number; default: all in turn")
+  add("--text", action="append", default=[], metavar="TEXT",
+      help="what the clips should show; @FILE: one text a line. Several are "
+      "rows of the grid, --num clips of each with the same noise")  # fmt: skip
+  add(
+    "--text-anyway",
+    action="store_true",
+    help="leave out words that no caption of the training data has",
+  )
   add("--ask", action="append", default=[], metavar="NAME=VALUE",
       help="what else the run's task may be asked for")  # fmt: skip
   add(
@@ -98,21 +106,28 @@ def _generate(args) -> str:
     config = workdir_lib.read_config(args.workdir)
     reference = harness.reference(config, args.workdir, {})
     sampler = dataclasses.replace(sampler, examples=reference.clips)
-  given = sampler.ask(args.num, args.seed, **_wishes(args))
-  index = given.pop("index")
+  texts = _texts(args.text)
+  num = args.num * max(1, len(texts))
+  wishes = _wishes(args)
+  if texts:
+    wishes["text"] = [text for text in texts for _ in range(args.num)]
+    wishes["text_anyway"] = args.text_anyway
+  given = sampler.ask(num, args.seed, **wishes)
+  index = given.pop("index") % args.num
   times, fps = _times(args, sampler)
   seconds = float(times.max())
   if args.interpolate or args.vary != "both":
-    # Clips that are to be compared are made of the same.
-    given = sampler_lib.rows(given, 0 * index)
+    # Clips that are to be compared, those of a text, are made of the same.
+    given = sampler_lib.rows(given, np.arange(num) - index)
   if args.interpolate:
     z = sampler.noise(args.seed, np.asarray(args.interpolate), seconds)
-    z = sampler_lib.interpolate(z, args.num)
+    z = sampler_lib.rows(sampler_lib.interpolate(z, args.num), index)
   else:
     z = sampler_lib.vary(sampler.noise(args.seed, index, seconds), args.vary)
   z = sampler_lib.truncate(sampler, z, given, args.truncation)
 
-  columns = args.grid or math.ceil(math.sqrt(args.num))
+  square = math.ceil(math.sqrt(num))
+  columns = args.grid or (args.num if len(texts) > 1 else square)
   scale = args.scale or max(1, math.ceil(128 / sampler.resolution))
   if kind == ".png":
     # A model of a fixed length draws no single frame.
@@ -128,8 +143,8 @@ def _generate(args) -> str:
     _write([out], ([write.grid(p, columns)] for p in parts), fps, scale)
   else:
     # A few clips at a time: each open file is an encoder with its memory.
-    for first in range(0, args.num, 16):
-      some = np.arange(first, min(first + 16, args.num))
+    for first in range(0, num, 16):
+      some = np.arange(first, min(first + 16, num))
       z_of, given_of = (sampler_lib.rows(x, some) for x in (z, given))
       paths = [out / f"clip_{i:04d}.mp4" for i in some]
       _write(paths, sampler.film(z_of, given_of, times), fps, scale)
@@ -137,7 +152,7 @@ def _generate(args) -> str:
       if int(path.stem[5:]) >= args.num:
         path.unlink()
   return (
-    f"{args.num} clips of {len(times)} frames at {fps:g} frames/s, step "
+    f"{num} clips of {len(times)} frames at {fps:g} frames/s, step "
     f"{sampler.step} -> {out}"
   )
 
@@ -151,6 +166,21 @@ def _wishes(args) -> dict[str, str]:
       raise errors.UserError(f"--ask {text}: give NAME=VALUE, as label=0.")
     wishes[name] = value
   return wishes
+
+
+def _texts(wanted: list[str]) -> list[str]:
+  """The texts of --text, those of files a line each."""
+  texts = []
+  for text in wanted:
+    if not text.startswith("@"):
+      texts.append(text)
+      continue
+    lines = pathlib.Path(text[1:]).read_text().splitlines()
+    lines = [line.strip() for line in lines if line.strip()]
+    if not lines:
+      raise errors.UserError(f"--text {text}: the file holds no text.")
+    texts += lines
+  return texts
 
 
 def _check(args) -> None:
