@@ -194,6 +194,12 @@ def test_only_what_a_user_can_mend_is_one_paragraph(
   assert type(raised.value) is ValueError
 
 
+def test_a_name_with_a_line_break_does_not_break_the_line(tmp_path, capsys):
+  (tmp_path / "config.json").write_text('{"x\\ny": 1}')
+  assert cli.main(["evaluate", str(tmp_path)]) == 1
+  assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_an_error_of_the_system_names_its_file(monkeypatch, capsys):
   monkeypatch.delenv("VIDGAN_TRACEBACK", raising=False)
   monkeypatch.setattr(

@@ -304,7 +304,11 @@ def complete(
     ConfigError: a field that does not exist, or of another type.
   """
   tree = fields.fill(fields.plain(config), FIELDS)
-  return _unlock(ml_collections.ConfigDict(tree).lock(), FIELDS)
+  try:
+    made = ml_collections.ConfigDict(tree)
+  except (ValueError, TypeError) as e:  # An option's name with a dot in it.
+    raise ConfigError(f"The config cannot be right: {errors.brief(e)}.") from e
+  return _unlock(made.lock(), FIELDS)
 
 
 def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -386,15 +390,16 @@ def to_json(config: ml_collections.ConfigDict) -> str:
   return json.dumps(fields.plain(config), indent=2, sort_keys=True) + "\n"
 
 
-def from_json(text: str) -> ml_collections.ConfigDict:
+def from_json(text: str | bytes) -> ml_collections.ConfigDict:
   """The inverse of `to_json`; fields younger than the text get defaults."""
   try:
-    return complete(json.loads(text))
-  except json.JSONDecodeError as e:
+    tree = json.loads(text)
+  except (ValueError, TypeError, RecursionError) as e:
     raise ConfigError(
-      f"The config is not JSON (line {e.lineno}): {e.msg}. Was "
-      "the file edited or cut short?"
+      f"The config is not JSON ({errors.brief(e)}). Was the file edited or cut "
+      "short?"
     ) from None
+  return complete(tree)
 
 
 # ------------------------------------------------------------------ details

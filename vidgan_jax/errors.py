@@ -30,4 +30,5 @@ def text(error: BaseException) -> str:
   """What a user reads of an error: of the system's, the file and what is up."""
   if isinstance(error, OSError) and error.filename and error.strerror:
     return f"{error.filename}: {error.strerror}"
-  return str(error) or type(error).__name__
+  # Names in a file, which a text may quote, can have breaks of lines.
+  return " ".join(str(error).splitlines()) or type(error).__name__

@@ -6,6 +6,7 @@ import functools
 import inspect
 from typing import Any
 
+from flax import errors as flax_errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -313,7 +314,14 @@ def _beside(params: Any, batch: Any) -> Any:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(generator, params, given, z, times):
-  output = generator.apply({"params": params}, given, z, times)
+  try:
+    output = generator.apply({"params": params}, given, z, times)
+  except flax_errors.FlaxError as e:
+    raise errors.UserError(
+      "The weights are not those of the model that the config beside them "
+      f"describes ({errors.brief(e)}): was config.model edited? Bring the run "
+      "back from a copy."
+    ) from e
   return layers.drawn(output).video
 
 

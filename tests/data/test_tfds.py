@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds_lib
 
+from vidgan_jax import errors
 from vidgan_jax.data import tfds
 from vidgan_jax.data import video_folder
 from vidgan_jax.video import clips
@@ -233,6 +234,21 @@ def test_a_damaged_record_is_named(tmp_path):
       source.read([i])
 
 
+def test_damaged_facts_are_refused_in_a_line(tmp_path):
+  moving_mnist(tmp_path)
+  [info] = tmp_path.rglob("dataset_info.json")
+  for name in (info.name, "features.json"):
+    path = info.with_name(name)
+    good = path.read_bytes()
+    for text in (b"", b"\xff", b"[]", b'{"zz": 1}', b'{"name": {}}', good[:99]):
+      path.write_bytes(text)
+      with pytest.raises(errors.UserError, match="holds no data set") as e:
+        tfds.make("test", directory=str(info.parent))
+      assert "\n" not in str(e.value)
+    path.write_bytes(good)
+  assert len(tfds.make("test", directory=str(info.parent)))
+
+
 def test_serialize_is_what_tensorflow_parses():
   rng = np.random.default_rng(0)
   for _ in range(20):
@@ -283,7 +299,8 @@ def test_the_builder_makes_the_same_records(tmp_path):
   options = clips.Options(size=16, shots=False, max_frames=8)
   expected = 0
   for i, label in enumerate(["a", "a", "b", "b"]):
-    source = clips.folder.Source(file=f"{label}/{i}.mp4", bytes=0, modified=0)
+    name = f"{label}/{i}.mp4"
+    source = clips.folder.Source(file=name, path=name, bytes=0, modified=0)
     for record in clips.records(
       tmp_path / "src", source, options, clips.Tally()
     ):

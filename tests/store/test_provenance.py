@@ -7,6 +7,7 @@ import pytest
 
 import vidgan_jax
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 from vidgan_jax.store import provenance
 
 
@@ -40,5 +41,24 @@ def test_earlier_records_have_less():
   assert record.times == (0, 0.5)
   assert (record.step, record.versions, record.code) == (None, {}, "")
   assert record.to_json().items() >= old.items()
-  with pytest.raises(KeyError):
-    provenance.from_json({})
+
+
+def test_records_of_nobody_are_refused():
+  good = {
+    "seconds": 0.5,
+    "times": [0, 0.5],
+    "class_names": [],
+    "config": config_lib.to_json(config_lib.complete({})),
+  }
+  assert provenance.from_json(good).seconds == 0.5
+  for name, values in {
+    "seconds": [None, [], "x"],
+    "times": [[], [float("nan")], "x", 3, [None]],
+    "class_names": [3, None],
+    "config": [None, 3, "", "[]", "[" * 99_999, {}, '{"lr": 1}'],
+  }.items():
+    fields = {key: x for key, x in good.items() if key != name}
+    for bad in (fields, *(fields | {name: value} for value in values)):
+      with pytest.raises(errors.UserError) as e:
+        provenance.from_json(bad)
+      assert "\n" not in str(e.value), bad

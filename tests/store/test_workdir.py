@@ -3,6 +3,8 @@
 import os
 import socket
 
+import hostile
+import numpy as np
 import pytest
 
 from vidgan_jax import config as config_lib
@@ -81,6 +83,24 @@ def test_what_holds_checkpoints_is_a_run(tmp_path):
   with pytest.raises(workdir.WorkdirError, match="checkpoints .5. and no conf"):
     claim(tmp_path)
   assert (tmp_path / "checkpoints" / "5").exists()
+
+
+def test_a_damaged_config_is_named_in_a_line(tmp_path):
+  path = tmp_path / "config.json"
+  good = config_lib.to_json(config_lib.complete({})).encode()
+  rng = np.random.default_rng(0)
+  texts = [
+    *(b"", b"\xff", b"[]", b"3", b"null", b"[" * 99_999, b"9" * 9999),
+    *(b'{"batch": "x"}', b'{"data": {"options": {"a.b": 1}}}'),
+  ]
+  for text in [*texts, *(hostile.damaged(good, rng) for _ in range(100))]:
+    path.write_bytes(text)
+    try:
+      workdir.read_config(tmp_path)
+    except errors.UserError as e:
+      assert str(path) in str(e) and "\n" not in str(e)
+    else:
+      assert text not in texts
 
 
 def test_differences():

@@ -301,7 +301,7 @@ def _open(
     directory = os.path.expanduser(directory)
     try:
       builder = tfds.builder_from_directory(directory)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # Damaged files of TFDS can fail in any way.
       there = "holds no data set" if os.path.isdir(directory) else "is missing"
       unfinished = os.path.isdir(directory.rstrip("/") + ".partial")
       raise errors.UserError(
@@ -313,7 +313,7 @@ def _open(
           else f": make it with `vidgan prepare VIDEOS {directory}`, or correct"
           " data.options.directory"
         )
-        + (f" ({error})" if os.path.isdir(directory) else "")
+        + (f" ({errors.brief(error)})" if os.path.isdir(directory) else "")
       ) from None
     how = f"`vidgan prepare VIDEOS {directory}`"
   else:
@@ -321,11 +321,12 @@ def _open(
     how = f"`tfds build {name} --file_format=array_record{where}`"
     try:
       builder = read_only_builder.builder_from_files(name, data_dir=data_dir)
-    except (tfds.core.DatasetNotFoundError, ValueError, OSError):
+    except Exception as error:  # Damaged files of TFDS can fail in any way.
       below = data_dir or tfds.core.constants.DATA_DIR
       raise errors.UserError(
         f"the data set {name!r} is not on disk below {below}, and nothing is"
         f" downloaded here: build it with {how}, or correct data.options"
+        f" ({errors.brief(error)})"
       ) from None
   info = builder.info
   if info.file_format.value != "array_record":
@@ -430,8 +431,9 @@ def _known_lengths(where: str) -> dict[str, list[int]]:
   for name in ("prepare.json", _LENGTHS):
     try:
       with open(os.path.join(where, name)) as file:
-        return json.load(file)["lengths"]
-    except (OSError, ValueError, KeyError):
+        lengths = json.load(file)["lengths"]
+        return {k: [*map(int, numbers)] for k, numbers in lengths.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
       continue
   return {}
 

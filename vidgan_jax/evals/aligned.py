@@ -231,7 +231,7 @@ def matched(
     single = lambda p: functools.partial(
       _read,
       p.parent,
-      folder_lib.Source(file=p.name, bytes=0, modified=0),
+      folder_lib.Source(file=p.name, path=p.name, bytes=0, modified=0),
       "videos",
     )
     return {out.stem: (single(out), single(reference))}
@@ -281,7 +281,7 @@ def _read(root, source, layout) -> tuple[np.ndarray, float | None]:
   They lie in a file without a name, which goes with the array: metrics look at
   a few frames at a time, and memory does not grow with the video.
   """
-  path = os.path.join(root, source.file)
+  path = os.path.join(root, source.path)
   try:
     with tempfile.TemporaryFile() as file:
       times, shape = _decode(file, root, source, layout)
@@ -301,7 +301,7 @@ def _read(root, source, layout) -> tuple[np.ndarray, float | None]:
 
 def _decode(file, root, source, layout) -> tuple[list[float], tuple[int, ...]]:
   """Writes the frames; their times, and the shape of one."""
-  path, times, shape = os.path.join(root, source.file), [], ()
+  path, times, shape = os.path.join(root, source.path), [], ()
   if layout == "videos":
     tally = stream = read_lib.Reader(path)
   else:

@@ -23,8 +23,9 @@ def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
     (generator, discriminator), two unbound Linen modules.
 
   Raises:
-    UserError: for a variant or a field that the model does not have.
+    UserError: there is no such model, or it has no such variant or field.
   """
+  rooms.check_entry("models", fields["name"], "config.model.name")
   module = importlib.import_module(f"vidgan_jax.models.{fields['name']}")
   rooms.check_name(fields["variant"], module.VARIANTS, "config.model.variant")
   variant = module.VARIANTS[fields["variant"]]

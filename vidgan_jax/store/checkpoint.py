@@ -22,6 +22,7 @@ from collections.abc import Callable
 import contextlib
 import dataclasses
 import errno
+import inspect
 import json
 import logging as std_logging
 import os
@@ -337,12 +338,16 @@ def _quiet() -> contextlib.ExitStack:
   def passes(record: std_logging.LogRecord) -> bool:
     if record.levelno < std_logging.ERROR:
       return True
-    text = record.pathname + record.getMessage()
-    return "orbax" not in text
+    text = (record.pathname + record.getMessage()).lower()
+    return "orbax" not in text and "tensorstore" not in text
 
   def report(unraisable: Any) -> None:
-    closed = str(unraisable.exc_value) == "Event loop is closed"
-    if not (closed and unraisable.object is None):
+    source, closed = unraisable.object, "Event loop is closed"
+    if inspect.iscoroutine(source):
+      dropped = "orbax" in source.cr_code.co_filename
+    else:
+      dropped = source is None and str(unraisable.exc_value) == closed
+    if not dropped:
       hook(unraisable)
 
   loggers = logging.get_absl_logger(), std_logging.getLogger("asyncio")
@@ -403,8 +408,11 @@ def restore_params(
       )
     return _load(path, tree, partial=True)
 
-  with _quiet():
-    step, tree, meta, _ = _newest(directory, steps, load, logging.warning)
+  quiet = _quiet()
+  step, tree, meta, damaged = _newest(directory, steps, load, logging.warning)
+  # After a damaged one other arrays may still be on their way, and fail too.
+  if not damaged:
+    quiet.close()
   return Restored(step=step, tree=tree[which], metadata=meta["metadata"])
 
 
@@ -567,11 +575,17 @@ def _called(name: str, saved: dict[str, Any]) -> str:
 
 def _read_meta(path: epath.Path) -> dict[str, Any]:
   try:
-    meta = json.loads((path / "meta" / "metadata").read_text())
+    meta = json.loads((path / "meta" / "metadata").read_bytes())
     crc = meta.pop("crc")
+    for dtype, shape, _ in meta["leaves"].values():
+      if not isinstance(dtype, str) or min(shape, default=0) < 0:
+        raise ValueError
+    dict(meta["metadata"])
   except FileNotFoundError as e:
     raise _Damaged("meta/metadata is missing") from e
-  except (ValueError, KeyError, AttributeError) as e:
+  except (
+    *(ValueError, KeyError, AttributeError, TypeError, RecursionError),
+  ) as e:
     raise _Damaged("meta/metadata is not JSON of ours") from e
   if crc != _crc(meta):
     raise _Damaged("meta/metadata is not what was saved")

@@ -10,12 +10,14 @@ import dataclasses
 import functools
 import hashlib
 from importlib import metadata
+import math
 import pathlib
 import platform
 from typing import Any
 
 import vidgan_jax
 from vidgan_jax import config as config_lib
+from vidgan_jax import errors
 
 _PACKAGES = (
   *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy"),
@@ -75,18 +77,30 @@ def from_json(fields: Mapping[str, Any]) -> Record:
 
   Raises:
     ConfigError: a field of the config is unknown: it is of a later version.
-    KeyError: it is not such a record.
+    UserError: it is not such a record.
   """
-  names = {field.name for field in dataclasses.fields(Record)}
-  fields = {name: fields[name] for name in names & fields.keys()}
-  return Record(
-    **fields
-    | {
-      "config": config_lib.from_json(fields["config"]),
-      "times": tuple(fields["times"]),
-      "class_names": tuple(fields["class_names"]),
-    }
-  )
+  try:
+    names = {field.name for field in dataclasses.fields(Record)}
+    fields = {name: fields[name] for name in names & fields.keys()}
+    times = tuple(map(float, fields["times"]))
+    if not times or not all(map(math.isfinite, times)):
+      raise ValueError(f"the times of its frames are {times}")
+    return Record(
+      **fields
+      | {
+        "config": config_lib.from_json(fields["config"]),
+        "seconds": float(fields["seconds"]),
+        "times": times,
+        "class_names": tuple(map(str, fields["class_names"])),
+      }
+    )
+  except errors.UserError:
+    raise
+  except (KeyError, TypeError, ValueError, AttributeError) as e:
+    raise errors.UserError(
+      "What is kept beside the weights is damaged, or another program's "
+      f"({e!r}): bring the file or the run back from a copy."
+    ) from e
 
 
 def versions() -> dict[str, str]:

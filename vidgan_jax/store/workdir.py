@@ -153,7 +153,10 @@ def read_config(path: _Path) -> Any:
   path = pathlib.Path(path).resolve()
   for folder in (path, *path.parents[:2]):
     if config_file(folder).exists():
-      return config_lib.from_json(config_file(folder).read_text())
+      try:
+        return config_lib.from_json(config_file(folder).read_bytes())
+      except errors.UserError as e:
+        raise config_lib.ConfigError(f"{config_file(folder)}: {e}") from None
   raise WorkdirError(
     f"There is no run in {path}"
     + (" (no config.json)" if path.exists() else ", which does not exist")

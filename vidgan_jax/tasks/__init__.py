@@ -126,8 +126,10 @@ def create(fields: Mapping[str, Any]) -> Task:
   """Builds the task that `config.task` describes: its name and options.
 
   Raises:
-    ConfigError: an option that the task does not have, or a wrong one.
+    UserError: there is no such task, it does not have an option, or the option
+      is a wrong one.
   """
+  rooms.check_entry("tasks", fields["name"], "config.task.name")
   module = importlib.import_module(f"vidgan_jax.tasks.{fields['name']}")
   options = dict(fields["options"])
   rooms.check_kwargs(module.make, options, "config.task.options")
