@@ -405,6 +405,21 @@ def test_who_looks_at_a_mask(task, masks):
   assert stage.masks == masks
 
 
+def test_what_needs_a_mask_says_so_before_it_starts(tmp_path, capsys):
+  source, out = tmp_path / "a.mp4", tmp_path / "b.mp4"
+  write.write(source, np.full((2, 32, 32, 3), 90, np.uint8))
+  argv = ["process", "colorize", str(source), str(out)]
+  assert cli.main(argv) == 0
+  lines = capsys.readouterr().err.splitlines()
+  assert lines[0] == "loading colorize"
+  assert "colorize: no colour is given" in lines[1]
+  assert lines[2].startswith("colorize: compiling for 2 frames of 32x32")
+  argv[1] = "inpaint"
+  assert cli.main([*argv, "--overwrite"]) == 1
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) == 2 and "--mask hide.png" in lines[1]
+
+
 @pytest.mark.parametrize("name", zoo.names())
 def test_shipped_weights(name):
   """Each is small, has its card, and starts from a task that exists."""

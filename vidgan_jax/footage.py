@@ -51,6 +51,7 @@ class Stage(stream.Stage):
   options: dict[str, Any]
   vector: np.ndarray | None = None
   fps: float | None = None
+  compiled = True
 
   @property
   def _footage(self) -> tasks.Footage:
@@ -102,6 +103,18 @@ class Stage(stream.Stage):
     masks = [np.full((2, 32, 32, 1), x, np.float32) for x in (0, 1)]
     none, all_ = (self._given(clip, times, mask) for mask in masks)
     return any(np.any(none[name] != all_[name]) for name in none)
+
+  @property
+  def unmasked(self) -> str:
+    """What a user is told who gives no mask.
+
+    Raises:
+      VideoError: it can do nothing without.
+    """
+    if not self.fps:
+      clip = np.zeros((2, 32, 32, 3), np.float32)
+      self._given(clip, np.zeros(2, np.float32), None)
+    return self._footage.unmasked
 
   def _given(self, video, times, mask) -> dict[str, np.ndarray]:
     try:

@@ -149,6 +149,7 @@ def refused(capsys, *argv):
   capsys.readouterr()
   assert main(argv) != 0
   lines = capsys.readouterr().err.strip().splitlines()
+  lines = [line for line in lines if not line.startswith("loading ")]
   assert len(lines) == 1, lines
   return lines[0]
 
@@ -1126,19 +1127,29 @@ def test_probe_of_a_chain(tmp_path, capsys):
 
 
 def test_the_progress_line(monkeypatch, capsys):
-  clock = iter([0, 1, 6, 11, 31, 5011, 5031])
-  monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-  progress = process._Progress()
-  for done, total in (
-    (1, 0), (12, 100), (22, 100), (62, 100), (10_022, 20_000), (10_062, 0),
-  ):  # fmt: skip
-    progress(done, total)
-  assert capsys.readouterr().err.splitlines() == [
-    "22/100 frames, 2.0 frames/s, 0:39 to go",  # not one in the first seconds
-    "62/100 frames, 2.0 frames/s, 0:19 to go",
-    "10022/20000 frames, 2.0 frames/s, 1:23:09 to go",
-    "10062 frames, 2.0 frames/s",
-  ]
+  # 90 s of compiling; then windows of 8 frames, each in 8 s.
+  done, now = 0, [0.0]
+  monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+  progress = process._Progress(8)
+  for window in range(12):
+    now[0] = 90 + 8 * window
+    for _ in range(8):
+      done += 1
+      progress(done, 96)
+  lines = capsys.readouterr().err.splitlines()
+  assert lines[0] == "1/96 frames"
+  told = [re.search(r"(\d+)/96 frames, (.*) frames/s, (.*) to go", line)
+          for line in lines[1:]]  # fmt: skip
+  assert len(told) > 4
+  for line in told:
+    minutes, seconds = line[3].split(":")
+    left, true = 60 * int(minutes) + int(seconds), 96 - int(line[1])
+    assert true / 1.5 - 1 <= left <= 2 * true
+  progress(97, 0)
+  now[0] += 5000
+  progress(10_000, 20_000)
+  assert re.search("10000/20000 frames, 2.0 frames/s, 1:24:49 to go",
+                   capsys.readouterr().err)  # fmt: skip
 
 
 @pytest.mark.parametrize("extra", [[], ["--resume"]])

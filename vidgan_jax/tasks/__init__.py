@@ -63,6 +63,7 @@ class Footage:
     rate: frames out for each step from frame to frame. Above 1 `given` takes
       it as an option as well.
     vector_dim: of given['vector']; 0: there is none.
+    unmasked: what a user is told who gives no mask, '' if none is needed.
     measures: what evaluation measures beside what it measures of every task;
       names out of `ANSWERS` of evals/paired.py, or 'psnr_ahead'.
   """
@@ -71,6 +72,7 @@ class Footage:
   scale: int = 1
   rate: int = 1
   vector_dim: int = 0
+  unmasked: str = ""
   measures: tuple[str, ...] = ()
 
   def output_times(self, times: np.ndarray) -> np.ndarray:

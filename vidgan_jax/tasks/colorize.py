@@ -50,6 +50,8 @@ def make(hints: int = 0, reference: float = 0.0) -> tasks.Task:
     footage=tasks.Footage(
       given=lambda video, times, mask=None: _given(video, mask, np),
       vector_dim=tasks.STATISTICS,
+      unmasked="no colour is given, so the result stays almost grey: paint some"
+      " pixels, and give a --mask that is black there and white elsewhere",
       measures=("chroma_error", "psnr_chroma", "temporal_chroma"),
     ),
     baselines={"gray": classical.copy()},

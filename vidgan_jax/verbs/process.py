@@ -37,29 +37,36 @@ from vidgan_jax.video import stream
 
 
 class _Progress:
-  """A line on stderr: frames, rate, time to go."""
+  """A line on stderr: frames, and when it can be told rate and time to go."""
 
-  def __init__(self):
-    self._began = self._shown = time.perf_counter()
-    self._first = None
+  def __init__(self, step: int):
+    """`step` frames come at a time, see `forecast.step`."""
+    self._step, self._shown = step, time.perf_counter()
+    self._first = None  # number and time of the first frame
     self._live = sys.stderr.isatty()
 
   def __call__(self, done: int, total: int) -> None:
     now = time.perf_counter()
-    self._first = done - 1 if self._first is None else self._first
+    # What comes before the first frame, as compiling, does not come again.
+    self._first = self._first or (done, now)
     if now - self._shown < (0.5 if self._live else 10):
       return
     self._shown = now
-    rate = (done - self._first) / (now - self._began)
-    text = f"{done}{f'/{total}' if total else ''} frames, {rate:.1f} frames/s"
-    if total > done:
-      text += f", {forecast.clock_text((total - done) / rate)} to go"
+    text = f"{done}{f'/{total}' if total else ''} frames"
+    frames, began = self._first
+    # Frames come a window at a time. Two windows after the first one the rate
+    # is at most 3 / 2 of the true one.
+    if done - frames >= 2 * self._step and now > began:
+      rate = (done - frames) / (now - began)
+      text += f", {rate:.{1 + (rate < 1)}f} frames/s"
+      if total > done:
+        text += f", {forecast.clock_text((total - done) / rate)} to go"
     start, end = ("\r", "  ") if self._live else ("", "\n")
     print(f"{start}{text}", end=end, file=sys.stderr, flush=True)
 
   def tell(self, text: str) -> None:
     """A line of its own."""
-    print(f"{chr(13) if self._live else ''}{text}", file=sys.stderr)
+    print(f"{chr(13) if self._live else ''}{text}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -189,9 +196,10 @@ def main(argv: list[str]) -> int:
     outputs.make_folder(args.out)
   failed = {}  # input -> why
   for path, out in planned:
-    progress = _Progress()
+    progress = _Progress(forecast.step(chain, args.chunk))
     try:
       if args.probe:
+        progress.tell(f"{path}: trying the first windows")
         print(forecast.forecast(chain, path, out, options, progress))
         continue
       summary = job.process(
@@ -221,6 +229,7 @@ def main(argv: list[str]) -> int:
 
 def _model(name: str, options: dict[str, Any]) -> stream.Step:
   """A step that is a model; those who only cut and crop need no JAX."""
+  print(f"loading {name}", file=sys.stderr, flush=True)
   from vidgan_jax import footage
 
   return footage.load(name, options)

@@ -41,14 +41,11 @@ def forecast(
     kind = plan.container(out, options.format, path)
     options = dataclasses.replace(options, format=kind, resume=False)
     totals, began = [], time.perf_counter()
-    step = 8  # frames that come at a time
-    for stage in stages:
-      if isinstance(stage, stream.Stage):
-        step = max(step, stream.Runner(stage, chunk=options.chunk).step)
+    at_a_time = step(stages, options.chunk)
 
     def enough(frames: int) -> bool:
       late = time.perf_counter() - began > _PATIENCE
-      return frames >= (2 if late else 4) * step
+      return frames >= (2 if late else 4) * at_a_time
 
     def note(done: int, total: int) -> None:
       totals.append(total)
@@ -60,7 +57,7 @@ def forecast(
     )  # fmt: skip
   marks = summary.marks
   # The first window compiles, and fills the queues. Later ones are taken whole.
-  span = max(0, len(marks) // step - 1) * step or len(marks) - 1
+  span = max(0, len(marks) // at_a_time - 1) * at_a_time or len(marks) - 1
   rate = span / max(marks[-1] - marks[-1 - span], 1e-6)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   peak /= 2**20 if sys.platform == "darwin" else 2**10
@@ -71,6 +68,16 @@ def forecast(
     f"{path}: about {clock_text(need)} for {total} frames ({rate:.1f}"
     f" frames/s after {begin:.1f} s), {peak:.0f} MiB of memory"
   )
+
+
+def step(stages: list[stream.Step], chunk: int) -> int:
+  """Frames of the result that come at a time, a window of a stage."""
+  frames = 8
+  for stage in stages:
+    if isinstance(stage, stream.Stage):
+      runner = stream.Runner(stage, chunk=chunk)
+      frames = max(frames * stage.rate, runner.step)
+  return frames
 
 
 def clock_text(value: float) -> str:

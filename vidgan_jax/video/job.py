@@ -176,6 +176,9 @@ class Job:
     options, source = self.options, self.source
     stages = [s for s in stages if s.pixels]
     networks = [i for i, s in enumerate(stages) if isinstance(s, stream.Stage)]
+    for stage in () if options.mask else [stages[i] for i in networks]:
+      if stage.unmasked:
+        self.tell(f"{stage.name}: {stage.unmasked}")
     self.stages, self._steps = stages, []
     for i, stage in enumerate(stages):
       if i in networks:

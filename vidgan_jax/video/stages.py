@@ -82,6 +82,7 @@ class Mixed(stream.Stage):
   name, pixels, fps = map(_of_stage, ("name", "pixels", "fps"))
   scale, rate, align = map(_of_stage, ("scale", "rate", "align"))
   masks, cost, recurrent = map(_of_stage, ("masks", "cost", "recurrent"))
+  compiled, unmasked = map(_of_stage, ("compiled", "unmasked"))
 
   @property
   def halo(self):

@@ -101,7 +101,9 @@ class Stage(Step):
       at. With a rate, frames between i and i+1 look at i - before to i + after.
     align: input pixels, of which offsets and sizes of windows are multiples.
     masks: whether it looks at the mask.
+    unmasked: what a user is told who gives none, '' if it does without.
     cost: bytes of working memory an input pixel and frame.
+    compiled: whether it is a program that has to be compiled first.
     recurrent: whether it is called, frame after frame, with one argument more,
       its state, None at the start of a shot, and returns the result and the
       next state. Its halo is that of one frame.
@@ -111,7 +113,8 @@ class Stage(Step):
   halo = (0, 0, 0)
   masks = True
   cost: float = 512
-  recurrent = False
+  compiled = recurrent = False
+  unmasked = ""
 
   def look(self, images: list[np.ndarray]) -> "Stage":
     """The stage for windows of these frames, which knows what none shows.
@@ -260,7 +263,7 @@ class Runner:
       self.window = 1
     self._halo = -(-pixels // stage.align) * stage.align
     self._deep = deep
-    self._tell = tell
+    self._tell, self._waits = tell, stage.compiled
 
   @property
   def step(self) -> int:
@@ -372,6 +375,13 @@ class Runner:
     stage, halo, align = self.stage, self._halo, self.stage.align
     up = lambda size: -(-size // align) * align
     window = up(self.tile + 2 * halo)
+    if self._waits:
+      self._waits = False
+      self._tell(
+        f"{stage.name}: compiling for {len(frames)} frames of"
+        f" {min(window, up(width))}x{min(window, up(height))}; seconds if it is"
+        " kept from before, else up to some minutes"
+      )
     s = stage.scale
     kind = np.uint16 if self._deep else frames[0].image.dtype
     out = np.empty((count, height * s, width * s, 3), kind)
