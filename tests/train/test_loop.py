@@ -344,6 +344,27 @@ def test_mistakes_are_told_with_a_way_out(tmp_path, capsys, flags, words):
   assert "Traceback" not in text
 
 
+def test_one_clip_trains_without_the_evaluators_that_need_more(tmp_path):
+  """It is said before anything compiles."""
+  evals = {n: {"num": 4} for n in ("frd_random", "memory", "swd", "motion")}
+  flags = ("data.options.size=1", "data.memory=True", f"evals={evals}")
+  config = _config("total=1steps", *flags)
+  assert loop.train(config, tmp_path / "run")
+  lines = (tmp_path / "run" / "log.txt").read_text().splitlines()
+  left_out = [k for k, line in enumerate(lines) if "is left out" in line]
+  assert [re.search(r"evals\.(\w+)", lines[k])[1] for k in left_out] == [
+    *("frd_random", "memory")
+  ]
+  text = lines[left_out[0]]
+  assert "at least 2 held-out clips, and there is 1: prepare more" in text
+  assert "at least 2 training clips" in lines[left_out[1]]
+  assert max(left_out) < min(k for k, x in enumerate(lines) if "compiled" in x)
+  for step in (0, 1):
+    values = json.loads((tmp_path / f"run/eval/{step}.json").read_text())
+    assert values["swd"] > 0 and values["motion/order"] > 0
+    assert not {"frd_random", "memory"} & set(values)
+
+
 def test_a_run_of_nans_stops_and_says_why(tmp_path, monkeypatch):
   closed, close = [], checkpoint.Checkpoints.close
   monkeypatch.setattr(

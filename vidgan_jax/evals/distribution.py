@@ -515,6 +515,9 @@ class Distance(abc.ABC):
   say than `figures` does, its own `figures`. Where `frames`, `stride` or `real`
   is an option, it is a field there.
 
+  Class attributes:
+    least: real clips that it needs; two have a covariance.
+
   Attributes:
     num: generated clips, and at most as many real ones unless `real` says more.
     seed: of the generated clips.
@@ -524,6 +527,7 @@ class Distance(abc.ABC):
     real: real clips, at most.
   """
 
+  least: ClassVar[int] = 2
   frames: ClassVar[int | None] = None
   stride: ClassVar[int] = 1
   real: ClassVar[int | None] = None

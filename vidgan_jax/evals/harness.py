@@ -158,8 +158,32 @@ def reference(
       more["cache"] = workdir_lib.cache(workdir)
     return evals.Reference(clips=clips, task=task, world=clips.world, **more)
 
-  needed = any(getattr(e, "needs_train", False) for e in evaluators.values())
+  needed = any(map(_needs_train, evaluators.values()))
   return split("test", train=split("train") if train or needed else None)
+
+
+def too_few(
+  evaluators: Mapping[str, Any], reference: evals.Reference
+) -> dict[str, str]:
+  """Evaluators that need more real clips than there are: name -> a sentence."""
+  sentences = {}
+  for name, evaluator in evaluators.items():
+    least = getattr(evaluator, "least", 0)
+    sets = {"held-out": reference} if least else {}
+    if least and _needs_train(evaluator) and reference.train is not None:
+      sets["training"] = reference.train
+    for kind, num in ((kind, len(clips)) for kind, clips in sets.items()):
+      if num < least:
+        sentences[name] = (
+          f"it needs at least {least} {kind} clips, and there "
+          f"{'are' if num != 1 else 'is'} {num}: prepare more videos, or "
+          "shorter clips of them (--max-frames)"
+        )
+  return sentences
+
+
+def _needs_train(evaluator: Any) -> bool:
+  return getattr(evaluator, "needs_train", False)
 
 
 def _described(clips, config, split) -> tuple[dict[str, Any], str]:
@@ -205,11 +229,15 @@ def run(
   Raises:
     Exception: what went wrong in an evaluator, with a note of its name.
   """
-  values = {}
+  values, few = {}, too_few(evaluators, reference)
   for name, evaluator in evaluators.items():
     results, tables = {}, []
+    if name in few:
+      results[name] = evals.missing(f"not computed: {few[name]}")
     try:
-      for key, result in evaluator.run(sampler, reference):
+      for key, result in (
+        () if name in few else evaluator.run(sampler, reference)
+      ):
         if isinstance(result, evals.Exhibit):
           tables += [result.text] if result.text else []
           if exhibits is not None:

@@ -5,6 +5,7 @@ Frechet distance and agrees better with people. Weights: docs/metrics.md.
 """
 
 import dataclasses
+from typing import ClassVar
 
 from vidgan_jax import rooms
 from vidgan_jax.evals import distribution
@@ -26,6 +27,7 @@ class Evaluator(distribution.Distance):
     batch: clips at a time.
   """
 
+  least: ClassVar[int] = 3
   num: int = _PAPER
   frames: int = 16
   protocol: str = "squash"

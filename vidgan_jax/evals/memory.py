@@ -33,6 +33,7 @@ class Evaluator:
 
   Class attributes:
     needs_train: the caller must set `reference.train`.
+    least: clips that it needs, held out and of training.
 
   Attributes:
     num: generated and held-out clips, at most.
@@ -45,6 +46,7 @@ class Evaluator:
   """
 
   needs_train: ClassVar[bool] = True
+  least: ClassVar[int] = 2
   num: int = 256
   train: int = 10_000
   share: float = 0.05

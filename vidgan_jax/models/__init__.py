@@ -10,6 +10,15 @@ from vidgan_jax import rooms
 _LINEN = ("parent", "name")  # Arguments of every Linen module.
 
 
+def variants(name: str) -> Mapping[str, Any]:
+  """The sizes of a model, the smallest first -> fields of its two modules."""
+  return _module(name).VARIANTS
+
+
+def _module(name: str) -> Any:
+  return importlib.import_module(f"vidgan_jax.models.{name}")
+
+
 def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
   """Builds the pair that `config.model` describes.
 
@@ -26,9 +35,9 @@ def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
     UserError: there is no such model, or it has no such variant or field.
   """
   rooms.check_entry("models", fields["name"], "config.model.name")
-  module = importlib.import_module(f"vidgan_jax.models.{fields['name']}")
-  rooms.check_name(fields["variant"], module.VARIANTS, "config.model.variant")
-  variant = module.VARIANTS[fields["variant"]]
+  module, known = _module(fields["name"]), variants(fields["name"])
+  rooms.check_name(fields["variant"], known, "config.model.variant")
+  variant = known[fields["variant"]]
   shared = {
     name: fields[name]
     for name in ("resolution", "frames", "channels", "num_classes")

@@ -215,10 +215,6 @@ class Checkpoints:
     """The newest step, complete or being written; None if there is none."""
     return self._manager.latest_step()
 
-  def steps(self) -> list[int]:
-    """All steps that are kept, complete or being written, the oldest first."""
-    return sorted(self._manager.all_steps())
-
   def restore(self, abstract: Any, step: int | None = None) -> Restored:
     """Reads the newest step that verifies.
 

@@ -118,9 +118,9 @@ def saved(path: _Path) -> tuple[pathlib.Path, list[int]]:
   if path.name.isdigit() and (path / "meta").exists():
     return path.parent, [int(path.name)]
   for folder in (checkpoints(path), path):
-    if numbers := _steps_in(folder):
+    if numbers := steps_in(folder):
       return folder, numbers[::-1]
-  others = _steps_in(path.parent)
+  others = steps_in(path.parent)
   raise WorkdirError(
     f"There is no checkpoint in {path}"
     + ("" if path.exists() else ", which does not exist")
@@ -134,7 +134,8 @@ def steps(path: _Path) -> list[int]:
   return sorted(saved(path)[1])
 
 
-def _steps_in(folder: pathlib.Path) -> list[int]:
+def steps_in(folder: pathlib.Path) -> list[int]:
+  """Steps in a folder of checkpoints, perhaps none, the oldest first."""
   if not folder.is_dir():
     return []
   return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
@@ -196,7 +197,7 @@ def claimed(
   if begun:
     _check_config(workdir, config)
   elif workdir.exists():
-    if steps := _steps_in(checkpoints(workdir)):
+    if steps := steps_in(checkpoints(workdir)):
       raise WorkdirError(
         f"{workdir} holds checkpoints ({', '.join(map(str, steps))}) and no "
         "config.json: put that of their run back, or name another --workdir."

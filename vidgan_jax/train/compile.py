@@ -4,8 +4,13 @@ from collections.abc import Callable
 from collections.abc import Iterable
 import concurrent.futures
 import functools
+import threading
 import time
 from typing import Any
+
+from vidgan_jax import models
+
+PATIENCE = 60  # seconds of compiling, after which a user wants a word
 
 
 def variants(
@@ -13,7 +18,7 @@ def variants(
   state: Any,
   batch: Any,
   dues: Iterable[tuple[str, ...]],
-  parallel: str,
+  config: Any,
   log: Callable[[str], None],
 ) -> dict[tuple[str, ...], Callable]:
   """Compiles each variant of the step once, and logs what it costs.
@@ -23,8 +28,8 @@ def variants(
     state: the first.
     batch: the first.
     dues: values of `step.due`.
-    parallel: 'jit' or 'pmap'.
-    log: gets a line for each variant.
+    config: of the run.
+    log: gets a line for each variant, and after `PATIENCE` seconds a hint.
 
   Returns:
     due -> (state, batch) -> (state, metrics).
@@ -38,8 +43,13 @@ def variants(
   # Lowered one after the other: where two threads open one global array at
   # once, jaxlib may hand out its parts twice.
   lowered = [run.lower(state, batch, due) for due in dues]
-  with concurrent.futures.ThreadPoolExecutor(len(dues)) as pool:
-    results = list(pool.map(compile_one, lowered))
+  late = threading.Timer(PATIENCE, log, [_smaller(config.model)])
+  late.start()
+  try:
+    with concurrent.futures.ThreadPoolExecutor(len(dues)) as pool:
+      results = list(pool.map(compile_one, lowered))
+  finally:
+    late.cancel()
   steps = {}
   for due, (compiled, seconds) in zip(dues, results):
     memory = compiled.memory_analysis()
@@ -56,6 +66,19 @@ def variants(
     )
     # pmap's own executable cannot be called with global arrays.
     steps[due] = (
-      compiled if parallel == "jit" else functools.partial(run, due=due)
+      compiled if config.parallel == "jit" else functools.partial(run, due=due)
     )
   return steps
+
+
+def _smaller(model: Any) -> str:
+  """What to say where compiling takes long: which model is smaller."""
+  sizes = list(models.variants(model.name))
+  smaller = sizes[: sizes.index(model.variant)]
+  way = f"--config.model.variant={smaller[0]}, " if smaller else ""
+  return (
+    "Still compiling: that is slow for a large model on few cores (this is "
+    f"variant {model.variant!r} at {model.resolution} pixels), and so is its "
+    f"training. On a laptop take a smaller one: {way}fewer pixels, a smaller "
+    "--config.batch. What is compiled is kept for the next start."
+  )

@@ -111,7 +111,7 @@ def _train(config, workdir, data_changed, writer, stop) -> bool:
     run = parallel.compile_step(step_fn, config.parallel, mesh, places, cut)
     first = next(batches)
     steps = compile_lib.variants(
-      run, state, first, method.variants(start), config.parallel, log
+      run, state, first, method.variants(start), config, log
     )
     # Processes finish compiling at different times. A program's first CPU
     # collective fails after half a minute; this one has run before.
@@ -124,7 +124,7 @@ def _train(config, workdir, data_changed, writer, stop) -> bool:
       f"steps {start} to {total}."
     )
     writer.start(start, total, config.batch)
-    guard = _Guard(config, workdir, checkpoints, log)
+    guard = _Guard(config, workdir, log)
 
     facts, pending = record.to_json(), None
     for step, batch in enumerate(itertools.chain([first], batches), start):
@@ -298,9 +298,8 @@ class _Guard:
   # has diverged are beyond this for good, and not in one step alone.
   BOUND, STEPS = 1e4, 5
 
-  def __init__(self, config, workdir, checkpoints, log):
+  def __init__(self, config, workdir, log):
     self._config, self._workdir, self._log = config, workdir, log
-    self._checkpoints = checkpoints
     self._beyond = 0  # steps in a row
     self.diverged = ""
 
@@ -330,8 +329,10 @@ class _Guard:
 
   def _way(self, step: int) -> str:
     """How to keep what was learnt before a step."""
-    before = [s for s in self._checkpoints.steps() if 0 < s < step]
+    folder = workdir_lib.checkpoints(self._workdir)
+    steps = workdir_lib.steps_in(folder)
+    before = [number for number in steps if 0 < number < step]
     if not before:
       return ""
-    path = workdir_lib.checkpoints(self._workdir) / str(max(before))
+    path = folder / str(before[-1])
     return f", from the weights of before: --config.init_from={path}"

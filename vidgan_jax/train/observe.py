@@ -51,6 +51,10 @@ class Observer:
     self._evaluators = harness.make_evaluators(config.evals)
     self._reference = harness.reference(config, workdir, self._evaluators)
     self.real = self._reference.clips
+    few = harness.too_few(self._evaluators, self._reference)
+    for name, reason in few.items():
+      del self._evaluators[name]
+      writer.log(f"config.evals.{name} is left out: {reason}.")
 
   def begin(
     self,
