@@ -460,7 +460,7 @@ ALLOWED = {
   "reports/": {"numpy", "PIL"},
   "reports/preferences.py": set(),
   "nets/public.py": {"numpy", "tensorflow"},
-  "video/": {"av", "numpy", "PIL"},
+  "video/": {"av", "numpy", "PIL", "scipy"},
   "data/": _PLAIN | _TF,
   **dict.fromkeys(("data/memory.py", "data/reference.py"), {"jax", "numpy"}),
   "data/ops_np.py": {"jax", "numpy", "PIL"},

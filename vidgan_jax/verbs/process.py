@@ -112,6 +112,17 @@ def _parser() -> argparse.ArgumentParser:
       help="make the mask larger to each side")  # fmt: skip
   add("--strength", type=float, default=1.0, help="0 (nothing) to 1 (all)")
   add("--compare", choices=("side", "split"), help="show the input as well")
+  add("--background", metavar="FILE|COLOUR",
+      help="put what is in front before a picture, film or colour; without it,"
+      " --key, --plate and --matte make the rest transparent")  # fmt: skip
+  add("--key", metavar="COLOUR",
+      help="what is in front is what has not the colour of a screen, as green"
+      " or #2a9d4f")  # fmt: skip
+  add("--plate", metavar="FILE",
+      help="what differs from this picture or film of the empty"
+      " scene")  # fmt: skip
+  add("--matte", metavar="FILE",
+      help="what is white in this picture, film or folder")  # fmt: skip
   add("--stabilise", action="store_true",
       help="take out the shaking of a camera, before the stages")  # fmt: skip
   add("--rotate", type=float, default=0.0, metavar="DEGREES",

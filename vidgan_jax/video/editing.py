@@ -14,6 +14,7 @@ import numpy as np
 
 from vidgan_jax.video import edits
 from vidgan_jax.video import filters
+from vidgan_jax.video import matte
 from vidgan_jax.video import plan
 from vidgan_jax.video import read
 from vidgan_jax.video import stream
@@ -33,7 +34,9 @@ class Editing:
   """The edits of one job.
 
   Attributes:
-    whole: whether all frames have to be there, from the first on.
+    pixels: whether frames have to be images.
+    whole: whether all results have to be there, from the first on.
+    whole_input: whether all decoded frames have.
     square: whether the pixels of the result are made square.
   """
 
@@ -43,7 +46,9 @@ class Editing:
     *,
     timing: plan.Timing,
     aspect: float,
+    turned: bool,
     masks: bool,
+    clear: bool,
     tell: Callable[[str], None],
   ):
     """Nothing is checked yet.
@@ -52,7 +57,9 @@ class Editing:
       options: what is wanted.
       timing: of the output.
       aspect: width of a pixel of the input / its height.
+      turned: whether pictures are stored turned.
       masks: whether a stage looks at a mask.
+      clear: whether the output can hold transparency.
       tell: takes lines for the user.
 
     Raises:
@@ -72,14 +79,20 @@ class Editing:
     if self.square:
       tell(f"{self._last[0][0]}: pixels of {self._aspect} are made square")
       self._last.insert(0, ("", _SQUARE))
-    self.whole = bool(timing.grid or self._first or self._last)
-
-  def pixels(self, turned: bool) -> bool:
-    """Whether frames have to be images, if the input is turned or not."""
-    filtered = self._first or self._last
-    return bool(
-      self._options.mask or self._options.compare or (filtered and turned)
-    )
+    self._cut = matte.cutter(options.key, options.plate, options.matte)
+    self._behind = options.background and matte.Background(options.background)
+    if self._cut and not self._behind and not clear:
+      raise read.VideoError(
+        "--key, --plate, --matte: without --background the rest becomes"
+        " transparent, which this output cannot hold; name it .mov with --codec"
+        " prores, .mkv with --codec ffv1, or .webm"
+      )
+    self.whole = bool(timing.grid or options.filter)
+    self.whole_input = bool(self.whole or self._cut or self._first)
+    self.pixels = bool(
+      options.mask or options.compare or self._cut or self._behind
+      or (turned and (self._first or self._last))
+    )  # fmt: skip
 
   def check(self, given: tuple[int, int], made: tuple[int, int]) -> None:
     """Refuses filters that cannot work on frames of these sizes.
@@ -103,15 +116,24 @@ class Editing:
         )
         next(self._filtered(frames, pairs), None)
 
-  def _filtered(self, frames: Any, pairs: Any) -> Iterator[stream.Frame]:
+  def _filtered(
+    self, frames: Any, pairs: Any, pixels: bool = False
+  ) -> Iterator[stream.Frame]:
     for flag, text in pairs:
       frames = filters.filtered(
-        frames, text, flag=flag, base=self._timing.base, aspect=self._aspect
+        frames,
+        text,
+        flag=flag,
+        base=self._timing.base,
+        aspect=self._aspect,
+        pixels=pixels,
       )
     return frames
 
   def before(self, frames: Iterator[stream.Frame]) -> Iterator[stream.Frame]:
     """What the stages are shown of decoded frames."""
+    if self._cut or self._behind:
+      frames = matte.replaced(frames, self._cut, self._behind)
     frames = self._filtered(frames, self._first)
     if self._options.mask:
       frames = edits.masked(frames, self._options.mask)
@@ -119,8 +141,15 @@ class Editing:
         frames = edits.grown(frames, self._options.grow)
     return frames
 
-  def after(self, frames: Iterator[stream.Frame]) -> Iterator[stream.Frame]:
-    """The result of frames from the stages."""
+  def after(
+    self, frames: Iterator[stream.Frame], pixels: bool
+  ) -> Iterator[stream.Frame]:
+    """The result of frames from the stages.
+
+    Args:
+      frames: their images may be missing, see `whole`.
+      pixels: whether they have images otherwise.
+    """
     if self._options.speed != 1:
       frames = edits.faster(frames, self._timing.speed)
     if self._timing.grid:
@@ -129,7 +158,7 @@ class Editing:
       )
     if self._options.compare:
       frames = edits.compared(frames, self._options.compare)
-    return self._filtered(frames, self._last)
+    return self._filtered(frames, self._last, pixels)
 
 
 def _after(options: Any) -> list[tuple[str, str]]:

@@ -299,15 +299,17 @@ def filtered(
   flag: str,
   base: fractions.Fraction,
   aspect: fractions.Fraction = fractions.Fraction(1),
+  pixels: bool = False,
 ) -> Iterator[stream.Frame]:
   """Frames through libavfilter.
 
   Args:
-    frames: all with images, or none.
+    frames: with images or, if not `pixels`, as they were decoded.
     text: the filters; empty: none.
     flag: what the user wrote them after.
     base: seconds, of which all times are multiples.
     aspect: width of a pixel / its height.
+    pixels: frames without an image are results that exist; pass them on.
 
   Raises:
     read.VideoError: it is not a text of filters, or they do not go together.
@@ -318,6 +320,9 @@ def filtered(
   pictures, frame = _Pictures(text, flag, base, aspect), None
   try:
     for frame in frames:
+      if pixels and frame.image is None:
+        yield frame
+        continue
       more = pictures.push(frame)
       for picture in pictures.pull():
         yield _frame(picture, frame)

@@ -146,7 +146,7 @@ class Job:
     source = self.source = self.sources[0]
     if not source.live:
       source.look()
-    plan.check_overwrites(out, self.sources, plan.mask_files(options))
+    plan.check_overwrites(out, self.sources, options)
     self._plan(stages)
     if options.resume:
       self.segments = segments.Segments(self, mark)
@@ -193,13 +193,9 @@ class Job:
       self._steps.append(stage)
     self.runners = [s for s in self._steps if isinstance(s, stream.Runner)]
     kind = self.encoding.container
-    # Images are upright RGB.
-    self._pixels = bool(stages) or kind in sink_lib.PICTURES
     info, turn = source.reader.info, (False, 1, 1)
     if source.picture is not None:
       turn = source.reader.turn(source.picture)
-    if kind not in sink_lib.TURNS:
-      self._pixels |= turn != (False, 1, 1)
     size = (info.width, info.height) if turn[0] else (info.height, info.width)
     made = plan.check_size(stages, *size)
     asked = [s.fps for s in stages if s.fps]
@@ -219,11 +215,17 @@ class Job:
       options,
       timing=self.timing,
       aspect=1 / info.pixel_aspect if turn[0] else info.pixel_aspect,
+      turned=turn != (False, 1, 1),
       masks=any(stages[i].masks for i in networks),
+      clear=sink_lib.is_clear(self.encoding.encoder()),
       tell=self.tell,
     )
     self.editing.check(size, made)
-    self._pixels |= self.editing.pixels(turn != (False, 1, 1))
+    # Images are upright RGB.
+    self._pixels = bool(stages) or kind in sink_lib.PICTURES
+    self._pixels |= self.editing.pixels
+    if kind not in sink_lib.TURNS:
+      self._pixels |= turn != (False, 1, 1)
     if self.timing.limited:
       self.tell(
         f"{self.out}: players of GIF show at most {plan.GIF_RATE} frames/s"
@@ -235,13 +237,12 @@ class Job:
 
   def frames(self, skip: int = 0) -> Iterator[stream.Frame]:
     """The frames to be written; of the first `skip` images may be missing."""
-    first = skip
-    if self.editing.whole:
-      first = 0  # which frames these were is not known before
+    first = 0 if self.editing.whole else skip
     needs = []
     for runner in reversed(self.runners):
       needs.append(first)
       first = runner.needs(first)
+    first = 0 if self.editing.whole_input else first
     drop = self._dropped if self._hurry else None
     frames = stream.background(self._decoded(first), self._queue, drop=drop)
     self.stack.callback(_close, frames)  # before the inputs are
@@ -251,7 +252,7 @@ class Job:
         frames = step(frames, needs.pop())
       else:
         frames = step.frames(frames)
-    frames = self.editing.after(frames)
+    frames = self.editing.after(frames, self._pixels)
     return stream.background(edits.finished(frames), self._queue, self._drain)
 
   def _decoded(self, skip: int) -> Iterator[stream.Frame]:

@@ -45,6 +45,10 @@ class Options:
     mask: see `edits.masked`.
     grow: pixels by which the mask is made larger to each side.
     compare: 'side' or 'split', see `edits.compared`.
+    background: what is behind, see `matte.replaced`.
+    key: the colour of a screen, see `matte.screen`.
+    plate: a picture of the scene without what is in front, see `matte.Plate`.
+    matte: a film of what is in front, see `matte.Matte`.
     stabilise: take out the shaking of a camera, before the stages.
     rotate: degrees clockwise by which the result is turned.
     flip: 'horizontal' or 'vertical'.
@@ -73,6 +77,10 @@ class Options:
   mask: str | None = None
   grow: int = 0
   compare: str | None = None
+  background: str | None = None
+  key: str | None = None
+  plate: str | None = None
+  matte: str | None = None
   stabilise: bool = False
   rotate: float = 0.0
   flip: str | None = None
@@ -148,9 +156,9 @@ def check(options: Options, path: str, out: str, kind: str) -> None:
 
 
 def check_overwrites(
-  out: str, sources: list[source_lib.Source], masks: list[str]
+  out: str, sources: list[source_lib.Source], options: Options
 ) -> None:
-  """Refuses an output that is an input, or one of the files of the mask."""
+  """Refuses an output that is an input, also one of the options'."""
   if source_lib.is_live(out) or not os.path.exists(out):
     return
   for source in sources:
@@ -159,19 +167,24 @@ def check_overwrites(
         raise read.VideoError(
           f"{out}: is the input; give the output another name"
         )
-  for file in masks:
+  for flag, file in option_files(options):
     if os.path.samefile(file, out):
       raise read.VideoError(
-        f"{out}: is the --mask, or in it; give the output another name"
+        f"{out}: is the {flag}, or in it; give the output another name"
       )
 
 
-def mask_files(options: Options) -> list[str]:
-  """Files that the mask is read from; none if it is a colour."""
-  mask = options.mask or ""
-  if os.path.isdir(mask):
-    return sorted(entry.path for entry in os.scandir(mask))
-  return [mask] if os.path.exists(mask) else []
+def option_files(options: Options) -> list[tuple[str, str]]:
+  """(flag, file) of all files that options are read from, as --mask."""
+  files = []
+  for name in ("mask", "background", "plate", "matte"):
+    path = getattr(options, name) or ""  # it may also be a colour
+    if os.path.isdir(path):
+      inside = sorted(entry.path for entry in os.scandir(path))
+      files += [(f"--{name}", file) for file in inside]
+    elif os.path.exists(path):
+      files.append((f"--{name}", path))
+  return files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -264,9 +277,7 @@ def timing(
   )
 
 
-def check_size(
-  stages: list[Any], height: int, width: int
-) -> tuple[int, int]:
+def check_size(stages: list[Any], height: int, width: int) -> tuple[int, int]:
   """Height and width of the result; refuses a stage that makes it too large.
 
   Raises:

@@ -99,7 +99,7 @@ class Segments:
     options = dataclasses.asdict(job.options) | {"resume": True, "memory": 0}
     del options["overwrite"]
     files = [os.path.abspath(f) for s in job.sources for f in s.files]
-    files += plan.mask_files(job.options)
+    files += [file for _, file in plan.option_files(job.options)]
     stats = [os.stat(file) for file in files]
     stages = re.sub(" at 0x[0-9a-f]+", "", repr(job.stages))
     settings = repr([

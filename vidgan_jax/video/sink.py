@@ -152,8 +152,8 @@ class _Pixels:
     """
     picture = source.picture
     self.shape = _shape(frame, picture)
-    self.wants_alpha = source.alpha and (
-      frame.alpha is not None or frame.image is None
+    self.wants_alpha = frame.alpha is not None or (
+      source.alpha and frame.image is None
     )
     self.name = encoding.pix_fmt or _pixels(
       encoder, picture.format, self.wants_alpha, self.shape
@@ -341,9 +341,7 @@ class Sink:
       self.abandon()
       raise
 
-  def _describe(
-    self, encoding, encoder, source, frame, square, tell
-  ) -> None:
+  def _describe(self, encoding, encoder, source, frame, square, tell) -> None:
     """Settings of the picture stream."""
     picture, codec = source.picture, self._stream.codec_context
     pixels = self._pixels = _Pixels(encoding, encoder, source, frame)
@@ -514,6 +512,16 @@ def _shape(frame: stream.Frame, picture: Any) -> tuple[int, int]:
   return picture.height, picture.width
 
 
+def _clear(form: Any) -> bool:
+  return any(component.is_alpha for component in form.components)
+
+
+def is_clear(encoder: str) -> bool:
+  """Whether an encoder can keep transparency."""
+  forms = codecs.Codec(encoder, "w").video_formats or ()
+  return any(_clear(form) for form in forms)
+
+
 def _pixels(encoder: str, form: Any, alpha: bool, shape: Any) -> str:
   """The encoder's pixel format that is nearest to the source's."""
   source = form.name
@@ -531,7 +539,7 @@ def _pixels(encoder: str, form: Any, alpha: bool, shape: Any) -> str:
   odd = (shape[0] % 2 or shape[1] % 2) and encoder not in _ANY_SIZE
 
   def fits(form, colours=True):
-    clear = any(c.is_alpha for c in form.components) and (
+    clear = _clear(form) and (
       not alpha
       # The only one of those it lists that it can really code.
       or (encoder.startswith("libvpx") and form.name != "yuva420p")
@@ -547,6 +555,8 @@ def _pixels(encoder: str, form: Any, alpha: bool, shape: Any) -> str:
   names = [f.name for f in forms if fits(f)]
   names = names or [f.name for f in forms if fits(f, False)]
   names = names or [f.name for f in forms]
+  if alpha:
+    names = [f.name for f in forms if f.name in names and _clear(f)] or names
   best, _ = codecs.find_best_pix_fmt_of_list(names, source, alpha)
   return best.name
 
