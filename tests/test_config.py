@@ -1,5 +1,6 @@
 """Configs: misspellings are named, values are typed, nothing is lost."""
 
+import json
 import subprocess
 import sys
 
@@ -359,6 +360,20 @@ def test_validate(flag, text):
   given = config.override(config.default(), flags)
   with pytest.raises(errors.UserError, match=text):
     config.validate(given)
+
+
+def test_the_field_channels_is_gone():
+  """It had to be 3: configs that say so are read, others are told."""
+  tree = json.loads(config.to_json(config.default()))
+  assert "channels" not in tree["model"]
+  tree["model"]["channels"] = 3
+  old = config.from_json(json.dumps(tree))
+  assert config.to_json(old) == config.to_json(config.default())
+  tree["model"]["channels"] = 1
+  with pytest.raises(errors.UserError, match="model.channels.*grey ones"):
+    config.from_json(json.dumps(tree))
+  with pytest.raises(errors.UserError, match="no field config.model.channels"):
+    config.override(config.default(), ["--config.model.channels=1"])
 
 
 def test_names_are_checked_in_a_file_too():

@@ -70,7 +70,7 @@ def abstract_batch(config, frames=None):
     given = {k: shape(*v.shape) for k, v in given.items()}
   return {
     "given": given,
-    "target": shape(model.frames, size, size, model.channels),
+    "target": shape(model.frames, size, size, 3),
     "times": shape(model.frames),
   }
 

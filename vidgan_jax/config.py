@@ -81,7 +81,6 @@ FIELDS = Group(
     variant=Field("S"),  # a key of its VARIANTS
     resolution=Number(64, least=1),  # pixels, height and width
     frames=Number(16, least=1),  # frames of one training clip
-    channels=Number(3, least=1),
     num_classes=Number(0, least=0),  # 0: unconditional
     generator=OPTIONS,  # fields that differ from the variant
     discriminator=OPTIONS,
@@ -399,6 +398,14 @@ def from_json(text: str | bytes) -> ml_collections.ConfigDict:
       f"The config is not JSON ({errors.brief(e)}). Was the file edited or cut "
       "short?"
     ) from None
+  model = tree.get("model") if isinstance(tree, dict) else None
+  # A field of earlier versions, of which no other value ever worked.
+  if isinstance(model, dict) and model.pop("channels", 3) != 3:
+    raise ConfigError(
+      "The config says model.channels, which is no longer a field: clips have "
+      "three channels, in grey ones they are equal. Train the model anew "
+      "without it."
+    )
   return complete(tree)
 
 

@@ -23,9 +23,9 @@ def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
   """Builds the pair that `config.model` describes.
 
   Args:
-    fields: `config.model`: name, variant, resolution, frames, channels,
-      num_classes and the overrides `generator` and `discriminator`. Of the
-      four in the middle each module gets those that it has.
+    fields: `config.model`: name, variant, resolution, frames, num_classes and
+      the overrides `generator` and `discriminator`. Of the three in the middle
+      each module gets those that it has; `channels` is 3 if it is not given.
     dtype: dtype of the computation; parameters and outputs stay float32.
 
   Returns:
@@ -38,10 +38,9 @@ def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
   module, known = _module(fields["name"]), variants(fields["name"])
   rooms.check_name(fields["variant"], known, "config.model.variant")
   variant = known[fields["variant"]]
-  shared = {
-    name: fields[name]
-    for name in ("resolution", "frames", "channels", "num_classes")
-  }
+  names = ("resolution", "frames", "num_classes")
+  shared = {"channels": fields.get("channels", 3)}
+  shared |= {name: fields[name] for name in names}
   pair = []
   for role in ("generator", "discriminator"):
     make = getattr(module, role.capitalize())
