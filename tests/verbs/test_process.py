@@ -635,7 +635,11 @@ def test_a_folder_of_images_is_a_clip(tmp_path, capsys):
     images, times = seen(out)
     np.testing.assert_array_equal(images, video)
     assert np.diff(times) == pytest.approx(0.1)
+  assert "are missing" not in "".join(capsys.readouterr())
   ok("identity", f"{given}/frame1*.png", out, "--codec", "ffv1")
+  assert "by the names of its images, 8 are missing" in (
+    "".join(capsys.readouterr())
+  )
   images, times = seen(out)
   np.testing.assert_array_equal(images, video[[1, 10, 11]])
   assert float(times[1]) == pytest.approx(0.04)

@@ -209,8 +209,7 @@ def _folder(path, seed, offset, frames, stride, size):
     count = sum(pathlib.Path(name).suffix.lower() in images for name in names)
     beside = {"images_passed_over": count} if count else {}
   elif layout == "frames":
-    places = [folder_lib.places(source.images) for source in sources]
-    count = sum(numbers[-1] + 1 - len(numbers) for numbers in places)
+    count = sum(folder_lib.missing(source.images) for source in sources)
     beside = {"frames_missing": count} if count else {}
   options = clips_lib.Options(layout=layout, size=size or 0, upscale=True)
   span = (frames - 1) * stride + 1

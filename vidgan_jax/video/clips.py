@@ -202,13 +202,11 @@ def _folder(
   path: str, source: folder.Source, tally: Tally
 ) -> Iterator[tuple[int, Image.Image]]:
   """Frames by the numbers in their names; one that is damaged is left out."""
-  numbers = folder.places(source.images)
-  missing = numbers[-1] + 1 - len(numbers)
-  if missing:
+  if missing := folder.missing(source.images):
     tally.note(
       f"by their names, {missing} frames are missing: time passes there"
     )
-  for i, name in zip(numbers, source.images):
+  for i, name in zip(folder.places(source.images), source.images):
     try:
       picture = _picture(os.path.join(path, name), tally)
     except read.VideoError as error:

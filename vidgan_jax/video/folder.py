@@ -312,6 +312,12 @@ def places(names: Sequence[str]) -> list[int]:
   return list(itertools.accumulate(count, initial=0))
 
 
+def missing(names: Sequence[str]) -> int:
+  """How many frames are missing between those with these names."""
+  numbers = places(names)
+  return numbers[-1] + 1 - len(numbers)
+
+
 def _are_strips(paths: Sequence[pathlib.Path]) -> bool:
   """Whether the images look like frames side by side; a sample decides."""
   seen = 0

@@ -142,6 +142,7 @@ class Job:
     self.sources = []
     for name in (path, *options.concat):
       self.sources.append(source_lib.Source(name, options.fps))
+      plan.tell_gaps(name, self.sources[-1].files, tell)
       stack.callback(self.sources[-1].close)
     source = self.source = self.sources[0]
     if not source.live:

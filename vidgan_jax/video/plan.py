@@ -3,6 +3,7 @@
 Everything here is a function of options and of what inputs say of themselves.
 """
 
+from collections.abc import Callable
 import dataclasses
 import fractions
 import math
@@ -328,6 +329,17 @@ def container(out: str, wanted: str | None, path: str) -> str:
       f" {', '.join(_SUFFIXES)}; name the output so, or give --format"
     )
   return _SUFFIXES[suffix]
+
+
+def tell_gaps(
+  path: str, files: list[str], tell: Callable[[str], None]
+) -> None:
+  """Says that images are missing between those of a clip."""
+  if count := folder.missing(files):
+    tell(
+      f"{path}: by the names of its images, {count} are missing; the others"
+      " follow each other without a gap"
+    )
 
 
 def same_streams(
