@@ -331,9 +331,7 @@ def container(out: str, wanted: str | None, path: str) -> str:
   return _SUFFIXES[suffix]
 
 
-def tell_gaps(
-  path: str, files: list[str], tell: Callable[[str], None]
-) -> None:
+def tell_gaps(path: str, files: list[str], tell: Callable[[str], None]) -> None:
   """Says that images are missing between those of a clip."""
   if count := folder.missing(files):
     tell(
