@@ -427,6 +427,19 @@ def test_real_sets_are_not_taken_for_bgr(tmp_path):
   assert any("BGR" in remark for remark in files.check(c, b))
 
 
+@footage.needed
+def test_people_that_differ_in_colour_are_not_taken_for_bgr(tmp_path):
+  """Two of nine people of Weizmann against the others, in both directions."""
+  for c in "0134":
+    strips = sorted(pathlib.Path(footage.REAL, "weizmann_mocogan", c).iterdir())
+    for i, path in enumerate(strips):
+      part = tmp_path / ("few" if i in (3, 7) else "many")
+      part.mkdir(exist_ok=True)
+      (part / f"{c}_{i}.jpg").symlink_to(path)
+  few, many = (files.open_clips(tmp_path / n) for n in ("few", "many"))
+  assert files.check(few, many) == files.check(many, few) == []
+
+
 def test_images_beside_videos_are_told_of(tmp_path, capsys):
   """In the note of every value: of these clips nothing is measured."""
   (tmp_path / "mixed" / "x").mkdir(parents=True)

@@ -236,7 +236,16 @@ class _Model:
 
 
 def _numbers(results):
-  return {name: float(value) for name, value in results}
+  """Numbers by name; all but counts have an interval and say its clips."""
+  numbers = {}
+  for name, value in results:
+    numbers[name] = float(value)
+    counted = name.endswith("_clips")
+    assert (value.low is None) == (counted or math.isnan(float(value))), name
+    if value.low is not None:
+      assert value.low <= float(value) <= value.high, name
+      assert value.num > 1 and value.protocol["estimator"], name
+  return numbers
 
 
 def test_evaluator_of_a_perfect_model():
@@ -265,6 +274,22 @@ def test_evaluator_of_a_perfect_model():
   assert wrong["oracle/count_accuracy"] == values["oracle/count_accuracy"]
   free = run(clips)
   assert set(wrong) - set(free) == {"oracle/class_accuracy"}
+
+
+def test_more_clips_make_narrower_intervals():
+  rng = np.random.default_rng(0)
+  for figure in (
+    lambda n: oracle._median(rng.normal(3, 1, n)),
+    lambda n: oracle._share(rng.random(n) < 0.5),
+    lambda n: oracle._ratio(rng.normal(3, 1, n), rng.normal(3, 1, n), ""),
+  ):
+    few, many = (np.diff(figure(n).interval)[0] for n in (40, 4000))
+    assert 5 < few / many < 20  # sqrt(100) is 10.
+  sums, counts = rng.random(50) + 9, np.full(50, 3.0)
+  exact = oracle._ratio(3 * counts, counts, "", paired=True)
+  assert exact.interval == (3, 3)
+  low, high = oracle._ratio(sums, counts, "", paired=True).interval
+  assert 3 < low < high < 10 / 3
 
 
 class _Cut:

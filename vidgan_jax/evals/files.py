@@ -24,6 +24,7 @@ from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.data import pipeline
 from vidgan_jax.data import reference as reference_lib
+from vidgan_jax.measures import colours
 from vidgan_jax.store import archives
 from vidgan_jax.store import digest
 from vidgan_jax.video import clips as clips_lib
@@ -34,9 +35,6 @@ ARRAYS = (".npy", ".npz")
 _OFFSETS = {"random": "at random", "start": "from its first frame"}
 _SHUFFLE = 0  # seed of the order of clips
 _APART = 1.05  # ratio of frame rates that are no longer one
-# Ratio below which colours fit better with red and blue exchanged; no two of
-# eleven sets of real clips, and no two halves of one, are below it as they are.
-_SWAPPED = 0.8
 _VERSION = 2  # of what a fingerprint stands for
 # Containers (MP4, Matroska) that store the time of every picture, so that it is
 # the same from wherever one begins to read. In others it depends on that.
@@ -585,15 +583,11 @@ def check(
         f"{name} clips are missing: figures of motion take the others as if "
         "they followed each other."
       )
-  means, colours = zip(
+  means, shares = zip(
     *(_colours(clips, name, num) for name, clips in both.items())
   )
-  # Shares of pixels of each colour: their means alone may be grey, as of skies
-  # at noon and at dusk.
-  fake, real = colours
-  straight = np.abs(fake - real).sum()
-  swapped = np.abs(fake.transpose(2, 1, 0) - real).sum()
-  if straight > 0.1 and swapped < _SWAPPED * straight:
+  # Not of the means, which may be grey, as of skies at noon and at dusk.
+  if colours.exchanged(*shares):
     fake, real = (mean.round().astype(int) for mean in means)
     remarks.append(
       "The colours of the generated clips are nearer to those of the reference "
@@ -604,21 +598,19 @@ def check(
 
 
 def _colours(clips, name, num) -> tuple[np.ndarray, np.ndarray]:
-  """The mean colour (3,), and the share of pixels in each octant (8, 8, 8)."""
+  """The mean colour (3,), and the mean `colours.shares` of some clips."""
   indices = np.unique(np.linspace(0, len(clips) - 1, num).astype(int))
   total, count, high = np.zeros(3), 0, 0
-  shares = np.zeros(8**3)
+  shares = 0
   for i in indices:
     video = clips.read([i])[0]["video"]
     total += video.sum((0, 1, 2), dtype=np.float64)
     count += video[..., 0].size
-    # Eight levels of each channel, on every second row and column.
-    octants = (video[:, ::2, ::2].reshape(-1, 3) >> 5) @ [64, 8, 1]
-    shares += np.bincount(octants, minlength=8**3) / len(octants)
+    shares = shares + colours.shares(video[:, ::2, ::2])
     high = max(high, int(video.max()))
   if high <= 1:
     raise errors.UserError(
       f"No pixel of the {name} clips is above {high} of 255: were floats in "
       "[0, 1] cast to bytes? Multiply by 255 first."
     )
-  return total / count, shares.reshape(8, 8, 8) / len(indices)
+  return total / count, shares / len(indices)

@@ -23,6 +23,7 @@ import dataclasses
 import functools
 import math
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize
@@ -30,6 +31,7 @@ from scipy import optimize
 from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.data import sprites
+from vidgan_jax.measures import intervals
 
 # An object is accepted when the share of its energy (squared difference from
 # the background) that its rendering leaves unexplained is at most this.
@@ -51,6 +53,8 @@ _MASK = 0.14  # brightness above the background that may be an object's
 _HALO = 1.5  # pixels around an object that must look like the background
 _STEPS = 4  # Gauss-Newton steps of a fit
 _CHUNK = 16  # clips worked on together
+_RESAMPLES = 1000  # of the clips, for an interval
+_BOOTSTRAP = f"bootstrap over clips, {_RESAMPLES} resamples"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,22 @@ class Finding:
   explained: float
   edge: float
   confidence: float
+
+
+class _Figure(NamedTuple):
+  """A figure of clips.
+
+  Attributes:
+    number: NaN where no clip has one.
+    interval: 95 %, or None.
+    num: clips that it rests on; None for a count.
+    how: it was computed, for the protocol.
+  """
+
+  number: float
+  interval: tuple[float, float] | None
+  num: int | None
+  how: str
 
 
 # Name -> unit, which is better. What the oracle says of real clips is about the
@@ -130,7 +150,8 @@ class Evaluator:
     oracle/real_position_error: mean distance of the places that it finds from
       the true ones, pixels, in clips whose number it finds;
     oracle/generated_clips, oracle/real_clips: how many were looked at.
-  A value that nothing was found for is NaN. The true number and places are
+  Each has its 95 % interval over clips. A value that nothing was found for is
+  NaN. The true number and places are
   made again from the world, and count only for clips whose pixels agree; where
   none does, for instance because a random op flips them, the two values that
   need them are left out.
@@ -170,59 +191,65 @@ class Evaluator:
       ("oracle", self.num, steps),
       lambda: _real(reference, world, self.num, steps),
     )
-    numbers = _judged(findings, real, labels, world) | of_oracle
-    numbers["real_clips"] = float(len(real))
-    common = evals.Measurement()
-    for name, number in numbers.items():
+    figures = _judged(findings, real, labels, world) | of_oracle
+    figures["real_clips"] = _count(real)
+    for name, figure in figures.items():
       unit, better = _KINDS[name]
+      common = evals.Measurement(num=figure.num)
       value = common.value(
-        number, None, better, unit=unit, reason="the oracle gives none"
+        figure.number,
+        figure.interval,
+        better,
+        figure.how,
+        unit=unit,
+        reason="counted" if figure.num is None else "too few clips",
       )
       yield f"oracle/{name}", value
 
 
-def _judged(findings, real, labels, world) -> dict[str, float]:
+def _judged(findings, real, labels, world) -> dict[str, _Figure]:
   """What is said of the generated clips, beside the findings of real ones."""
   shown = [f for f in findings if f.count]
-  numbers = {
-    "generated_clips": float(len(findings)),
-    "count_accuracy": _mean(
+  shown_real = [f for f in real if f.count]
+  figures = {
+    "generated_clips": _count(findings),
+    "count_accuracy": _share(
       world.objects[0] <= f.count <= world.objects[1]
       and f.explained >= EXPLAINED
       for f in findings
     ),
   }
   if labels is not None:
-    numbers["class_accuracy"] = _mean(
+    figures["class_accuracy"] = _share(
       f.label == int(label) for f, label in zip(findings, labels)
     )
-  speed = _mean(f.speed for f in shown)
-  return numbers | {
-    "found": len(shown) / len(findings),
-    "speed_ratio": speed / _mean(f.speed for f in real if f.count),
+  speeds = [_known(f.speed for f in part) for part in (shown, shown_real)]
+  return figures | {
+    "found": _share(f.count > 0 for f in findings),
+    "speed_ratio": _ratio(*speeds, "mean speed of generated to real clips"),
     "law_error": _median(f.law for f in shown),
-    "real_law_error": _median(f.law for f in real if f.count),
+    "real_law_error": _median(f.law for f in shown_real),
     "edge_width": _median(f.edge for f in findings),
   }
 
 
 def _real(
   reference, world: sprites.World, num: int, steps: int
-) -> tuple[list[Finding], dict[str, float]]:
+) -> tuple[list[Finding], dict[str, _Figure]]:
   """Findings of the first real clips, and the oracle's own accuracy."""
   indices = range(min(num, len(reference)))
   examples = reference.read(indices)
   clips = np.stack([e["video"][:steps] for e in examples])
   findings = inspect(clips, world)
-  values = {}
+  figures = {}
   if "label" in examples[0]:
-    values["real_class_accuracy"] = _mean(
+    figures["real_class_accuracy"] = _share(
       f.label == int(e["label"]) for f, e in zip(findings, examples)
     )
   # The truth is made again; a clip may be cut from its source's clip.
   options = dict(reference.world, supervision="truth")
   truth = sprites.make("test", size=len(reference), **options).read(indices)
-  right, gaps = [], []
+  right, gaps = [], []  # The latter: their sum and number, of each clip.
   for f, clip, e in zip(findings, clips, truth):
     starts = [
       s
@@ -235,23 +262,60 @@ def _real(
     if f.count == e["count"]:
       true = e["positions"][starts[0] : starts[0] + steps, None, : f.count]
       gap = np.sqrt(((f.positions[:, :, None] - true) ** 2).sum(-1)).min(-1)
-      gaps.extend(gap[np.isfinite(gap)])
+      gap = gap[np.isfinite(gap)]
+      gaps += [(gap.sum(), len(gap))] if len(gap) else []
   if right:
-    values["real_count_accuracy"] = _mean(right)
-    values["real_position_error"] = _mean(gaps)
-  return findings, values
+    figures["real_count_accuracy"] = _share(right)
+    sums, counts = np.reshape(gaps, (-1, 2)).T
+    how = "mean over objects and frames"
+    error = _ratio(sums, counts, how, paired=True)
+    figures["real_position_error"] = error
+  return findings, figures
 
 
-def _mean(values) -> float:
-  """Mean of the values that are known; NaN when none is."""
-  known = [float(v) for v in values if math.isfinite(v)]
-  return sum(known) / len(known) if known else math.nan
+def _known(values) -> np.ndarray:
+  """Those of the values, one a clip, that are known."""
+  values = np.array([float(v) for v in values], np.float64)
+  return values[np.isfinite(values)]
 
 
-def _median(values) -> float:
-  """Median of the values that are known; NaN when none is."""
-  known = [float(v) for v in values if math.isfinite(v)]
-  return float(np.median(known)) if known else math.nan
+def _count(clips) -> _Figure:
+  return _Figure(float(len(clips)), None, None, "")
+
+
+def _share(flags) -> _Figure:
+  """The share of clips of which something holds."""
+  flags = [bool(flag) for flag in flags]
+  num, right = len(flags), sum(flags)
+  return _Figure(
+    right / num, intervals.wilson(right, num), num, "share of clips; Wilson"
+  )
+
+
+def _median(values) -> _Figure:
+  """The median over the clips whose value is known."""
+  known = _known(values)
+  number, interval = math.nan, None
+  if len(known):
+    number = float(np.median(known))
+  if len(known) > 1:
+    drawn = intervals.resampled(known, _RESAMPLES, 0, np.median)
+    interval = intervals.percentiles(drawn)
+  how = f"median over clips; {_BOOTSTRAP}"
+  return _Figure(number, interval, len(known), how)
+
+
+def _ratio(above, below, how: str, paired: bool = False) -> _Figure:
+  """mean(above) / mean(below), of two sets of clips or twice of the same."""
+  num = min(len(above), len(below))
+  if not num:
+    return _Figure(math.nan, None, 0, how)
+  over = intervals.resampled(above, _RESAMPLES, 0)
+  under = intervals.resampled(below, _RESAMPLES, 0 if paired else 1)
+  with np.errstate(divide="ignore", invalid="ignore"):  # All stand still.
+    number = float(above.mean() / below.mean())
+    interval = intervals.percentiles(over / under) if num > 1 else None
+  return _Figure(number, interval, num, f"{how}; {_BOOTSTRAP}")
 
 
 def inspect(

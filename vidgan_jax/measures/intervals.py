@@ -138,9 +138,31 @@ def bootstrap(
   values = values[np.isfinite(values)]
   if not len(values):
     return float("nan"), float("nan")
+  return percentiles(resampled(values, resamples, seed))
+
+
+def resampled(
+  values: np.ndarray,
+  resamples: int,
+  seed: int,
+  statistic: Callable[..., np.ndarray] = np.mean,
+) -> np.ndarray:
+  """A statistic of samples drawn with replacement, for an interval.
+
+  Args:
+    values: (N,), one a clip.
+    resamples: R, of N clips each.
+    seed: of the draws: two arrays of N values are drawn alike.
+    statistic: such as `np.median`: (R, N), axis=1 -> (R,).
+  """
   rng = np.random.default_rng(seed)
   drawn = rng.integers(0, len(values), (resamples, len(values)))
-  low, high = np.percentile(values[drawn].mean(1), (2.5, 97.5))
+  return statistic(values[drawn], axis=1)
+
+
+def percentiles(drawn: np.ndarray) -> tuple[float, float]:
+  """The middle 95 % of what `resampled` gave."""
+  low, high = np.percentile(drawn, (2.5, 97.5))
   return float(low), float(high)
 
 
