@@ -9,9 +9,15 @@ Run (one GPU of 16 GiB or more; hours to days, the longer the better):
   vidgan train --config configs/video_folder.py:data=data/mine,res=64 \
     --workdir runs/mine
 
+On a laptop (two cores and more, hours; the first start compiles for minutes):
+
+  vidgan train --config configs/video_folder.py:res=32,variant=XS \
+    --workdir runs/mine
+
 Arguments: data, res (32, 64, 128 or 256 pixels), frames (of the clips that are
 sampled), classes (how many sub-folders to tell apart; 0 is unconditional),
-dense (train on whole clips with temporal layers instead of 3 sparse frames).
+dense (train on whole clips with temporal layers instead of 3 sparse frames),
+variant (XS, S, M, L or XL; by default it follows from res).
 Sky, faces, dances, one kind of thing: the narrower the data, the better.
 """
 
@@ -25,15 +31,16 @@ _GAMMA = {32: 0.05, 64: 2.0, 128: 15.0, 256: 150.0}
 def get_config(arg=""):
   """Sizes follow from the resolution."""
   arg = config_lib.parse_arg(
-    arg, data="data/mine", res=64, frames=16, classes=0, dense=False
+    arg, data="data/mine", res=64, frames=16, classes=0, dense=False, variant=""
   )
   if arg.res not in _VARIANT:
     raise config_lib.ConfigError(
       f"res={arg.res}: this config knows {', '.join(map(str, _VARIANT))}."
     )
   config = config_lib.default()
-  config.total = "10000kimg"
-  config.batch = 64
+  small = arg.variant == "XS"  # It is made for a CPU.
+  config.total = "500kimg" if small else "10000kimg"
+  config.batch = 16 if small else 64
 
   config.data.name = "tfds"
   config.data.options = dict(directory=arg.data, min_frames=arg.frames)
@@ -46,7 +53,7 @@ def get_config(arg=""):
     f"first({arg.frames}) | resize({arg.res}) | center_crop({arg.res})"
   )
 
-  config.model.variant = _VARIANT[arg.res]
+  config.model.variant = arg.variant or _VARIANT[arg.res]
   config.model.resolution = arg.res
   config.model.frames = arg.frames if arg.dense else 3
   config.model.num_classes = arg.classes
@@ -63,7 +70,7 @@ def get_config(arg=""):
     optim.schedule = "cosine"
     optim.final = 0.25
   config.ema.halflife = "500kimg" if arg.res < 128 else "50kimg"
-  config.precision = "bfloat16"
+  config.precision = "float32" if small else "bfloat16"
 
   config.cadence.log = "100steps"
   config.cadence.sample = "20kimg"

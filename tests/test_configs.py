@@ -35,6 +35,7 @@ ARGS = [
   ("smoke", "model=dcgan3d"),
   *(("video_folder", f"res={res},classes=4") for res in (32, 64, 128, 256)),
   ("video_folder", "res=64,frames=8,dense"),
+  ("video_folder", "res=32,variant=XS"),
   *(("video_to_video", f"task={name}") for name in TASKS),
   ("video_to_video", "task=super_resolve,scale=4,gan"),
   ("video_to_video", "task=interpolate,data=sprites,variant=XS"),

@@ -487,6 +487,25 @@ def test_splits_are_by_source_and_the_same_for_everyone(fraction):
 # ---------------------------------------------------------------- folders
 
 
+def test_no_split_is_left_empty(videos, tmp_path, capsys):
+  """Of a single video the last clips are held out."""
+  film, out = tmp_path / "src" / "film.mp4", tmp_path / "d"
+  write.write(film, scene(48), 25)
+  assert run(film.parent, out, "--max-frames", "4") == 0
+  assert "of its 12 clips the last 1 are held out" in capsys.readouterr().out
+  assert run(film.parent, tmp_path / "whole", "--test=0", "--max-frames=4") == 0
+  (whole, got) = both(tmp_path / "whole"), both(out)
+  assert len(clips_of(out, "train")) == 11 and len(got) == 12
+  for one, other in zip(whole, got):
+    assert one[:2] == other[:2] and np.array_equal(one[2], other[2])
+  assert run(film.parent, tmp_path / "one") == 0
+  assert "is one clip, so none is held out" in capsys.readouterr().out
+  for match, side in (("v[0-5]", "all"), ("w", "none")):
+    text = error(capsys, 1, videos, tmp_path / "x", "--test-match", match)
+    assert f"'{match}' matches {side} of the 6 paths, as a/v0.mp4" in text
+  assert not (tmp_path / "x").exists()
+
+
 def test_what_links_lead_to_is_taken_once(videos, tmp_path, caplog):
   src = tmp_path / "up" / "src"
   shutil.copytree(videos, src)

@@ -12,11 +12,13 @@ frames of every clip, and prepare_report.jsonl, what became of every source.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
 import dataclasses
 import errno
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -78,6 +80,7 @@ def prepare(
     OSError: the disk cannot be read or written.
   """
   layout, sources, looked_for = _scan(job)
+  _check_match(job, [source.file for source in sources])
   options = dataclasses.replace(job.options, layout=layout)
   notes = folder.annotate(
     sources, labels=job.labels, classes=job.classes, metadata=job.metadata
@@ -123,6 +126,8 @@ def prepare(
         raise errors.UserError(_nothing(job.src, looked_for, rows))
       files.write_json(plan_file, plan, indent=None)
     plan = json.loads(plan_file.read_text())
+    for line in plan.get("remarks", ()):
+      say(f"note: {line}")
     _join(plan, staging, data)
     lengths = _describe(plan, run | {"sources": plan["sources"]}, data)
     _replace(data, job.out, staging)
@@ -162,6 +167,18 @@ def _scan(job: Job) -> tuple[str, list[folder.Source], str]:
       f" sub-folders{but}. Check SRC, or choose another --layout"
     )
   return layout, sources, looked_for
+
+
+def _check_match(job: Job, found: list[str]) -> None:
+  """Refuses a `test_match` that leaves one of the splits without a video."""
+  held_out = folder.held_out(found, 0, job.test_match)
+  if job.test_match and len(held_out) in (0, len(found)):
+    side = "all" if held_out else "none"
+    raise errors.UserError(
+      f"--test-match {job.test_match!r} matches {side} of the {len(found)}"
+      f" paths, as {found[0]}: there would be nothing to"
+      f" {'train on' if held_out else 'test with'}"
+    )
 
 
 def _nothing(src, looked_for, rows) -> str:
@@ -266,7 +283,7 @@ def _plan(
 
   The order within a split and, unless it is given, the choice of the test
   videos follow a hash of the file's path: the same for everyone, and spread
-  over classes and folders.
+  over classes and folders. Of a single video the last clips are held out.
   """
   rows = [dict(row) for row in rows]
   good = {r["file"]: r for r in rows if r["status"] == "ok"}
@@ -283,10 +300,34 @@ def _plan(
     shards[-1]["files"].append(row["file"])
     shards[-1]["lengths"] += row["lengths"]
     shards[-1]["bytes"] += row["bytes"]
+  remarks = []
+  if len(good) == 1 and job.test and not (job.test_match or notes.splits):
+    splits, remarks = _divided(row, job.test)
   for row in rows:
     if notes.classes and row["file"] in notes.labels:
       row["label"] = notes.classes[notes.labels[row["file"]]]
-  return {"splits": splits, "rows": rows}
+  return {"splits": splits, "rows": rows, "remarks": remarks}
+
+
+def _divided(row: dict[str, Any], fraction: float) -> tuple[dict, list[str]]:
+  """The splits of a single video, and what to say of them."""
+  lengths = row["lengths"]
+  num = len(lengths)
+  shard = {"files": [row["file"]], "bytes": 0}
+  if num == 1:
+    return {"train": [shard | {"lengths": lengths}], "test": []}, [
+      f"{row['file']} is one clip, so none is held out, and `vidgan train`"
+      " needs one of each: give more videos, or shorter clips (--max-frames)"
+    ]
+  first = num - min(max(round(fraction * num), 1), num - 1)
+  splits = {
+    "train": [shard | {"lengths": lengths[:first], "skip": 0}],
+    "test": [shard | {"lengths": lengths[first:], "skip": first}],
+  }
+  return splits, [
+    f"{row['file']} is the only video: of its {num} clips the last"
+    f" {num - first} are held out"
+  ]
 
 
 def _shard_name(split: str, index: int, count: int) -> str:
@@ -317,15 +358,19 @@ def _join(
       path = data / _shard_name(split, i, len(shards))
       staged = [convert.staged(staging, file) for file in shard["files"]]
       if not path.exists():
-        _write_shard(path, staged, len(shard["lengths"]), shard["bytes"])
+        skip, count = shard.get("skip", 0), len(shard["lengths"])
+        records = itertools.chain.from_iterable(map(convert.records, staged))
+        records = itertools.islice(records, skip, skip + count)
+        _write_shard(path, records, count, shard["bytes"])
       for file in staged:
-        file.unlink(missing_ok=True)
+        if "skip" not in shard:  # The other split needs it too.
+          file.unlink(missing_ok=True)
 
 
 def _write_shard(
-  path: pathlib.Path, staged: list[pathlib.Path], records: int, size: int
+  path: pathlib.Path, records: Iterable[bytes], num: int, size: int
 ) -> None:
-  """Writes a shard of so many records; OSError if it is not then whole."""
+  """Writes a shard of `num` records; OSError if it is not then whole."""
   from array_record.python import array_record_module
 
   try:
@@ -334,15 +379,14 @@ def _write_shard(
       writer = array_record_module.ArrayRecordWriter(
         str(temporary), "group_size:1,uncompressed"
       )
-      for file in staged:
-        for record in convert.records(file):
-          writer.write(record)
+      for record in records:
+        writer.write(record)
       writer.close()
       reader = array_record_module.ArrayRecordReader(str(temporary))
       count = reader.num_records()
       reader.close()
-      if count != records or temporary.stat().st_size < size:
-        why = f"holds {count} of {records} records"
+      if count != num or temporary.stat().st_size < size:
+        why = f"holds {count} of {num} records"
         raise OSError(errno.EIO, why, str(path))
   except RuntimeError as error:  # the C++ library's only kind
     codes = [c for c in FULL if os.strerror(c) in str(error)]

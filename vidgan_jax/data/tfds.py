@@ -350,8 +350,9 @@ def _pieces(splits: Any, split: str, where: str) -> list[tuple[str, int, int]]:
     pieces = [(p.splitname, p.from_ or 0, p.to) for p in pieces]
   except (KeyError, ValueError, AssertionError):
     raise errors.UserError(
-      f"{where} has no split {split!r}, only {', '.join(splits)}; a part of one"
-      f" is written '{next(iter(splits), 'train')}[90%:]'"
+      f"{where} has no split {split!r}, only {', '.join(splits)}: prepare it"
+      " from more videos, or take a part of one, which is written"
+      f" '{next(iter(splits), 'train')}[90%:]'"
     ) from None
   return [
     (n, a, splits[n].num_examples if b is None else b) for n, a, b in pieces
