@@ -15,6 +15,7 @@ import sys
 import time
 
 import av
+from av.filter import graph
 import numpy as np
 from PIL import Image
 import pytest
@@ -324,6 +325,53 @@ def test_a_gap_does_not_become_millions_of_frames(tmp_path, capsys):
   options = ["--no-shots", "--fps", "2e-5", "--max-repeats", "10"]
   assert run(src, tmp_path / "c", *options, "--min-frames", "1") == 0
   assert {len(row[2]) for row in both(tmp_path / "c")} == {1, 21}
+
+
+def combs(video):
+  """Levels by which a line differs from the next one; here all are equal."""
+  return np.abs(np.diff(video.astype(float), axis=1)).mean()
+
+
+def test_interlaced_films_lose_their_combs(tmp_path, capsys):
+  src = tmp_path / "src"
+  src.mkdir()
+  x = np.arange(64)
+  fields = np.stack([128 + 100 * np.sin(0.3 * (x - 4 * t)) for t in range(40)])
+  fields = fields.astype(np.uint8)[:, None, :, None].repeat(48, 1).repeat(3, 3)
+  woven = fields[::2].copy()
+  woven[:, 1::2] = fields[1::2, 1::2]  # odd lines, half a frame later
+  with av.open(str(src / "a.mkv"), "w") as out:
+    stream = out.add_stream("mpeg2video", rate=25)
+    stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+    stream.options = {"flags": "+ilme+ildct", "qscale": "2"}
+    stream.codec_context.qmin = stream.codec_context.qmax = 2
+    weave = graph.Graph()  # marks them as top field first
+    size = dict(format="yuv420p", height=48, width=64)
+    buffer = weave.add_buffer(time_base=fractions.Fraction(1, 25), **size)
+    mark, end = weave.add("setfield", "tff"), weave.add("buffersink")
+    weave.link_nodes(buffer, mark, end).configure()
+    for i, image in enumerate(woven):
+      frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(
+        format="yuv420p"
+      )
+      frame.pts = i
+      weave.push(frame)
+      out.mux(stream.encode(weave.pull()))
+    out.mux(stream.encode(None))
+  write.write(src / "b.mp4", fields[:20], 25)
+  assert run(src, tmp_path / "d", "--no-shots") == 0
+  assert "note: a.mkv: it is interlaced: its lines are made whole" in (
+    capsys.readouterr().out
+  )
+  a, b = (row[2] for row in sorted(both(tmp_path / "d"), key=lambda r: r[0]))
+  assert len(a) == 20 and combs(a) < 2 + combs(b)
+  rows = report(tmp_path / "d")
+  assert [rows[f]["interlaced"] for f in ("a.mkv", "b.mp4")] == [20, 0]
+  assert run(src, tmp_path / "e", "--no-shots", "--no-deinterlace") == 0
+  assert "it has combs" in capsys.readouterr().out
+  raw = sorted(both(tmp_path / "e"), key=lambda r: r[0])
+  assert combs(raw[0][2]) > 20
+  np.testing.assert_array_equal(raw[1][2], b)
 
 
 def test_films_with_transparent_pixels_and_two_sizes(tmp_path, capsys):

@@ -102,6 +102,7 @@ class Config(tfds.core.BuilderConfig):
   max_frames: int = 256
   min_frames: int = 2
   max_repeats: int = 10_000
+  deinterlace: bool = True
   encoding: str = "png"
   quality: int = 95
   beam: bool = False

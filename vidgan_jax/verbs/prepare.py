@@ -123,6 +123,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     "longer shots become several records (default: %(default)s)",
   )
   add("--min-frames", "leave out shorter records (default: %(default)s)")
+  choose(
+    "--deinterlace",
+    "make whole pictures of interlaced ones (default: yes)",
+    argparse.BooleanOptionalAction,
+  )
   add(
     "--max-repeats",
     "with --fps: skip a video of which one picture would become more frames"

@@ -31,6 +31,7 @@ from PIL import Image
 from PIL import ImageOps
 
 from vidgan_jax.video import folder
+from vidgan_jax.video import interlace
 from vidgan_jax.video import read
 
 HISTOGRAM = 0.3
@@ -54,6 +55,7 @@ class Options:
   max_frames: int = 256
   min_frames: int = 2
   max_repeats: int = 10_000  # of one picture by `fps`, see `resample`
+  deinterlace: bool = True  # videos: see `video.interlace`
   encoding: str = "png"  # or jpeg
   quality: int = 95  # of jpeg
 
@@ -68,6 +70,7 @@ class Tally:
   shots: int = 0
   short: int = 0  # pieces left out: fewer than min_frames
   damaged: int = 0
+  interlaced: int = 0
   ended: str = ""
   height: int = 0
   width: int = 0
@@ -120,6 +123,14 @@ def _film(
 ) -> Iterator[tuple[np.ndarray, float]]:
   """(image, seconds) of a video's frames."""
   first = size = None
+
+  def interlaced():
+    tally.interlaced += 1
+    tally.note(
+      "it is interlaced: "
+      + ("its lines are made whole" if options.deinterlace else "it has combs")
+    )
+
   with read.Reader(
     path,
     size=options.size or None,
@@ -129,7 +140,10 @@ def _film(
   ) as reader:
     tally.codec = f"{reader.info.container}/{reader.info.codec}"
     try:
-      for picture, time in reader.pictures():
+      pictures = interlace.whole(
+        reader.pictures(), interlaced, options.deinterlace
+      )
+      for picture, time in pictures:
         first = time if first is None else first
         if size != (picture.height, picture.width):
           size = picture.height, picture.width
