@@ -238,6 +238,11 @@ def test_flipped_byte_falls_back_to_the_step_before(tmp_path):
   assert (tmp_path / "3.damaged").is_dir()
   again = checkpoint.Checkpoints(tmp_path, every=1)
   assert again.restore(abstract(state)).step == 3
+  # Another damage of the same step does not remove what is kept of the first.
+  flip(tmp_path, 3)
+  assert again.restore(abstract(state)).step == 2
+  assert (tmp_path / "3.damaged").is_dir()
+  assert (tmp_path / "3.damaged.1").is_dir()
 
 
 def damage_truncate(step):

@@ -123,7 +123,7 @@ def test_who_waits_for_a_file_gets_the_one_that_replaced_it(tmp_path):
 
   def add():
     with files.locked(path) as file:
-      file.write("b")
+      file.write(b"b")
 
   with files.locked(path):
     other = threading.Thread(target=add)

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,18 +73,23 @@ def straight(tmp_path_factory):
   return workdir
 
 
+def _rows(workdir):
+  """What depends on the run and not on the clock."""
+  rows = metrics_lib.read(workdir)
+  return {
+    row["step"]: {k: x for k, x in row.items() if k != "steps_per_second"}
+    for row in rows
+  }
+
+
 def test_resume_is_exact(straight, tmp_path):
   workdir = tmp_path / "run"
   assert loop.train(_config("total=6steps"), workdir)
   assert loop.train(_config("total=10steps"), workdir)
   _same(_leaves(straight, 10), _leaves(workdir, 10))
-  rows = [
-    [r for r in metrics_lib.read(w / "metrics.jsonl") if r["step"] == 10]
-    for w in (straight, workdir)
-  ]
-  assert len(rows[0]) == len(rows[1]) == 1
-  for name in ("d/loss", "g/loss"):  # Means since the line of step 5.
-    assert np.isfinite(rows[0][0][name])
+  rows = _rows(workdir)
+  assert set(rows.pop(6)) >= {"d/loss", "g/loss"}  # That of its end.
+  assert rows == _rows(straight) and set(rows) == {5, 10}
 
 
 def test_a_workdir_holds_what_is_said_and_nothing_else(tmp_path):
@@ -296,14 +302,14 @@ def test_only_a_run_that_never_began_leaves_nothing(
 ):
   """A checkpoint stays, also if somebody moved config.json away meanwhile."""
 
-  def begin(config, workdir, data_changed, writer, stop):
+  def begin(config, workdir, *_):
     folder = workdir_lib.checkpoints(workdir)
     with checkpoint.Checkpoints(folder, every=1) as checkpoints:
       if saved:
         checkpoints.save(1, {"x": jax.numpy.ones(3)}, force=True)
     raise errors.UserError("no more")
 
-  monkeypatch.setattr(loop, "_train", begin)
+  monkeypatch.setattr(loop, "_start", begin)
   with pytest.raises(errors.UserError, match="no more"):
     loop.train(_config(), tmp_path / "run")
   assert (tmp_path / "run" / "checkpoints" / "1").exists() == saved
@@ -405,7 +411,9 @@ def test_what_is_due_at_a_stop_is_made_when_the_run_goes_on(
   flags = ("cadence.sample=2steps", "cadence.eval=2steps",
            "evals={'swd': {'num': 8}}")  # fmt: skip
   with monkeypatch.context() as patch:
-    patch.setattr(checkpoint.Checkpoints, "preempted", lambda self, step: step)
+    patch.setattr(
+      checkpoint.Checkpoints, "preempted", lambda self, step: step == 2
+    )
     assert not loop.train(_config("total=4steps", *flags), workdir)
   evaluation = workdir / "eval" / "2.json"
   sample = workdir / "samples" / "0000002.png"
@@ -418,6 +426,90 @@ def test_what_is_due_at_a_stop_is_made_when_the_run_goes_on(
   before = [path.stat().st_mtime_ns for path in made]
   assert loop.train(_config("total=5steps", *flags), workdir)
   assert [path.stat().st_mtime_ns for path in made] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_an_evaluation_at_once(tmp_path, monkeypatch, number):
+  workdir = tmp_path / "run"
+  flags = ("cadence.eval=2steps", "cadence.save=0steps", "cadence.log=3steps",
+           "evals={'speed': {'num': 1, 'repeats': 1}, 'swd': {'num': 8}}",
+           "total=4steps")  # fmt: skip
+
+  def hang(self, model, source):
+    if model.step:
+      for _ in range(2):  # A terminal that closes sends it twice.
+        signal.raise_signal(number)
+      time.sleep(600)
+    yield "swd", 0.0
+
+  with monkeypatch.context() as patch:
+    patch.setattr(swd.Evaluator, "run", hang)
+    before = time.monotonic()
+    assert not loop.train(_config(*flags), workdir)
+    assert time.monotonic() - before < 300
+  assert workdir_lib.steps(workdir) == [2]
+  first = workdir / "eval" / "2.json"
+  assert list(json.loads(first.read_text())["evaluators"]) == ["speed"]
+  assert (
+    f"Stopped by {signal.Signals(number).name} at step 2"
+    in (workdir / "log.txt").read_text()
+  )
+  rate = json.loads(first.read_text())["speed/ms_per_frame"]
+  assert loop.train(_config(*flags), workdir)
+  both = json.loads(first.read_text())
+  assert list(both["evaluators"]) == ["speed", "swd"]
+  assert both["speed/ms_per_frame"] == rate  # It was not measured again.
+  assert list(_rows(workdir)) == [0, 2, 3, 4]
+
+
+def test_a_signal_in_the_last_evaluation(tmp_path, monkeypatch):
+  """The same command makes it, and finds the run finished."""
+  workdir = tmp_path / "run"
+  flags = ("cadence.eval=3steps", "evals={'swd': {'num': 8}}", "total=2steps")
+  run = swd.Evaluator.run
+
+  def interrupted(self, model, source):
+    if model.step:
+      signal.raise_signal(signal.SIGTERM)
+    yield from run(self, model, source)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(swd.Evaluator, "run", interrupted)
+    assert not loop.train(_config(*flags), workdir)
+  assert workdir_lib.steps(workdir) == [2]
+  assert not workdir_lib.evaluation(workdir, 2).exists()
+  assert loop.train(_config(*flags), workdir)
+  assert "swd" in json.loads(workdir_lib.evaluation(workdir, 2).read_text())
+  assert "Finished already: 2 steps" in (workdir / "log.txt").read_text()
+
+
+def test_a_signal_before_the_first_step_stops_at_once(tmp_path, monkeypatch):
+  def lower(*_):
+    signal.raise_signal(signal.SIGHUP)
+    raise AssertionError("it goes on")
+
+  monkeypatch.setattr(loop.compile_lib, "variants", lower)
+  assert not loop.train(_config("total=2steps"), tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_whose_last_checkpoint_is_damaged(straight, tmp_path):
+  """It is found out, and the steps since the one before are made again."""
+  workdir = tmp_path / "run"
+  shutil.copytree(straight, workdir)
+  assert loop.train(_config("total=12steps"), workdir)
+  want = _leaves(workdir, 12)
+  data = workdir / "checkpoints" / "12" / "state"
+  big = max(data.rglob("*"), key=lambda p: p.is_file() and p.stat().st_size)
+  content = bytearray(big.read_bytes())
+  content[len(content) // 2] ^= 1
+  big.write_bytes(content)
+  assert loop.train(_config("total=12steps"), workdir)
+  _same(want, _leaves(workdir, 12))
+  log = (workdir / "log.txt").read_text()
+  assert log.count("is damaged") == 1 and "Resumed at step 10" in log
+  assert loop.train(_config("total=12steps"), workdir)
+  assert "Finished already: 12 steps" in (workdir / "log.txt").read_text()
 
 
 def test_a_failing_evaluator_does_not_end_the_training(tmp_path, monkeypatch):

@@ -5,7 +5,11 @@ import io
 import json
 import logging
 import math
+import resource
+import signal
+import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -64,17 +68,29 @@ def test_numbers_that_are_not_finite_are_valid_json(tmp_path, writer):
 
 
 def test_means_since_the_last_line(tmp_path, writer):
-  writer.start(0, 10, 1)
-  now = writer.step(1, {"d/loss": 1.0, "d/r1": 8.0, "p": 0.1}, write=False)
+  writer.start(0, 4, 1, every=3)
+  now = writer.step(1, {"d/loss": 1.0, "d/r1": 8.0, "p": 0.1})
   assert now == {"d/loss": 1.0, "d/r1": 8.0, "p": 0.1}
-  now = writer.step(2, {"d/loss": 2.0, "p": 0.2}, write=False)
+  now = writer.step(2, {"d/loss": 2.0, "p": 0.2})
   assert now == {"d/loss": 2.0, "p": 0.2}
-  writer.step(3, {"d/loss": 6.0, "p": 0.3}, write=True)
-  writer.step(4, {"d/loss": 7.0, "p": 0.4}, write=True)
-  assert writer_lib.read(tmp_path) == [
+  sums = json.loads(json.dumps(writer.sums))
+  writer.step(3, {"d/loss": 6.0, "p": 0.3})
+  writer.step(4, {"d/loss": 7.0, "p": 0.4})  # The last, out of turn.
+  want = [
     {"step": 3, "kimg": 0.003, "d/loss": 3.0, "d/r1": 8.0, "p": 0.3},
     {"step": 4, "kimg": 0.004, "d/loss": 7.0, "p": 0.4},
   ]
+  assert writer_lib.read(tmp_path) == want
+  # One that goes on after step 2, or from the end, has the lines of one run.
+  end = writer.sums
+  writer.start(4, 6, 1, 3, end)
+  writer.step(5, {"d/loss": 8.0})
+  writer.step(6, {"d/loss": 9.0})
+  assert writer_lib.read(tmp_path)[-1]["d/loss"] == 8.0
+  writer.start(2, 4, 1, 3, sums)
+  writer.step(3, {"d/loss": 6.0, "p": 0.3})
+  writer.step(4, {"d/loss": 7.0, "p": 0.4})
+  assert writer_lib.read(tmp_path) == want
 
 
 def test_resume_has_each_step_once(tmp_path):
@@ -116,28 +132,68 @@ def test_numbers_are_added_beside_a_run(tmp_path, writer):
     {"step": 6, "kimg": 0.006, "x": 3.0, "fvd": 5.0},
   ]
   assert writer_lib.read(tmp_path) == want
+  assert [json.loads(line) for line in lines(tmp_path)] == [
+    json.loads(json.dumps(row).replace("Infinity", '"Infinity"'))
+    for row in want
+  ]
   before = lines(tmp_path)
   writer_lib.add(tmp_path, 2, {"fvd": 7.5, "worst": math.inf, "x": 1.0})
   assert lines(tmp_path) == before  # It stood there.
-  writer_lib.add(tmp_path, 2, {"fvd": 8.0, "x": 1.0})
-  assert lines(tmp_path) == [*before, '{"step": 2, "fvd": 8.0}']
+  writer_lib.add(tmp_path, 2, {"fvd": 8.0})
+  assert writer_lib.read(tmp_path)[0]["fvd"] == 8.0
   with (tmp_path / "metrics.jsonl").open("a") as file:
     file.write('{"step": 7, "x"')  # Killed while writing.
-  writer_lib.add(tmp_path, 8, {"fvd": 4.0})
-  assert lines(tmp_path)[-1] == '{"step": 8, "fvd": 4.0}'
+  assert [row["step"] for row in writer_lib.read(tmp_path)] == [2, 4, 6]
+  writer_lib.add(tmp_path, 5, {"fvd": 4.0})  # After the fact.
+  assert [json.loads(line)["step"] for line in lines(tmp_path)] == [2, 4, 5, 6]
+  assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_full_disk_is_a_sentence(tmp_path, writer, monkeypatch):
-  def full(text):
-    raise OSError(28, "No space left on device")
+def test_two_processes_add_and_one_is_killed(tmp_path):
+  """Every line that was told to be there is there, once and whole."""
+  program = """
+import itertools, sys
+from vidgan_jax.train import writer
+for i in itertools.count():
+  writer.add(sys.argv[1], i, {sys.argv[2]: i})
+  print(i, flush=True)
+"""
+  processes = [
+    subprocess.Popen(
+      [sys.executable, "-c", program, tmp_path, name],
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    for name in "ab"
+  ]
+  for process in processes:
+    assert process.stdout.readline() == "0\n"
+  time.sleep(0.5)
+  told = []
+  for process in processes:
+    process.kill()
+    told.append(int(process.communicate()[0].split("\n")[-2]))
+  rows = writer_lib.read(tmp_path)
+  for name, last in zip("ab", told):
+    values = [row[name] for row in rows if name in row]
+    assert values[: last + 1] == list(range(last + 1)) and last > 10
+  writer_lib.add(tmp_path, 10**9, {})  # Mends a line that was cut.
+  steps = [json.loads(line)["step"] for line in lines(tmp_path)]
+  assert steps == sorted(set(steps))
 
-  file = type("F", (), {"name": "m.jsonl", "close": lambda self: None})()
-  file.write, file.seek = full, lambda *_: 0
-  monkeypatch.setattr(writer._rows, "_file", file)
-  with pytest.raises(
-    writer_lib.MetricsError, match="m.jsonl cannot be written"
-  ):
-    writer.scalars(1, {"x": 1})
+
+def test_full_disk_is_a_sentence(tmp_path, writer):
+  _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+  ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+  try:
+    with pytest.raises(
+      writer_lib.MetricsError, match="metrics.jsonl cannot be written: File too"
+    ):
+      writer.scalars(1, {"x": 1})
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    signal.signal(signal.SIGXFSZ, ignored)
 
 
 def test_folder_that_cannot_be_written(tmp_path):
@@ -192,11 +248,10 @@ def clock(monkeypatch):
 def test_progress_on_a_terminal_rewrites_one_line(writer, monkeypatch, clock):
   out = Terminal()
   monkeypatch.setattr(sys, "stdout", out)
-  writer.start(0, 1000, 32)
+  writer.start(0, 1000, 32, every=0)
   for step in range(1, 101):
     clock.now += 0.5
-    values = {"d/loss": 0.5, "g/loss": 1.25}
-    writer.step(step, values, write=False)
+    writer.step(step, {"d/loss": 0.5, "g/loss": 1.25})
   last = out.getvalue().split("\r")[-1]
   assert last.startswith("step 100/1000  3.2 kimg  2.00 steps/s  ETA 0:07:30")
   assert "d/loss 0.500  g/loss 1.250" in last
@@ -206,25 +261,25 @@ def test_progress_on_a_terminal_rewrites_one_line(writer, monkeypatch, clock):
 
 
 def test_progress_elsewhere_is_a_line_now_and_then(writer, capsys, clock):
-  writer.start(0, 1000, 32)
+  writer.start(0, 1000, 32, every=0)
   for step in range(1, 101):
     clock.now += 0.5
-    writer.step(step, {"d/loss": 0.5}, write=False)
+    writer.step(step, {"d/loss": 0.5})
   shown = capsys.readouterr().out.splitlines()
   assert 4 <= len(shown) <= 6  # 50 s, one in 10 s
   assert "\r" not in "".join(shown)
 
 
 def test_pauses_do_not_count(writer, clock):
-  writer.start(0, 1000, 32)
+  writer.start(0, 1000, 32, every=0)
   for step in range(1, 60):
     clock.now += 0.1
-    writer.step(step, {}, write=False)
+    writer.step(step, {})
     if step % 7 == 0:
       clock.now += 60  # evaluation
       writer.pause_ended()
   clock.now += 2.0
-  writer.step(79, {}, write=False)
+  writer.step(79, {})
   assert writer._progress.rate == pytest.approx(10, rel=0.1)
 
 

@@ -1,17 +1,26 @@
-"""Wishes to stop: Ctrl-C, SIGTERM, and a machine that is taken away."""
+"""Wishes to stop: Ctrl-C, SIGTERM, SIGHUP, a machine that is taken away."""
 
+from collections.abc import Iterator
+import contextlib
 import os
 import signal
 
 import jax
 
 
+class Stopped(KeyboardInterrupt):
+  """A signal came where nothing is lost by stopping at once."""
+
+
 class Signals:
-  """Turns the first Ctrl-C or SIGTERM into a wish; the second one kills.
+  """Turns Ctrl-C, SIGTERM and SIGHUP into a wish; a second Ctrl-C kills.
+
+  A terminal that closes may send SIGHUP twice, and a scheduler SIGTERM as often
+  as it likes: these are one wish.
 
   Of several processes all must stop at the same step, whichever of them got
   the signal. JAX sees to that when SIGTERM is left to it (see
-  `Checkpoints.preempted`), so Ctrl-C is made into one.
+  `Checkpoints.preempted`), so the others are made into one.
 
   Attributes:
     asked: the name of the signal that came; '' as long as none has.
@@ -20,11 +29,13 @@ class Signals:
   def __init__(self):
     self.asked = ""
     self._old = {}
-    self._pressed = False
+    self._pressed = self._at_once = False
 
   def __enter__(self):
     self._alone = jax.process_count() == 1
-    numbers = [signal.SIGINT] + [signal.SIGTERM] * self._alone
+    numbers = [signal.SIGINT, signal.SIGHUP] + [signal.SIGTERM] * self._alone
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # `nohup`
+      numbers.remove(signal.SIGHUP)
     try:
       for number in numbers:
         self._old[number] = signal.signal(number, self._handle)
@@ -34,12 +45,33 @@ class Signals:
 
   def _handle(self, number, frame):
     if self._pressed:
-      raise KeyboardInterrupt
+      if number == signal.SIGINT:
+        raise KeyboardInterrupt
+      return
     self._pressed = True
-    if self._alone:
-      self.asked = {signal.SIGINT: "Ctrl-C"}.get(number, "SIGTERM")
-    else:
+    if not self._alone:
       os.kill(os.getpid(), signal.SIGTERM)
+      return
+    name = signal.Signals(number).name
+    self.asked = {"SIGINT": "Ctrl-C"}.get(name, name)
+    if self._at_once:
+      raise Stopped
+
+  @contextlib.contextmanager
+  def at_once(self) -> Iterator[None]:
+    """Makes a wish end the block by `Stopped`, wherever it is.
+
+    Raises:
+      Stopped: there is a wish. It may come late, or be lost in code that drops
+        exceptions; `asked` stands.
+    """
+    if self.asked:
+      raise Stopped
+    self._at_once = True
+    try:
+      yield
+    finally:
+      self._at_once = False
 
   def __exit__(self, *_):
     for number, handler in self._old.items():

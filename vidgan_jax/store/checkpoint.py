@@ -23,6 +23,7 @@ import contextlib
 import dataclasses
 import errno
 import inspect
+import itertools
 import json
 import logging as std_logging
 import os
@@ -126,6 +127,15 @@ class Checkpoints:
         f"{e.strerror or e}. Choose another --workdir or change its rights."
       ) from e
 
+  def due(self, step: int) -> bool:
+    """Whether this step is to be saved; raises as `check`.
+
+    Call it in every step: that is how Orbax and all processes agree on the step
+    to save when the machine announces that it is about to be preempted.
+    """
+    self.check()
+    return self._manager.should_save(step) and step > 0
+
   def save(
     self,
     step: int,
@@ -134,10 +144,7 @@ class Checkpoints:
     *,
     force: bool = False,
   ) -> bool:
-    """Saves if this step is due; call it in every step.
-
-    That is how Orbax and all processes agree on the step to save when the
-    machine announces that it is about to be preempted.
+    """Saves if this step is due.
 
     Args:
       step: steps done, as `state.step` says.
@@ -151,12 +158,9 @@ class Checkpoints:
     Raises:
       CheckpointError: this save or the one before could not be written.
     """
-    self.check()
-    due = self._manager.should_save(step) and step > 0
-    if force and not due:
-      due = step not in self._manager.all_steps()
-    if not due:
-      return False
+    if not self.due(step):
+      if not force or step in self._manager.all_steps():
+        return False
     self.wait()
     leaves = _leaves(state)
     digests = _digests([leaf for _, leaf in leaves])
@@ -282,11 +286,10 @@ class Checkpoints:
 
   def _quarantine(self, step: int) -> None:
     source = self._directory / str(step)
-    target = self._directory / f"{step}.damaged"
     if jax.process_index() == 0:
-      if target.exists():
-        target.rmtree()
-      files.move(source, target)
+      names = (f"{step}.damaged" + f".{n}" * (n > 0) for n in itertools.count())
+      paths = (self._directory / name for name in names)
+      files.move(source, next(p for p in paths if not p.exists()))
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices(f"quarantine {step}")
 
@@ -302,14 +305,11 @@ class Checkpoints:
     remedy = "Mend that"
     if _is_full(error):
       why = "the disk is full"
-      try:
-        free = shutil.disk_usage(self._directory).free
-        why += (
-          f" ({free / 2**20:.0f} MiB are free, the state takes up to "
-          f"{self._bytes / 2**20:.0f})"
-        )
-      except OSError:
-        pass
+      free = shutil.disk_usage(self._directory).free
+      why += (
+        f" ({free / 2**20:.0f} MiB are free, the state takes up to "
+        f"{self._bytes / 2**20:.0f})"
+      )
       remedy = "Make room, or lower config.cadence.keep,"
     return CheckpointError(
       f"The checkpoint of step {step} could not be written to "

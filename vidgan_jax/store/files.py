@@ -27,7 +27,7 @@ import shutil
 import socket
 import time
 from typing import Any
-from typing import TextIO
+from typing import BinaryIO
 import zlib
 
 from vidgan_jax import errors
@@ -168,7 +168,9 @@ def _remove(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike[str], wait: bool = True) -> Iterator[TextIO]:
+def locked(
+  path: str | os.PathLike[str], wait: bool = True
+) -> Iterator[BinaryIO]:
   """Opens a file that no other process has open by this call meanwhile.
 
   Args:
@@ -183,7 +185,7 @@ def locked(path: str | os.PathLike[str], wait: bool = True) -> Iterator[TextIO]:
     OSError: it cannot be opened.
   """
   while True:
-    with open(path, "a+", encoding="utf-8") as file:
+    with open(path, "a+b") as file:
       try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
       except OSError as e:
@@ -219,7 +221,7 @@ def alone(path: str | os.PathLike[str]) -> Iterator[None]:
       ) from None
     file.truncate(0)
     now = time.strftime("%Y-%m-%d %H:%M:%S")
-    file.write(f"{os.getpid()} on {socket.gethostname()}, since {now}")
+    file.write(f"{os.getpid()} on {socket.gethostname()}, since {now}".encode())
     file.flush()
     yield
 

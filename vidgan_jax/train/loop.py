@@ -1,10 +1,14 @@
 """THE loop: from a config to a trained run in its workdir."""
 
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
 import dataclasses
 import functools
 import itertools
 import os
 import time
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -63,12 +67,53 @@ def train(
   ) as workdir:
     # No process may write to the workdir before all have looked at it.
     multihost_utils.sync_global_devices("workdir")
-    with writer_lib.Writer(workdir) as writer, preemption.Signals() as stop:
-      return _train(config, workdir, data_changed, writer, stop)
+    with (
+      writer_lib.Writer(workdir) as writer,
+      preemption.Signals() as stop,
+      contextlib.ExitStack() as stack,
+    ):
+      try:
+        with stop.at_once():
+          run = _start(config, workdir, data_changed, writer, stop, stack)
+      except preemption.Stopped:
+        writer.log(f"Stopped by {stop.asked} before a step was made.")
+        return False
+      return _loop(run, config, workdir, writer, stop)
 
 
-def _train(config, workdir, data_changed, writer, stop) -> bool:
-  """Data, method, state and compiled steps; then the loop."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Run:
+  """A run that is ready for its next step.
+
+  Attributes:
+    state: after `start` steps.
+    batches: of the steps from there.
+    start: steps done before.
+    total: steps of the whole run.
+    sums: of the writer, after `start` steps.
+    due: steps done -> which variant of the step comes.
+    steps: variant -> (state, batch) -> (state, metrics).
+    count: a duration -> steps.
+    observer: shows how the run goes.
+    checkpoints: of the run.
+    facts: what a checkpoint holds beside the state.
+  """
+
+  state: Any
+  batches: Iterator[Any]
+  start: int
+  total: int
+  sums: dict[str, Any]
+  due: Callable[[int], Any]
+  steps: dict[Any, Callable]
+  count: Callable[[str], int]
+  observer: observe.Observer
+  checkpoints: checkpoint.Checkpoints
+  facts: dict[str, Any]
+
+
+def _start(config, workdir, data_changed, writer, stop, stack) -> _Run:
+  """Data, method, state and compiled steps; `stack` closes what is open."""
   started, log = time.perf_counter(), writer.log
   processes.use_cache()
   mesh = sharding.make_mesh(config.mesh)
@@ -84,7 +129,7 @@ def _train(config, workdir, data_changed, writer, stop) -> bool:
     source=source,
     log=log,
   )
-  observer = observe.Observer(config, workdir, writer, task)
+  observer = observe.Observer(config, workdir, writer, task, stop)
   _check(config, data, task)
   log(
     f"Data: {data.size} clips of {config.data.name}"
@@ -94,65 +139,102 @@ def _train(config, workdir, data_changed, writer, stop) -> bool:
   steps_of = functools.partial(
     config_lib.steps, batch=config.batch, size=data.size
   )
-  total, every = steps_of(config.total), steps_of(config.cadence.log)
+  total = steps_of(config.total)
   method, step_fn, create = _build(config, data, total, steps_of)
-  with checkpoint.Checkpoints(
-    workdir_lib.checkpoints(workdir),
-    every=steps_of(config.cadence.save),
-    keep=config.cadence.keep,
-  ) as checkpoints:
-    if (checkpoints.latest() or 0) >= total:
-      log(f"Finished already: {checkpoints.latest()} steps, in {workdir}.")
-      return True
-    state, places, start, batches, before = _begin(
-      config, data, create, checkpoints, mesh, log
+  checkpoints = stack.enter_context(
+    checkpoint.Checkpoints(
+      workdir_lib.checkpoints(workdir),
+      every=steps_of(config.cadence.save),
+      keep=config.cadence.keep,
+      log=log,
     )
+  )
+  state, places, start, batches, before = _begin(
+    config, data, create, checkpoints, mesh, log
+  )
+  observer.begin(record, start, total, steps_of)
+  steps = {}
+  if start < total:  # Else it has ended, and what it saved last is whole.
     _check_clips(before, record, data_changed, log)
+    _overview(state, mesh, config, log)
     run = parallel.compile_step(step_fn, config.parallel, mesh, places, cut)
     first = next(batches)
     steps = compile_lib.variants(
       run, state, first, method.variants(start), config, log
     )
+    batches = itertools.chain([first], batches)
     # Processes finish compiling at different times. A program's first CPU
     # collective fails after half a minute; this one has run before.
     multihost_utils.sync_global_devices("compiled")
-    observer.begin(record, start, total, steps_of)
     if jax.process_index() == 0:
       workdir_lib.write_config(workdir, config)
     log(
       f"First step after {time.perf_counter() - started:.1f} s; "
       f"steps {start} to {total}."
     )
-    writer.start(start, total, config.batch)
-    guard = _Guard(config, workdir, log)
+  return _Run(
+    state=state,
+    batches=batches,
+    start=start,
+    total=total,
+    sums=before.get("sums", {}),
+    due=method.due,
+    steps=steps,
+    count=steps_of,
+    observer=observer,
+    checkpoints=checkpoints,
+    facts=record.to_json(),
+  )
 
-    facts, pending = record.to_json(), None
-    for step, batch in enumerate(itertools.chain([first], batches), start):
-      observer.look(step, state.ema)
-      checkpoints.save(step, state, facts)
-      state, metrics = steps[method.due(step)](state, batch)
-      # The metrics of the step before: the device goes on with this one.
+
+def _loop(run, config, workdir, writer, stop) -> bool:
+  """Steps, lines, checkpoints and looks, until the end or a stop."""
+  start, total = run.start, run.total
+  state, checkpoints, observer = run.state, run.checkpoints, run.observer
+  every = run.count(config.cadence.log)
+  writer.start(start, total, config.batch, every, run.sums)
+  guard = _Guard(config, workdir, writer.log)
+
+  done, pending = start, None
+  while True:
+    due = checkpoints.due(done)
+    stopped = bool(stop.asked) or checkpoints.preempted(done)
+    last = stopped or done >= total
+    if done > start and (due or last or observer.judges(done)):
+      # The line comes before the checkpoint, and the checkpoint before what may
+      # take long: whenever the run is killed, it has both or makes both anew.
       if pending is not None:
-        write = observe.due(step, every, total)
-        guard.check(step, writer.step(step, pending, write=write))
-      pending, done = metrics, step + 1
-      if done == total or stop.asked or checkpoints.preempted(step):
-        break
+        guard.check(done, writer.step(done, pending))
+        pending = None
+      facts = run.facts | {"sums": writer.sums}
+      checkpoints.save(done, state, facts, force=True)
+    if stopped:
+      break
+    try:
+      observer.look(done, state.ema)
+    except preemption.Stopped:
+      continue
+    if last:
+      break
+    state, metrics = run.steps[run.due(done)](state, next(run.batches))
+    # The metrics of the step before: the device goes on with this one.
+    if pending is not None:
+      guard.check(done, writer.step(done, pending))
+    pending, done = metrics, done + 1
 
-    guard.check(done, writer.step(done, pending, write=True))
-    if done == total:
-      observer.look(total, state.ema)
-    checkpoints.save(done, state, facts, force=True)
-  log(
-    f"Finished: {done} steps, {done * config.batch / 1e3:.1f} kimg, in "
+  checkpoints.wait()
+  writer.log(
+    f"Stopped by {stop.asked or 'preemption'} at step {done}: the same command "
+    "goes on from there."
+    if stopped
+    else f"Finished already: {done} steps, in {workdir}."
+    if done == start
+    else f"Finished: {done} steps, {done * config.batch / 1e3:.1f} kimg, in "
     f"{workdir}."
-    if done == total
-    else f"Stopped by {stop.asked or 'preemption'} at step {done}, which is "
-    "saved: the same command goes on from there."
   )
   if guard.diverged:
-    log(f"Warning: {guard.diverged}")
-  return done == total
+    writer.log(f"Warning: {guard.diverged}")
+  return not stopped
 
 
 def _build(config, data, total, steps_of) -> tuple:
@@ -228,10 +310,13 @@ def _begin(config, data, create, checkpoints, mesh, log) -> tuple:
     if config.init_from:
       state = checkpoint.init_from(state, config.init_from)
       log(f"Weights from {config.init_from}.")
-  log(writer_lib.overview(abstract.g, "generator"))
-  log(writer_lib.overview(abstract.d, "discriminator"))
-  log(sharding.describe(abstract, mesh, config.sharding))
   return state, places, start, batches, before
+
+
+def _overview(state, mesh, config, log) -> None:
+  log(writer_lib.overview(state.g, "generator"))
+  log(writer_lib.overview(state.d, "discriminator"))
+  log(sharding.describe(state, mesh, config.sharding))
 
 
 def _record(config, data, source, real) -> provenance.Record:

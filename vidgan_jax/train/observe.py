@@ -12,6 +12,7 @@ import numpy as np
 from vidgan_jax import pixels
 from vidgan_jax import sampler
 from vidgan_jax import tasks
+from vidgan_jax.devices import preemption
 from vidgan_jax.devices import sharding
 from vidgan_jax.evals import harness
 from vidgan_jax.store import provenance
@@ -37,6 +38,7 @@ class Observer:
     workdir: pathlib.Path,
     writer: writer_lib.Writer,
     task: tasks.Task,
+    stop: preemption.Signals,
   ):
     """Builds the evaluators and opens the held-out clips.
 
@@ -45,9 +47,10 @@ class Observer:
       workdir: where results go.
       writer: gets samples and numbers.
       task: of the run.
+      stop: ends what is being made.
     """
     self._config, self._workdir, self._writer = config, workdir, writer
-    self._task = task
+    self._task, self._stop = task, stop
     self._evaluators = harness.make_evaluators(config.evals)
     self._reference = harness.reference(config, workdir, self._evaluators)
     self.real = self._reference.clips
@@ -86,40 +89,55 @@ class Observer:
       clips = self.real.read(range(min(16, len(self.real))))
       self._videos(0, {"real": writer_lib.stack(clips)})
 
+  def judges(self, step: int) -> bool:
+    """Whether `look` has evaluators to run: it may take long."""
+    return any(name.startswith("evals/") for name in self._todo(step))
+
+  def _todo(self, step: int) -> list[str]:
+    made = self._made if step == self._start else ()
+    return [
+      name
+      for name, every in self._every.items()
+      if due(step, every, self._total) and name not in made
+    ]
+
   def look(self, step: int, ema: Any) -> None:
     """Makes what is due before step `step`.
 
     Args:
       step: steps done.
       ema: averaged parameters of the generator, wherever they live.
+
+    Raises:
+      preemption.Stopped: a signal came. What is whole has been written.
     """
-    todo = {n for n, k in self._every.items() if due(step, k, self._total)}
-    if step == self._start:
-      todo -= self._made
+    todo = self._todo(step)
     if not todo:
       return
     if jax.process_count() > 1:
       ema = sharding.fetch(ema)  # Each process draws its share by itself.
     now = self._sampler.with_params(ema, step)
     if "samples" in todo and jax.process_index() == 0:
-      self._videos(step, self._samples(now))
-    judge = {n: e for n, e in self._evaluators.items() if f"evals/{n}" in todo}
-    if judge:  # By all processes: they share the clips.
-      self._judge(judge, now)
+      with self._stop.at_once():
+        samples = self._samples(now)
+      self._videos(step, samples)
+    for name, evaluator in self._evaluators.items():
+      if f"evals/{name}" in todo:  # By all processes: they share the clips.
+        self._judge(name, evaluator, now)
     multihost_utils.sync_global_devices("looked")
     self._writer.pause_ended()
 
-  def _judge(self, evaluators, now) -> None:
+  def _judge(self, name, evaluator, now) -> None:
     # What fails is recorded as not computed: training is worth more.
     failed = {}
-    values = harness.run(
-      evaluators, now, self._reference, self._writer.log, failed
-    )
+    with self._stop.at_once():
+      values = harness.run(
+        {name: evaluator}, now, self._reference, self._writer.log, failed
+      )
     self._writer.scalars(now.step, harness.numbers(values))
     if jax.process_index() == 0:
-      options = self._config.evals.to_dict()
-      ran = {name: options[name] for name in evaluators if name not in failed}
-      harness.write(self._workdir, now.step, values, ran)
+      options = {} if failed else {name: self._config.evals.to_dict()[name]}
+      harness.write(self._workdir, now.step, values, options)
 
   def _samples(self, now) -> dict[str, np.ndarray]:
     """Clips of fixed noise, or what is made of fixed clips."""

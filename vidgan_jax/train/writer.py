@@ -1,10 +1,12 @@
 """What a run writes: log.txt, metrics.jsonl, samples/ and TensorBoard files.
 
 `metrics.jsonl` has one JSON object a line and a step, in the order of the
-steps. `vidgan evaluate` adds lines of its own (`add`), perhaps while a run
-writes; `read` joins the lines of a step. A run that goes on at step k first
-drops the lines of later steps. Numbers that are not finite, which JSON does not
-know, are the texts "NaN", "Infinity" and "-Infinity".
+steps. All that changes it goes through `add`, which adds to its end or replaces
+it as a whole, under a lock: a run may write while `vidgan evaluate` does, and
+either may be killed. A run that goes on at step k first drops the lines of
+later steps; what its next line is a mean of stands in the checkpoint. So the
+lines are those of a run that was not disturbed. Numbers that are not finite,
+which JSON does not know, are the texts "NaN", "Infinity" and "-Infinity".
 
 TensorBoard files are written through CLU, which needs TensorFlow, whose import
 takes seconds. A thread imports it when there is first something to write, and
@@ -67,13 +69,12 @@ class Writer:
     """
     self._workdir = pathlib.Path(workdir)
     self._main = jax.process_index() == 0
-    self._batch = 0
+    self._batch, self._every, self._total = 0, 1, 0
     self._sums: dict[str, tuple[float, int]] = {}  # since the last line
     self._progress = _Progress()
     if not self._main:
       return
     self._thread = _Thread()
-    self._rows = _Rows(workdir_lib.metrics(workdir))
     self._log = _Log(self._workdir / "log.txt", self._progress)
     self._board = _Board(self._workdir, self.log) if tensorboard else None
 
@@ -94,22 +95,36 @@ class Writer:
 
   # ------------------------------------------------------------- numbers
 
-  def start(self, step: int, total: int, batch: int) -> None:
+  @property
+  def sums(self) -> dict[str, tuple[float, int]]:
+    """What `start` needs when the run goes on: JSON values."""
+    return files.plain(self._sums)
+
+  def start(
+    self,
+    step: int,
+    total: int,
+    batch: int,
+    every: int = 1,
+    sums: Mapping[str, Any] | None = None,
+  ) -> None:
     """Begins the loop; lines of steps after `step` are dropped.
 
     Args:
       step: steps done before.
       total: steps of the whole run.
       batch: clips in a step.
+      every: a line for each multiple of this and for the last step; 0: for the
+        last alone.
+      sums: `sums` as it was after `step`; None: empty.
     """
-    self._batch = batch
+    self._batch, self._every, self._total = batch, every, total
+    self._sums = {name: (float(x), n) for name, (x, n) in (sums or {}).items()}
     self._progress.start(step, total, batch)
     if self._main:
-      self._rows.drop_after(step)
+      _drop_after(workdir_lib.metrics(self._workdir), step)
 
-  def step(
-    self, step: int, metrics: Mapping[str, Any], *, write: bool = True
-  ) -> dict[str, float]:
+  def step(self, step: int, metrics: Mapping[str, Any]) -> dict[str, float]:
     """Takes the metrics of one step; waits until the device has them.
 
     Call it for step n after step n+1 was dispatched: the device is never idle.
@@ -121,7 +136,6 @@ class Writer:
     Args:
       step: steps done, this one included.
       metrics: name -> scalar arrays.
-      write: whether a line is due.
 
     Returns:
       The values of this step alone, as floats.
@@ -134,29 +148,29 @@ class Writer:
       total, num = self._sums.get(name, (0.0, 0)) if mean else (0.0, 0)
       self._sums[name] = total + value, num + 1
     self._progress.step(step, values)
-    if write:
+    regular = self._every > 0 and step % self._every == 0
+    if regular or step == self._total:
       row = {name: total / num for name, (total, num) in self._sums.items()}
-      self._sums = {}
       if self._progress.rate:
         row["steps_per_second"] = self._progress.rate
       self.scalars(step, row)
+    if regular:  # Else a longer run goes on with the sums.
+      self._sums = {}
     return values
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Writes numbers of a step; a second call for the step adds to its line.
 
     Args:
-      step: steps done; never less than in the call before.
+      step: steps done.
       values: name -> number.
     """
     if not self._main:
       return
     self._thread.check()
     values = {name: float(value) for name, value in values.items()}
-    first = {"step": step}
-    if self._batch:
-      first["kimg"] = step * self._batch / 1000
-    self._rows.write(first, values)
+    kimg = {"kimg": step * self._batch / 1000} if self._batch else {}
+    add(self._workdir, step, kimg | values)
     self._to_board(lambda board: board.write_scalars(step, values))
 
   def pause_ended(self) -> None:
@@ -230,7 +244,6 @@ class Writer:
     finally:
       if self._board is not None:
         self._board.close()
-      self._rows.close()
       self._log.close()
 
 
@@ -264,55 +277,6 @@ class _Thread:
     """Waits for all jobs; raises as `check`."""
     self._pool.shutdown(wait=True)
     self.check()
-
-
-class _Rows:
-  """The file metrics.jsonl."""
-
-  def __init__(self, path: pathlib.Path):
-    self._path = path
-    self._file = _open(path, "a")
-    self._row: dict[str, Any] = {}  # The last line that was written,
-    self._begin = self._end = 0  # and where in the file it is.
-
-  def write(self, first: Mapping[str, Any], values: Mapping[str, float]):
-    """Adds numbers to the line of a step, or begins it.
-
-    Args:
-      first: what the line begins with; its step.
-      values: name -> number.
-    """
-    with _reported(self._file.name):
-      end = self._file.seek(0, os.SEEK_END)
-      # Meanwhile `add` may have written another line behind it.
-      if first["step"] == self._row.get("step") and end == self._end:
-        self._file.truncate(self._begin)
-        self._file.seek(self._begin)
-      else:
-        self._row, self._begin = dict(first), end
-      self._row |= files.plain(values)
-      self._file.write(json.dumps(self._row, allow_nan=False) + "\n")
-      self._file.flush()
-      self._end = self._file.tell()
-
-  def drop_after(self, step: int) -> None:
-    """Drops the lines of later steps, and one that a crash cut short."""
-    lines = []
-    for line in self._path.read_text().splitlines():
-      with contextlib.suppress(ValueError, TypeError, KeyError):
-        if json.loads(line)["step"] <= step:
-          lines.append(line + "\n")
-    with _reported(self._path):
-      files.write_text(self._path, "".join(lines))
-      self._file.close()
-      self._file = self._path.open("a")
-    if lines:
-      self._row = json.loads(lines[-1])
-      self._end = self._file.tell()
-      self._begin = self._end - len(lines[-1].encode())
-
-  def close(self) -> None:
-    self._file.close()
 
 
 # ---------------------------------------------------------------- progress
@@ -523,42 +487,72 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, float]]:
   path = pathlib.Path(path)
   if path.is_dir():
     path = workdir_lib.metrics(path)
-  rows: dict[int, dict[str, float]] = {}
-  for line in path.read_text().splitlines():
-    row = {
+  return [
+    {
       name: float(value) if isinstance(value, str) else value
-      for name, value in json.loads(line).items()
+      for name, value in row.items()
     }
-    rows.setdefault(row["step"], {}).update(row)
-  return [rows[step] for step in sorted(rows)]
+    for row in _rows(path.read_bytes()).values()
+  ]
 
 
 def add(
   workdir: str | os.PathLike[str], step: int, values: Mapping[str, float]
 ) -> None:
-  """Adds numbers of a step to `metrics.jsonl`; a run may be writing it.
-
-  What stands there already is not written again.
+  """Adds numbers of a step to `metrics.jsonl`; others may do so meanwhile.
 
   Args:
     workdir: of the run.
     step: steps done.
-    values: name -> number.
+    values: name -> number; of two of one name the later one counts.
+
+  Raises:
+    MetricsError: it cannot be written.
   """
   path = workdir_lib.metrics(workdir)
-  lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-  known = {}
-  for line in lines:
-    with contextlib.suppress(ValueError):  # One that a crash cut short.
+  row = {"step": step}
+  row |= {name: files.plain(float(value)) for name, value in values.items()}
+  with _reported(path), files.locked(path) as file:
+    # The last line, if it is whole, says whether this step comes after all.
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 2**16))
+    *_, last, rest = [b"", b""] + file.read().split(b"\n")
+    if not rest and max(_rows(last), default=-1) < step:
+      file.write(_text({step: row}).encode())
+      return
+    file.seek(0)
+    rows = _rows(file.read())
+    _replace(path, rows | {step: rows.get(step, {}) | row})
+
+
+def _drop_after(path: pathlib.Path, step: int) -> None:
+  """Drops the lines of later steps, and one that a crash cut short."""
+  with _reported(path), files.locked(path) as file:
+    file.seek(0)
+    rows = _rows(file.read())
+    _replace(path, {k: row for k, row in rows.items() if k <= step})
+
+
+def _replace(path: pathlib.Path, rows: Mapping[int, Any]) -> None:
+  files.write_text(path, _text(dict(sorted(rows.items()))))
+
+
+def _rows(content: bytes) -> dict[int, dict[str, Any]]:
+  """Lines as they stand in the file -> step -> row, the first step first.
+
+  Earlier versions wrote a step in several lines; one may be cut short.
+  """
+  rows: dict[int, dict[str, Any]] = {}
+  for line in content.split(b"\n"):
+    with contextlib.suppress(ValueError, TypeError, KeyError):
       row = json.loads(line)
-      known |= row if row["step"] == step else {}
-  new = {name: files.plain(float(value)) for name, value in values.items()}
-  new = {name: x for name, x in new.items() if known.get(name) != x}
-  if not new:
-    return
-  text = json.dumps({"step": step} | new, allow_nan=False) + "\n"
-  with _open(path, "a") as file:
-    file.write("\n" * bool(lines and not lines[-1].endswith("\n")) + text)
+      rows.setdefault(row["step"], {}).update(row)
+  return dict(sorted(rows.items()))
+
+
+def _text(rows: Mapping[int, Any]) -> str:
+  return "".join(
+    json.dumps(row, allow_nan=False) + "\n" for row in rows.values()
+  )
 
 
 def overview(params: Any, name: str) -> str:
