@@ -17,7 +17,7 @@ from the reference's own value, as the metric has it: column "worse".
 FOLDER has `sky_timelapse_mdgan/real_video.mp4`, `weizmann_mocogan/0..4` or
 `asl_gestures` of docs/results.md; $VIDGAN_REAL_DATA if it is not given.
 `--set sprites` needs none. `--fit`: learn the features of `fd_self` on the
-reference first (500 steps: some minutes). Without it a set takes 150 seconds of
+reference first (500 steps: some minutes). Without it a set takes 20 minutes of
 the processor. `fvd` is there where the weights of I3D are (docs/metrics.md: ten
 minutes more), `lpips_alex` and `tlp` where those of LPIPS are. `--metrics
 frd_random,tlp`: these alone, evaluators and paired metrics.
@@ -51,6 +51,7 @@ from vidgan_jax.evals import memory  # noqa: E402
 from vidgan_jax.evals import motion  # noqa: E402
 from vidgan_jax.evals import paired as pairs  # noqa: E402
 from vidgan_jax.evals import swd  # noqa: E402
+from vidgan_jax.evals import two_sample  # noqa: E402
 from vidgan_jax.nets import store as weights  # noqa: E402
 
 SIZE, FRAMES, HALF = 64, 16, 24
@@ -225,6 +226,11 @@ WORSE = {
   "density_i3d24_16f": "less",
   "coverage_i3d24_16f": "less",
   "swd": "more",
+  "two_sample/frame_auc": "more",
+  "two_sample/frame_loss": "less",
+  "two_sample/motion_auc": "more",
+  "two_sample/motion_loss": "less",
+  "motion/still_share": "more",
   "motion/speed_distance": "more",
   "motion/spectrum_distance": "more",
   "motion/arrow_distance": "more",
@@ -256,6 +262,7 @@ def evaluators(num, features=None, names=None):
     "swd": swd.Evaluator(num=num),
     "motion": motion.Evaluator(num=num),
     "memory": memory.Evaluator(num=num),
+    "two_sample": two_sample.Evaluator(num=num),
   }
   if features:
     found["fd_self"] = fd_self.Evaluator(num=num, features=str(features))

@@ -144,7 +144,10 @@ def test_with_weights(name, clips, monkeypatch):
       monkeypatch.setattr(source.clips, "read", None)
 
 
-EVERY = ("frd_random", "swd", "motion", "memory", "speed", *NETWORKS)
+EVERY = (
+  *("frd_random", "swd", "motion", "memory", "two_sample", "speed"),
+  *NETWORKS,
+)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -153,6 +156,7 @@ def test_every_value_has_an_interval_or_says_why_not(
   name, num, clips, monkeypatch
 ):
   options = {} if name == "speed" else {"num": num}
+  options |= {"steps": 8} if name == "two_sample" else {}
   if name in NETWORKS:
     module, *_ = toy(name, monkeypatch)
     options |= {"extrapolate": True} if name == "fvd" else {}
@@ -191,6 +195,8 @@ def test_every_value_has_an_interval_or_says_why_not(
 HIGHER = {
   *("precision_{}", "recall_{}", "coverage_{}", "memory/latent_recall"),
   *("is24_ucf", "speed/clips_per_second"),
+  *("two_sample/frame_loss", "two_sample/motion_loss"),
+  *("two_sample/frame_loss_real", "two_sample/motion_loss_real"),
 }
 NEITHER = {
   *("density_{}", "memory/diversity", "memory/diversity_real"),
@@ -207,6 +213,9 @@ LOWER = {
   *("memory/near_copies_hashes", "speed/ms_per_frame"),
   *("speed/ms_per_single_clip", "speed/ms_to_first_frame"),
   *("speed/gflop_per_clip", "speed/peak_mib"),
+  *("two_sample/frame_auc", "two_sample/motion_auc"),
+  *("two_sample/frame_auc_real", "two_sample/motion_auc_real"),
+  *("motion/still_share", "memory/identity_drift"),
 }
 
 

@@ -67,6 +67,19 @@ def test_nearest_hash_by_counting():
   np.testing.assert_allclose(distance, table.min(1))
 
 
+def test_drifts_by_counting():
+  rng = np.random.default_rng(0)
+  y = rng.random((3, 4, 64)) < 0.5
+  x = np.stack([y[1], np.concatenate([y[0, :2], y[2, 2:]])])
+  bits = lambda a, b: (a != b).sum()
+  near = lambda key, clip: min(bits(key, other) for other in clip)
+  start = [np.mean([near(key, clip) for key in x[1, :2]]) for clip in y]
+  end = [np.mean([near(key, clip) for key in x[1, 2:]]) for clip in y]
+  assert (np.argmin(start), np.argmin(end)) == (0, 2)
+  want = start[2] - start[0] + end[0] - end[2]
+  np.testing.assert_allclose(copies.drifts(x, y), [0, want])
+
+
 def test_copies():
   rng = np.random.default_rng(0)
   held_out = rng.gamma(4, 1, 200)

@@ -55,6 +55,19 @@ def test_speed_distance_is_wassersteins():
 # -------------------------------------------------------------------- spectra
 
 
+def test_amounts():
+  """What all squares have in common is light, not motion."""
+  rng = np.random.default_rng(0)
+  frames = rng.integers(0, 200, (3, 32, 48, 3), np.uint8)
+  squares = frames.mean(-1).reshape(3, 16, 2, 24, 2).mean((2, 4))
+  squares -= squares.mean((1, 2), keepdims=True)
+  want = abs(np.diff(squares, axis=0)).mean()
+  assert motion.amounts([frames]) == pytest.approx([want])
+  still = np.repeat(frames[:1], 3, 0)
+  light = still + np.uint8([0, 20, 5])[:, None, None, None]
+  np.testing.assert_allclose(motion.amounts([still, light]), 0, atol=1e-9)
+
+
 def test_spectra_are_those_of_the_differences():
   video = noisy(2, 8)
   got = motion.spectra(video)

@@ -4,8 +4,9 @@ Diversity in the space of a random network's features, beside that of real
 clips; latent recall, the share of real clips that the generator reaches, found
 among many of its clips and not, as in Webster et al. 2019, by optimising the
 latents; the nearest training clip of every generated one, in that space and by
-perceptual hashes, against how near held-out clips come (`copies`); and a
-picture of the closest pairs.
+perceptual hashes, against how near held-out clips come (`copies`); clips that
+begin as one training clip and end as another; and a picture of the closest
+pairs.
 """
 
 from collections.abc import Iterator
@@ -72,6 +73,7 @@ class Evaluator:
     yield "memory/diversity_real", _diversity(common, real["features"])
     recall = self._recall(common, fake["features"], real["features"])
     yield "memory/latent_recall", recall
+    yield "memory/identity_drift", self._drift(common, fake, real, trained)
     for space, nearest in _NEAREST.items():
       names = [
         f"memory/{name}_{space}"
@@ -111,6 +113,27 @@ class Evaluator:
     facts = {"threshold": float(reach), "network": _network()}
     near = neighbours.nearest(real, fake)[0] <= reach
     return _share(common, near, "higher", how, **facts)
+
+  def _drift(self, common, fake, real, trained) -> evals.Value:
+    """The share of clips whose nearest training clip changes within them."""
+    if trained is None:
+      return evals.missing(_NO_TRAINING)
+    drift, held_out = (
+      copies.drifts(clips["hashes"], trained["hashes"])
+      for clips in (fake, real)
+    )
+    # A distance that was seen: at most this share of real clips is above it.
+    usual = np.quantile(held_out, 1 - self.share, method="inverted_cdf")
+    return _share(
+      common,
+      drift > usual,
+      "lower",
+      f"share of clips of which the nearest training clip changes more than in "
+      f"{1 - self.share:.0%} of held-out ones",
+      note=f"of held-out clips {np.mean(held_out > usual):.1%}",
+      threshold=float(usual),
+      space="hashes",
+    )
 
   def _copies(self, common, space, distance, held_out):
     """What one space says of copies: three values, and its threshold."""

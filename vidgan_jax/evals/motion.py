@@ -51,15 +51,17 @@ class Evaluator:
     seed: of the generated clips.
     batch: clips at a time.
     parts: of the clips, for intervals.
+    share: of real clips, the stillest, that say what stands still.
   """
 
   num: int = 64
   seed: int = 1
   batch: int = 32
   parts: int = 16
+  share: float = 0.05
 
   def run(self, sampler, reference) -> Iterator[tuple[str, evals.Value]]:
-    """Yields distances of what moves, and both sets' E_warp and order."""
+    """Yields distances of what moves, stills, and both sets' E_warp, order."""
     num = min(self.num, len(reference))
     real = reference.once(
       ("motion", num),
@@ -92,10 +94,26 @@ class Evaluator:
       distance = function(fake[key], real[key])
       value = common.value(distance, interval, "lower", estimator, unit=unit)
       yield f"motion/{name}", value
+    yield "motion/still_share", self._stills(common, fake, real)
     for name, estimator in _MEANS.items():
       for suffix, measured in (("", fake), ("_real", real)):
         value = self._mean(common, measured[name], estimator)
         yield f"motion/{name}{suffix}", value
+
+  def _stills(self, common, fake, real) -> evals.Value:
+    """The share of clips that move less than the stillest real ones do."""
+    # At least the stillest of all: of few real clips it stands for the share.
+    rank = max(1, int(self.share * len(real["amounts"])))
+    threshold = np.sort(real["amounts"])[rank - 1]
+    still, less = (x["amounts"] < threshold for x in (fake, real))
+    return common.value(
+      still.mean(),
+      intervals.wilson(int(still.sum()), len(still)),
+      "lower",
+      "share of clips that move less than the stillest real ones; Wilson",
+      note=f"of {len(less)} real clips {less.sum()} move less",
+      threshold=float(threshold),
+    )
 
   def _mean(self, common, rows, estimator) -> evals.Value:
     """The mean over the clips, of which real clips' is the best."""
@@ -111,6 +129,7 @@ class Evaluator:
 def _measures(videos: Iterable[np.ndarray]) -> dict[str, np.ndarray | str]:
   """All rows of a set of clips, one pass; a text where one needs a package."""
   measures = {
+    "amounts": motion_lib.amounts,
     "speeds": motion_lib.speeds,
     "spectra": motion_lib.spectra,
     "arrows": motion_lib.arrows,

@@ -101,15 +101,45 @@ def nearest_hash(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   Returns:
     The distance (N,) and the number of the nearest y (N,).
   """
-  sign = lambda bits: np.where(bits, np.float32(1), np.float32(-1))
-  flat = sign(y).reshape(-1, _BITS).T
   distance, index = [], []
-  for clip in sign(x):
-    alike = (clip @ flat).reshape(len(clip), *y.shape[:2])
-    bits = (_BITS - alike.max(2)).mean(0) / 2
+  for bits in _bits(x, y):
+    bits = bits.mean(0)
     index.append(bits.argmin())
     distance.append(bits.min())
   return np.array(distance, np.float64), np.array(index)
+
+
+def drifts(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+  """How clearly the nearest training clip changes within each clip, bits (N,).
+
+    d_start(b) - d_start(a) + d_end(a) - d_end(b)
+
+  d: the mean bits in which the key frames of the clip's first half, or of its
+  second, differ from the nearest key frame of a training clip; a is the
+  training clip nearest to the start, b the one nearest to the end. 0 where they
+  are the same; a face that becomes another one within the clip has many.
+
+  Args:
+    x: (N, K, 64) bool, from `hashes`, K at least 2.
+    y: (M, L, 64) of the training clips.
+  """
+  out = []
+  for bits in _bits(x, y):
+    half = len(bits) // 2
+    start, end = bits[:half].mean(0), bits[-half:].mean(0)
+    a, b = start.argmin(), end.argmin()
+    out.append(start[b] - start[a] + end[a] - end[b])
+  return np.array(out, np.float64)
+
+
+def _bits(x, y):
+  """Yields for each x the bits (K, M) from each key frame to each clip y."""
+  sign = lambda bits: np.where(bits, np.float32(1), np.float32(-1))
+  flat = sign(y).reshape(-1, _BITS).T
+  for clip in sign(x):
+    # The product of two signs is 1 where the bits agree and -1 elsewhere.
+    alike = (clip @ flat).reshape(len(clip), *y.shape[:2])
+    yield (_BITS - alike.max(2)) / 2
 
 
 def _dct(size: int) -> np.ndarray:
