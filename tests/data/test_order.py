@@ -35,7 +35,7 @@ def test_order_is_the_same_on_every_machine():
 
 def test_a_fingerprint_knows_the_clips_again():
   class Source:
-    spec = {"frames": ((None,), object)}
+    reads = 0
 
     def __init__(self, labels, frame=b"x"):
       self.labels, self.frame = labels, frame
@@ -44,6 +44,7 @@ def test_a_fingerprint_knows_the_clips_again():
       return len(self.labels)
 
     def read(self, indices):
+      self.reads += 1
       frames = np.array([self.frame, b"y"], object)
       return [{"frames": frames, "label": self.labels[i]} for i in indices]
 
@@ -56,3 +57,7 @@ def test_a_fingerprint_knows_the_clips_again():
     (Source([0]), "it had 3 clips, now it has 1"),
   ]:
     assert order.difference(before, order.fingerprint(source)) == words
+  many = Source([0] * 10_000), Source([0] * 1000, bytes(2**23))
+  for source, reads in zip(many, (256, 8)):
+    order.fingerprint(source)
+    assert source.reads == reads  # Large clips: until there are enough bytes.

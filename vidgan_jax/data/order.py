@@ -10,6 +10,8 @@ import numpy as np
 from vidgan_jax.data import oplang
 from vidgan_jax.data import signals
 
+_READ = 2**26  # bytes, for a fingerprint
+
 
 def shown(seed: int, n: int, positions: np.ndarray) -> np.ndarray:
   """Which clip is shown at each position of the endless stream of clips.
@@ -80,15 +82,17 @@ def no_clip(name: str, n: int, chosen: oplang.Op | None, lengths: Any) -> str:
 def fingerprint(source: Any) -> dict[str, Any]:
   """By what a run that goes on knows its clips again, as JSON values.
 
-  Clips spread over the source are read, 256 whose frames stay encoded or 64
-  others; all of a small data set.
+  Up to 256 clips are read, and no more than take `_READ` bytes; they are spread
+  over the source, and are all of a small one.
 
   Returns:
     Their number, and a digest of each signal by its name.
   """
-  most = 256 if "frames" in source.spec else 64
-  digests = {}
-  for index in np.unique(np.linspace(0, len(source) - 1, most).astype(int)):
+  digests, left = {}, _READ
+  indices = np.unique(np.linspace(0, len(source) - 1, 256).astype(int))
+  for index in np.random.default_rng(0).permutation(indices):
+    if left < 0:
+      break
     try:
       example = source.read([int(index)])[0]
     except Exception as error:  # whatever a source may raise
@@ -101,8 +105,10 @@ def fingerprint(source: Any) -> dict[str, Any]:
         for item in value.ravel():
           item = item if isinstance(item, bytes) else str(item).encode()
           sha.update(f"{len(item)}:".encode() + item)
+          left -= len(item)
       else:
         sha.update(value.tobytes())
+        left -= value.nbytes
   digests = {name: sha.hexdigest()[:16] for name, sha in digests.items()}
   return {"clips": len(source)} | digests
 
