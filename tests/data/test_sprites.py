@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vidgan_jax import errors
+from vidgan_jax.data import sound
 from vidgan_jax.data import sprites
 
 RICH = dict(supervision="all", rotation=True, shake=1.5, shapes=sprites.SHAPES)
@@ -396,24 +397,24 @@ def test_bounces_are_audible():
   source = sprites.make("train", frames=32, objects=(1, 2), supervision="all")
   heard = 0
   for index, example in enumerate(source.read(range(12))):
-    sound, when = example["audio"], example["bounces"][:, 0]
-    assert np.abs(sound).max() <= 1
-    rate = sprites.AUDIO_RATE
-    t = np.arange(len(sound)) / rate
-    quiet = np.ones(len(sound), bool)
+    wave, when = example["audio"], example["bounces"][:, 0]
+    assert np.abs(wave).max() <= 1
+    rate = sound.RATE
+    t = np.arange(len(wave)) / rate
+    quiet = np.ones(len(wave), bool)
     for bounce in when:
       quiet &= (t < bounce) | (t > bounce + 0.3)
-    assert not sound[quiet].any()
+    assert not wave[quiet].any()
     for k, (bounce, i) in enumerate(example["bounces"]):
       before = when[k - 1] if k else -1.0
       after = when[k + 1] if k + 1 < len(when) else 9.0
       if bounce - before < 0.3 or after - bounce < 0.1 or bounce > 3.9:
         continue
       start = math.ceil(bounce * rate)
-      onset = np.square(sound[start : start + 400]).mean()
+      onset = np.square(wave[start : start + 800]).mean()
       assert onset > 0.01
-      assert np.square(sound[max(0, start - 402) : start - 2]).mean() < 1e-3
-      power = np.abs(np.fft.rfft(sound[start : start + 800], 8000))
+      assert np.square(wave[max(0, start - 804) : start - 4]).mean() < 1e-3
+      power = np.abs(np.fft.rfft(wave[start : start + 1600], rate))
       scene = source.scene(index)
       pitch = sprites.pitch(source.options, scene, int(i))
       assert abs(power.argmax() - pitch) < 12
@@ -482,19 +483,21 @@ def test_sound_tells_when_and_which_bounces():
   high = []
   for index in range(20):
     example = source.read([index])[0]
-    loud = example["sound"].sum(-1)
-    frames = np.floor(example["bounces"][:, 0] * 16 - 1e-6).astype(int)
-    quiet = np.setdiff1d(np.arange(16), [*frames, *frames + 1])
+    rows = example["sound"].reshape(-1, sound.PARTS, sound.BANDS + 1)
+    rise = rows[..., -1].max(-1)
+    frames = np.round(example["bounces"][:, 0] * 16).astype(int)
+    # A window hears what begins up to 12 ms later.
+    quiet = np.setdiff1d(np.arange(16), [*frames - 1, *frames, *frames + 1])
     for frame in frames[frames < 15]:
-      # A bounce late in a frame is heard in the next.
-      assert loud[frame : frame + 2].max() > 2 * loud[quiet].max(initial=0)
-    size = source.scene(index).radius[0]
-    if loud.max() > 0.1:
-      high.append((size, example["sound"].sum(0).argmax()))
+      # A bounce at the end of a frame's time is heard in the next.
+      assert rise[frame : frame + 2].max() > 3 * rise[quiet].max(initial=0)
+    if rise.max() > 0.02:
+      size = source.scene(index).radius[0]
+      high.append((size, rows[..., :-1].sum((0, 1)).argmax()))
   sizes, bands = zip(*sorted(high))
   assert (
     len(high) > 9
-    and bands[0] > bands[-1] + 5
+    and bands[0] > bands[-1] + 2
     and np.corrcoef(sizes, bands)[0, 1] < -0.9
   )
 

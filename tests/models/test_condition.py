@@ -162,3 +162,46 @@ def test_the_flagship_asks_which_text_is_the_clips():
   np.testing.assert_allclose(asked(texts[[0, 0]])["match"], 0, atol=1e-6)
   with pytest.raises(errors.UserError, match="gives none: set it to 0"):
     jax.eval_shape(d.init, jax.random.key(0), video, {}, times)
+
+
+def test_sync_tells_times_and_clips_apart():
+  frames, rows = some(1, 3, 4, 7), some(2, 3, 4, 5)
+  net = condition.Sync(6)
+  state = net.init(jax.random.key(0), frames, rows)
+  got = net.apply(state, frames, rows)
+  # Once more, in float64 and by loops.
+  weights = jax.tree.map(lambda x: np.float64(x), state["params"])
+  pad = np.pad(np.float64(rows), ((0, 0), (1, 1), (0, 0)))
+  kernel = weights["around"]["kernel"]
+  around = sum(pad[:, i : i + 4] @ kernel[i] for i in range(3))
+  around = np.where(around > 0, around, 0.2 * around) * 1.387
+
+  def unit(x, part):
+    x = x @ weights[part]["kernel"] + weights[part]["bias"]
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+  a, b = unit(np.float64(frames), "frames"), unit(around, "rows")
+  for i in range(3):
+    scores = [np.mean([a[i, t] @ b[j, t] for t in range(4)]) for j in range(3)]
+    scores += [
+      np.mean([a[i, t] @ b[i, (t - k) % 4] for t in range(4)])
+      for k in range(1, 4)
+    ]
+    scores = 10 * np.array(scores)
+    want = np.log(np.exp(scores).sum()) - scores[i]
+    np.testing.assert_allclose(got[i], want, rtol=2e-5)
+
+
+@pytest.mark.parametrize("temporal_head", [False, True])
+def test_the_flagship_asks_which_sound_is_the_clips(temporal_head):
+  _, d, _, times, video = build(
+    "continuous", discriminator={"sync": 8, "temporal_head": temporal_head}
+  )
+  given = {"sound": some(3, 2, 4, 6)}
+  params = d.init(jax.random.key(0), video, given, times)
+  asked = lambda g: d.apply(params, video, g, times).auxiliary["sync"]
+  assert asked(given).shape == (2,)
+  moved = {"sound": np.roll(given["sound"], 1, 1)}
+  assert np.abs(asked(given) - asked(moved)).min() > 1e-4
+  with pytest.raises(errors.UserError, match="nothing of the kind"):
+    jax.eval_shape(d.init, jax.random.key(0), video, {}, times)

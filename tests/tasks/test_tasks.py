@@ -238,7 +238,7 @@ def test_generate_is_asked_with_words():
     ask(facts, text="rad disc")
   given = ask(facts, text="rad disc", text_anyway=True)
   np.testing.assert_array_equal(given["text"][0], encoder.tokens("disc"))
-  with pytest.raises(errors.UserError, match="--text says what to show"):
+  with pytest.raises(errors.UserError, match="--text gives one"):
     ask(facts)
   for task, known in (
     (make("generate"), facts),

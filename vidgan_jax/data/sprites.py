@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from vidgan_jax import errors
+from vidgan_jax.data import sound
 
 # A shape's signed distance is given in units of the object's radius: every
 # shape lies inside the unit circle. The diamond is slim, so that no rotation
@@ -53,9 +54,6 @@ TEXTURES = ("flat", "stripes")
 BACKGROUNDS = ("plain", "gradient", "checker")
 SUPERVISION = ("layout", "flow", "sound", "audio", "truth")
 SPLITS = ("train", "test", "held")
-AUDIO_RATE = 8000  # samples a second
-SOUND_BANDS = 32
-_SOUND_RANGE = (100.0, 3600.0)  # Hz, a little more than the pitches' range
 
 # Light falls from the upper left; brightness stays within 1 - 2 * _SHADE .. 1.
 _LIGHT = (-0.6, -0.8)
@@ -379,9 +377,9 @@ class Source:
     }
     groups = {
       "layout": {"layout": ((t, r, r), np.uint8)},
-      "sound": {"sound": ((t, SOUND_BANDS), np.float32)},
+      "sound": {"sound": ((t, sound.FEATURES), np.float32)},
       "flow": {"flow": ((t - 1, r, r, 2), np.float32)},
-      "audio": {"audio": ((round(AUDIO_RATE * world.duration),), np.float32)},
+      "audio": {"audio": ((round(sound.RATE * world.duration),), np.float32)},
       "truth": {
         "count": ((), np.int32),
         "positions": ((t, n, 2), np.float32),
@@ -410,8 +408,8 @@ class Source:
         layout (T, H, W): 0 background, 1 + i object i (its class is `label`);
         flow (T-1, H, W, 2): where the point seen at a pixel goes by the next
           frame, pixels, (x, y), the camera's shake included;
-        sound (T, SOUND_BANDS): how loud each band is while a frame is shown;
-        audio (samples,) at `AUDIO_RATE`, in [-1, 1]: a tone a bounce;
+        sound (T, sound.FEATURES): the rows of `sound.rows` of the audio;
+        audio (samples,) at `sound.RATE`, in [-1, 1]: a tone a bounce;
         count () ; positions (T, N, 2) of the centres in the picture, pixels,
           NaN beyond `count`; velocities (T, N, 2) pixels a frame, the camera's
           shake left out; bounces (K, 2): seconds and object, by time;
@@ -468,7 +466,8 @@ class Source:
     if "flow" in wanted:
       example["flow"] = flow(world, scene, times, layout)
     if "sound" in wanted:
-      example["sound"] = sound(world, scene)
+      wave = audio(world, scene)
+      example["sound"] = sound.rows(wave, times, 1 / world.fps)
     if "audio" in wanted:
       example["audio"] = audio(world, scene)
     if "truth" in wanted:
@@ -791,18 +790,18 @@ def flow(
 
 
 def audio(world: World, scene: Scene) -> np.ndarray:
-  """The sound of a clip: (samples,) float32 at `AUDIO_RATE`, in [-1, 1].
+  """The sound of a clip: (samples,) float32 at `sound.RATE`, in [-1, 1].
 
   Every bounce starts a tone that decays in 60 ms; small objects sound higher
   and the objects of a clip have different pitches.
   """
-  wave = np.zeros(round(AUDIO_RATE * world.duration), np.float32)
+  wave = np.zeros(round(sound.RATE * world.duration), np.float32)
   decay, length = _decay()
   for when, i in bounces(scene, world.duration):
-    start = math.ceil(when * AUDIO_RATE)
+    start = math.ceil(when * sound.RATE)
     t = decay[0, : max(0, min(length, len(wave) - start))]
     # The first sample after the bounce hears the tone already under way.
-    late = np.float32(start / AUDIO_RATE - when)
+    late = np.float32(start / sound.RATE - when)
     rate = np.float32(2 * np.pi * pitch(world, scene, int(i)))
     wave[start : start + len(t)] += decay[1, : len(t)] * np.sin(
       rate * (t + late)
@@ -813,32 +812,8 @@ def audio(world: World, scene: Scene) -> np.ndarray:
 @functools.cache
 def _decay() -> tuple[np.ndarray, int]:
   """Seconds and loudness of a tone's samples (2, n) float32, and n."""
-  t = np.arange(int(0.3 * AUDIO_RATE)) / AUDIO_RATE
+  t = np.arange(int(0.3 * sound.RATE)) / sound.RATE
   return np.stack([t, 0.4 * np.exp(-t / 0.06)]).astype(np.float32), len(t)
-
-
-def sound(world: World, scene: Scene) -> np.ndarray:
-  """The loudness of each band of pitch while each frame is shown.
-
-  Frame k is shown in [k, k + 1) / fps. Of the n samples x heard then, with
-  P(f) = |sum_s x_s exp(-2 pi i f s)|^2 / n averaged over a band, the loudness
-  is log(1 + 10 P). The bands have equal widths on a scale of octaves.
-
-  Returns:
-    (T, SOUND_BANDS) float32, at least 0, low pitches first.
-  """
-  wave = audio(world, scene)
-  edges = np.linspace(0, len(wave), world.frames + 1).round().astype(int)
-  size = max(1024, *np.diff(edges))  # At least: no band is without a bin.
-  bins = np.fft.rfftfreq(size, 1 / AUDIO_RATE)
-  bands = np.geomspace(*_SOUND_RANGE, SOUND_BANDS + 1)
-  starts = np.searchsorted(bins, bands)
-  rows = [
-    np.abs(np.fft.rfft(wave[a:b], size)) ** 2 / max(b - a, 1)
-    for a, b in zip(edges, edges[1:])
-  ]
-  power = np.add.reduceat(rows, starts, 1)[:, :-1] / np.diff(starts)
-  return np.log1p(10 * power).astype(np.float32)
 
 
 def pitch(world: World, scene: Scene, i: int) -> float:

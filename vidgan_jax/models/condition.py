@@ -152,6 +152,17 @@ class Condition:
     same = (words[:, None] == words).all(-1)
     return Match(features, name="match")(clips, text, same)
 
+  def sync(self, frames: jax.Array, features: int) -> jax.Array:
+    """`Sync` of frames (B, T, N) with what is given of their times: (B,)."""
+    rows = [x.astype(jnp.float32) for x in self.of("rows")]
+    if not rows:
+      raise errors.UserError(
+        "config.model.discriminator.sync compares frames with what is given of "
+        "their times, but the task gives nothing of the kind: set it to 0, or "
+        "config.task.options.signals=('sound',)."
+      )
+    return Sync(features, name="sync")(frames, jnp.concatenate(rows, -1))
+
   def text(self) -> jax.Array | None:
     """(B, 64), the same however often it is asked for."""
     for k in _TEXTS:
@@ -242,6 +253,44 @@ class Match(nn.Module):
     logits = jnp.where(same & ~own, -jnp.inf, logits)
     rows, columns = (jax.nn.log_softmax(logits, axis) for axis in (0, 1))
     return -(jnp.diagonal(rows) + jnp.diagonal(columns)) / 2
+
+
+class Sync(nn.Module):
+  """Which rows of the batch belong to which clip, and at which time (InfoNCE).
+
+  With unit vectors a_it of the frames and b_it of their rows, and s learnt,
+
+    c_ij = s mean_t <a_it, b_jt>,  e_ik = s mean_t <a_it, b_i(t+k)>, k > 0,
+    loss_i = -log softmax(c_i1, ..., c_iB, e_i1, ..., e_i(T-1))(c_ii):
+
+  the others are the rows of other clips and its own, turned by k frames (after
+  Chung and Zisserman 2016, Out of Time, whose others are times of one clip).
+  """
+
+  features: int = 64
+
+  @nn.compact
+  def __call__(self, frames: jax.Array, rows: jax.Array) -> jax.Array:
+    """(B, T, N) features of frames and (B, T, M) of rows -> (B,) float32."""
+
+    def unit(x, name):
+      x = nn.Dense(self.features, kernel_init=layers.he(), name=name)(x)
+      x = x.astype(jnp.float32)
+      return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-6)
+
+    a = unit(frames, "frames")
+    # A row with the one before and the one after it: what begins, and ends.
+    around = nn.Conv(
+      self.features, (3,), kernel_init=layers.he(), name="around"
+    )
+    b = unit(layers.leaky_relu(around(rows)), "rows")
+    length = a.shape[1]
+    clips = jnp.einsum("itn,jtn->ij", a, b) / length
+    turned = [(a * jnp.roll(b, k, 1)).sum(-1).mean(1) for k in range(1, length)]
+    scale = self.param("scale", nn.initializers.constant(math.log(10.0)), ())
+    logits = jnp.concatenate([clips, *(x[:, None] for x in turned)], 1)
+    logits *= jnp.exp(jnp.minimum(scale, math.log(100.0)))
+    return -jnp.diagonal(jax.nn.log_softmax(logits, 1))
 
 
 def embed(count: int, features: int, **kwargs: Any) -> nn.Embed:

@@ -28,8 +28,9 @@ def _variant(widths, blocks, style, d_widths, joint):
   }
 
 
-# That of D: which text of the batch is the clip's; with its `match` above 0.
-LOSSES = ("match",)
+# Those of D: which text of the batch is the clip's, and which sound, and when;
+# with its `match` and `sync` above 0.
+LOSSES = ("match", "sync")
 
 # Widths from the smallest picture (4 x 4 at the resolution named) upwards, and
 # for the discriminator downwards.
@@ -261,6 +262,7 @@ class Discriminator(nn.Module):
   joint: int = 128
   temporal_head: bool = False  # Also looks at the whole clip at half size.
   match: int = 0  # Features in which clips and their texts are compared.
+  sync: int = 0  # The same of frames and their sounds.
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -286,6 +288,7 @@ class Discriminator(nn.Module):
     x, features = self._trunk(x, self.widths)
     y = nn.Dense(self.joint, dtype=self.dtype)(x.reshape(b * t, -1))
     heads = [(layers.leaky_relu(y).reshape(b, t, -1), features)]
+    moving = [heads[0][0]]
     # --- The clip: features of all frames side by side, and the time gaps.
     gaps = jnp.log(jnp.maximum(times[:, 1:] - times[:, :-1], 1e-3))
     base = _base(self)
@@ -303,7 +306,9 @@ class Discriminator(nn.Module):
     if self.temporal_head:
       y = layers.space_to_depth(layers.downsample(frames), self.patch)
       y, features = self._trunk(y, self.widths[:-1], frames=t)
-      y = y.reshape(b, t, -1, y.shape[-1]).mean((1, 2))
+      y = y.reshape(b, t, -1, y.shape[-1])
+      moving.append(y.mean(2))
+      y = y.mean((1, 2))
       y = layers.leaky_relu(nn.Dense(self.joint, dtype=self.dtype)(y))
       heads.append((y[:, None], features))
     # --- Logits.
@@ -317,6 +322,9 @@ class Discriminator(nn.Module):
       # the frames.
       y = jnp.concatenate([y.mean(1) for y, _ in heads], -1)
       asked["match"] = read.match(y.astype(jnp.float32), self.match)
+    if self.sync:
+      y = jnp.concatenate(moving, -1).astype(jnp.float32)
+      asked["sync"] = read.sync(y, self.sync)
     features = tuple(f for _, f in heads)
     return layers.Scores(tuple(logits), features, asked)
 

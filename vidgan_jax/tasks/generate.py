@@ -41,6 +41,7 @@ def make(label: bool = True, signals: Sequence[str] = ()) -> tasks.Task:
     label: str | int | None = None,
     text: str | Sequence[str] | None = None,
     text_anyway: bool = False,
+    sound: np.ndarray | None = None,
   ) -> dict[str, np.ndarray]:
     """What the generator is given: the label, if the model has classes.
 
@@ -52,6 +53,8 @@ def make(label: bool = True, signals: Sequence[str] = ()) -> tasks.Task:
       label: class of all clips, by name or number; None: all in turn.
       text: what all clips should show, or a text for each.
       text_anyway: words that no caption has are left out of it.
+      sound: rows of all clips (T, n), or of each (num, T, n), of times that
+        are as far apart as those of a training clip; see data/sound.py.
 
     Raises:
       UserError: there is no such class, no source of the signals, or a word
@@ -59,9 +62,19 @@ def make(label: bool = True, signals: Sequence[str] = ()) -> tasks.Task:
     """
     del seed
     given = {}
-    others = [name for name in signals if text is None or name != "text"]
+    said = {"text": text, "sound": sound}
+    others = [name for name in signals if said.get(name) is None]
     if others:
       given = _of_source(num, source, others)
+    if sound is not None:
+      if "sound" not in signals:
+        raise errors.UserError(
+          "A sound is asked for, but this generator was trained without: set "
+          "config.task.options.signals=('sound',), as configs/sound.py does, "
+          "and train anew; or let the sound move a trained one, with --react."
+        )
+      sound = np.asarray(sound, np.float32)
+      given["sound"] = np.broadcast_to(sound, (num, *sound.shape[-2:]))
     if text is not None:
       texts = [text] * num if isinstance(text, str) else text
       given["text"] = _tokens(texts, signals, facts["text"], text_anyway)
@@ -84,7 +97,8 @@ def _of_source(
     raise errors.UserError(
       f"Clips of this run are made of {' and '.join(signals)}: with "
       "`vidgan generate`, --from-data takes those of its held-out clips"
-      + (", and --text says what to show." if "text" in signals else ".")
+      + "".join(f", --{k} gives one" for k in ("text", "sound") if k in signals)
+      + "."
     )
   examples = source.prepared(range(min(num, len(source))))
   index = np.arange(num) % len(examples)

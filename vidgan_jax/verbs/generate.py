@@ -11,14 +11,17 @@ import dataclasses
 import itertools
 import math
 import pathlib
+import re
 
 import numpy as np
 
 from vidgan_jax import errors
 from vidgan_jax import sampler as sampler_lib
+from vidgan_jax.data import sound
 from vidgan_jax.evals import harness
 from vidgan_jax.store import workdir as workdir_lib
 from vidgan_jax.verbs import existing
+from vidgan_jax.video import sound as sound_lib
 from vidgan_jax.video import write
 
 
@@ -55,6 +58,12 @@ def main(argv: list[str]) -> int:
     action="store_true",
     help="leave out words that no caption of the training data has",
   )
+  add("--sound", metavar="FILE",
+      help="what sounds: what the clips follow, of a run that was trained with "
+      "sounds, or what --react follows; an .mp4 gets it")  # fmt: skip
+  add("--react", metavar="speed=NAME:K",
+      help="any run: the time runs 1 + K times as fast where NAME is heard: "
+      + ", ".join(sound.ENVELOPES))  # fmt: skip
   add("--ask", action="append", default=[], metavar="NAME=VALUE",
       help="what else the run's task may be asked for")  # fmt: skip
   add(
@@ -106,15 +115,25 @@ def _generate(args) -> str:
     config = workdir_lib.read_config(args.workdir)
     reference = harness.reference(config, args.workdir, {})
     sampler = dataclasses.replace(sampler, examples=reference.clips)
+  wave = None
+  if args.sound is not None:
+    wave = sound_lib.decode(args.sound, sound.RATE)
+  times, fps = _times(args, sampler, wave)
   texts = _texts(args.text)
   num = args.num * max(1, len(texts))
   wishes = _wishes(args)
   if texts:
     wishes["text"] = [text for text in texts for _ in range(args.num)]
     wishes["text_anyway"] = args.text_anyway
+  if wave is not None and not args.react:
+    # Rows as far apart as in training, from the first time of a clip on.
+    gap, first = _gap(sampler), sampler.times[0]
+    count = max(len(sampler.times), round((times.max() - first) / gap) + 1)
+    wishes["sound"] = sound.rows(wave, first + gap * np.arange(count), gap)
   given = sampler.ask(num, args.seed, **wishes)
   index = given.pop("index") % args.num
-  times, fps = _times(args, sampler)
+  if args.react:
+    times = _react(args, times, fps, wave)
   seconds = float(times.max())
   if args.interpolate or args.vary != "both":
     # Clips that are to be compared, those of a text, are made of the same.
@@ -126,6 +145,7 @@ def _generate(args) -> str:
     z = sampler_lib.vary(sampler.noise(args.seed, index, seconds), args.vary)
   z = sampler_lib.truncate(sampler, z, given, args.truncation)
 
+  silent = kind not in ("", ".mp4")
   square = math.ceil(math.sqrt(num))
   columns = args.grid or (args.num if len(texts) > 1 else square)
   scale = args.scale or max(1, math.ceil(128 / sampler.resolution))
@@ -140,20 +160,23 @@ def _generate(args) -> str:
     write.write(out, picture[None], scale=scale)
   elif kind:
     parts = sampler.film(z, given, times)
-    _write([out], ([write.grid(p, columns)] for p in parts), fps, scale)
+    parts = ([write.grid(part, columns)] for part in parts)
+    _write([out], parts, fps, scale, None if silent else args.sound)
   else:
     # A few clips at a time: each open file is an encoder with its memory.
     for first in range(0, num, 16):
       some = np.arange(first, min(first + 16, num))
       z_of, given_of = (sampler_lib.rows(x, some) for x in (z, given))
       paths = [out / f"clip_{i:04d}.mp4" for i in some]
-      _write(paths, sampler.film(z_of, given_of, times), fps, scale)
+      film = sampler.film(z_of, given_of, times)
+      _write(paths, film, fps, scale, args.sound)
     for path in old:  # more clips than came now would mix two models
       if int(path.stem[5:]) >= args.num:
         path.unlink()
   return (
     f"{num} clips of {len(times)} frames at {fps:g} frames/s, step "
     f"{sampler.step} -> {out}"
+    + f" (a {kind} holds no sound)" * bool(silent and args.sound)
   )
 
 
@@ -199,6 +222,11 @@ def _check(args) -> None:
     raise errors.UserError(
       f"--speed {args.speed:g}: give a number that is not 0, as 0.5 or -1."
     )
+  if args.sound and not args.react and args.speed != 1:
+    raise errors.UserError(
+      f"--speed {args.speed:g} with --sound: the clips would run away from "
+      "their sound. Change the speed of the file, or leave --speed out."
+    )
   if not 0 <= args.truncation <= 1:
     raise errors.UserError(
       f"--truncation {args.truncation:g}: give a number from 0 to 1."
@@ -209,13 +237,36 @@ def _check(args) -> None:
     )
 
 
-def _write(paths, parts, fps: float, scale: int) -> None:
+def _react(args, times, fps: float, wave) -> np.ndarray:
+  """The times of the frames where time runs faster as something is heard.
+
+  t_i = t_0 + integral of speed (1 + K e(s)) ds to i / fps, e the envelope.
+  """
+  match = re.fullmatch(r"speed=(\w+):(\d+(?:\.\d*)?|\.\d+)", args.react)
+  if not match or wave is None:
+    raise errors.UserError(
+      f"--react {args.react}: "
+      + (
+        "there is nothing to react to: give --sound FILE."
+        if match
+        else "give speed=NAME:K, as speed=onset:2."
+      )
+    )
+  at = np.arange(len(times)) / fps
+  heard = sound.envelope(wave, at, 1 / fps, match[1])
+  rate = args.speed * (1 + float(match[2]) * heard) / fps
+  steps = np.concatenate([[0], (rate[1:] + rate[:-1]) / 2])
+  way = np.cumsum(steps)
+  return (args.start + way - min(way[-1], 0)).astype(np.float32)
+
+
+def _write(paths, parts, fps: float, scale: int, heard: str | None) -> None:
   """Writes videos side by side, each part (N, t, H, W, C) as it comes."""
   parts = iter(parts)
   first = next(parts)  # Before any file: the model may refuse the times.
   with contextlib.ExitStack() as stack:
     writers = [
-      stack.enter_context(write.Writer(path, fps=fps, scale=scale))
+      stack.enter_context(write.Writer(path, fps=fps, scale=scale, sound=heard))
       for path in paths
     ]
     for videos in itertools.chain([first], parts):
@@ -224,16 +275,20 @@ def _write(paths, parts, fps: float, scale: int) -> None:
           writer.append(frame)
 
 
-def _times(args, sampler) -> tuple[np.ndarray, float]:
-  """Times of the frames, and frames a second of the file."""
+def _gap(sampler) -> float:
+  """Seconds from frame to frame of a training clip."""
   trained = np.asarray(sampler.times)
-  gap = float(np.median(np.diff(trained))) if len(trained) > 1 else 1.0
+  return float(np.median(np.diff(trained))) if len(trained) > 1 else 1.0
+
+
+def _times(args, sampler, wave) -> tuple[np.ndarray, float]:
+  """Times of the frames, and frames a second of the file."""
+  gap = _gap(sampler)
   fps = args.fps or 1 / gap
-  frames = args.frames or (
-    len(trained)
-    if not args.fps
-    else max(1, round(len(trained) * gap * args.fps))
-  )
+  seconds = len(sampler.times) * gap
+  if wave is not None:
+    seconds = len(wave) / sound.RATE
+  frames = args.frames or max(1, round(seconds * fps))
   times = args.start + np.arange(frames) * abs(args.speed) / fps
   if args.speed < 0:
     times = times[::-1]

@@ -8,11 +8,15 @@ overlap-add technique based on waveform similarity", section 3).
 from collections.abc import Iterator
 import fractions
 import io
+import os
 from typing import Any
 
 import av
 from av.codec import codec as codecs
 from av.filter import graph
+import numpy as np
+
+from vidgan_jax.video import read
 
 _ENCODERS = {"mp3": "libmp3lame", "opus": "libopus"}
 _USUAL = ("aac", "libopus")
@@ -70,6 +74,44 @@ def _add(container: Any, name: str, old: Any) -> Any:
   if was.bit_rate:
     new.bit_rate = was.bit_rate
   return new
+
+
+def decode(path: str | os.PathLike[str], rate: int) -> np.ndarray:
+  """The first stream of sound of a file, all channels in one.
+
+  Args:
+    path: of a sound or a video.
+    rate: samples a second of the result.
+
+  Returns:
+    (S,) float32 in [-1, 1]; sample 0 is at the start of the file. What an
+    encoder has put before it is left out, what is missing there is silent.
+
+  Raises:
+    VideoError: there is none, or it cannot be decoded.
+  """
+  try:
+    with av.open(os.fspath(path)) as container:
+      if not container.streams.audio:
+        raise read.VideoError(f"{path}: it has no sound")
+      stream = container.streams.audio[0]
+      start = (container.start_time or 0) / av.time_base
+      resampler = av.AudioResampler("fltp", "mono", rate)
+      parts, begin = [], None
+      for frame in container.decode(stream):
+        if begin is None:
+          begin = round(((frame.time or 0.0) - start) * rate)
+        parts += [x.to_ndarray()[0] for x in resampler.resample(frame)]
+      parts += [x.to_ndarray()[0] for x in resampler.resample(None)]
+  except _ERRORS as error:
+    raise read.VideoError(
+      f"{path}: its sound cannot be read ({error})"
+    ) from None
+  if begin is None or not parts:
+    raise read.VideoError(f"{path}: its sound is empty")
+  wave = np.concatenate(parts)
+  wave = np.pad(wave, (begin, 0)) if begin > 0 else wave[-begin:]
+  return wave.clip(-1, 1).astype(np.float32)
 
 
 class Voice:

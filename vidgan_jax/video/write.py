@@ -28,6 +28,7 @@ from PIL import Image
 from vidgan_jax import errors
 from vidgan_jax.store import files
 from vidgan_jax.video import read
+from vidgan_jax.video import sound as sound_lib
 
 MOVING = (".mp4", ".gif", ".webp")
 SUFFIXES = (*MOVING, ".png")
@@ -85,6 +86,7 @@ class Writer:
     *,
     crf: int = 18,
     scale: int = 1,
+    sound: str | os.PathLike[str] | None = None,
   ):
     """Nothing is opened before the block is entered.
 
@@ -94,9 +96,10 @@ class Writer:
         go no faster than 50.
       crf: quality of H.264, 0 to 51.
       scale: enlarge by this whole number, without blur.
+      sound: a file whose sound the video gets, as far as it is long; of .mp4.
 
     Raises:
-      read.VideoError: the suffix is unknown.
+      read.VideoError: the suffix is unknown, or holds no sound.
       ValueError: an argument out of range.
     """
     self._kind = _suffix(path, MOVING)
@@ -112,6 +115,9 @@ class Writer:
     self.frames = 0  # written so far
     self._fps, self._crf, self._scale = fps, crf, int(scale)
     self._shape = None
+    if sound is not None and self._kind != ".mp4":
+      raise read.VideoError(f"{path}: a file of this kind holds no sound")
+    self._sound = sound
 
   def __enter__(self) -> "Writer":
     self._place = replacing(self.path)
@@ -136,7 +142,12 @@ class Writer:
       if self._sink is None:
         kind = _Gif if self._kind == ".gif" else _Encoder
         self._sink = kind(
-          self._temporary, self._kind, image.shape, self._fps, self._crf
+          self._temporary,
+          self._kind,
+          image.shape,
+          self._fps,
+          self._crf,
+          self._sound,
         )
       self._sink.append(image)
     except (av.error.FFmpegError, OSError) as error:
@@ -219,7 +230,9 @@ class Converter:
 class _Encoder:
   """MP4 and WebP by PyAV."""
 
-  def __init__(self, path: str, kind: str, shape: Any, fps: float, crf: int):
+  def __init__(
+    self, path: str, kind: str, shape: Any, fps: float, crf: int, sound: Any
+  ):
     height, width, _ = shape
     self._rate = fractions.Fraction(fps).limit_denominator(65_535)
     self._mp4 = kind == ".mp4"
@@ -244,7 +257,13 @@ class _Encoder:
       stream.options = {"quality": "92"}
     stream.height, stream.width = height, width
     stream.codec_context.time_base = 1 / self._rate
-    self._stream = stream
+    self._stream, self._voice = stream, None
+    if sound is not None:
+      self._heard = av.open(os.fspath(sound))
+      old = self._heard.streams.audio[0]
+      speed = fractions.Fraction(1)
+      self._voice = sound_lib.Voice(self._container, "mp4", old, speed)
+      self._packets = [p for p in self._heard.demux(old) if p.pts is not None]
 
   def append(self, image: np.ndarray) -> None:
     if self._mp4:
@@ -255,10 +274,23 @@ class _Encoder:
     frame.pts, frame.time_base = self._count, 1 / self._rate
     self._count += 1
     self._container.mux(self._stream.encode(frame))
+    if self._voice is not None:
+      self._speak(self._count / self._rate)
+
+  def _speak(self, until: fractions.Fraction) -> None:
+    """Adds the sound up to a time, seconds."""
+    while (
+      self._packets
+      and self._packets[0].pts * (self._packets[0].time_base) < until
+    ):
+      self._container.mux(self._voice(self._packets.pop(0)))
 
   def close(self) -> None:
     try:
       self._container.mux(self._stream.encode(None))
+      if self._voice is not None:
+        self._container.mux(self._voice.finish())
+        self._heard.close()
     finally:
       self._container.close()
 
@@ -270,8 +302,10 @@ class _Gif:
   equal ones.
   """
 
-  def __init__(self, path: str, kind: str, shape: Any, fps: float, crf: int):
-    del kind, crf
+  def __init__(
+    self, path: str, kind: str, shape: Any, fps: float, crf: int, sound: Any
+  ):
+    del kind, crf, sound
     self._fps, self._count, self._shown = fps, 0, 0
     self._file = open(path, "wb")
     size = struct.pack("<HH", shape[1], shape[0])
