@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+import wave
 
+import av
 import jax
 import numpy as np
 from PIL import Image
@@ -16,6 +18,8 @@ from vidgan_jax import cli
 from vidgan_jax import errors
 from vidgan_jax import sampler
 from vidgan_jax.video import read
+from vidgan_jax.video import sound
+from vidgan_jax.video import write
 
 SIZE, FRAMES, FPS = 16, 4, 8
 CLASSES = ("disc", "square", "triangle", "cross")
@@ -464,3 +468,65 @@ def _check_error(capsys, *words):
   for word in words:
     assert word in text, text
   assert "Traceback" not in text and "\n" not in text.rstrip("\n")
+
+
+@pytest.fixture
+def drums(tmp_path):
+  """Two seconds in stereo: silence, and a beat at 0.5 and at 1.25 s."""
+  t = np.arange(88200) / 44100
+  beat = sum(
+    np.exp(-(t - s).clip(0) / 0.1) * np.sin(600 * (t - s)) * (t >= s)
+    for s in (0.5, 1.25)
+  )
+  samples = (np.stack([beat, beat], 1) * 20000).astype("<i2")
+  path = tmp_path / "drums.wav"
+  with wave.open(str(path), "wb") as file:
+    file.setnchannels(2)
+    file.setsampwidth(2)
+    file.setframerate(44100)
+    file.writeframes(samples.tobytes())
+  return path
+
+
+def test_clips_react_to_a_sound(workdir, drums, draw, tmp_path):
+  out = tmp_path / "react.mp4"
+  options = ("--sound", drums, "--react", "speed=onset:5", "--speed", 0.1)
+  assert run(workdir, "--out", out, *options, "--num", 1, "--fps", 24) == 0
+  with av.open(str(out)) as container:
+    [picture], [heard] = container.streams.video, container.streams.audio
+    assert picture.frames == 48 and heard.codec_context.name == "aac"
+    seconds = lambda stream: float(stream.duration * stream.time_base)
+    assert abs(seconds(picture) - 2) < 0.01 and abs(seconds(heard) - 2) < 0.1
+  samples = sound.decode(out, 16000)
+  loud = [abs(samples[int(s * 16000) :][:800]).max() for s in (0.2, 0.52, 1.27)]
+  assert loud[0] < 0.02 < 0.3 < min(loud[1:])
+  # The motion is quickest at the beats.
+  still, moving = draw(*options, "--fps", 24, num=1), []
+  for start in (12, 30):
+    step = abs(np.diff(still[0].astype(float), axis=0)).mean((1, 2, 3))
+    moving.append(step[start - 1 : start + 3].mean())
+  quiet = step[[2, 4, 6, 20, 22, 40, 44]].mean()
+  assert min(moving) > 2 * quiet
+  # What cannot hold a sound says so; less than the whole is cut.
+  assert run(workdir, "--out", tmp_path / "a.gif", *options, "--num", 1) == 0
+  short = tmp_path / "short.mp4"
+  assert run(workdir, "--out", short, *options, "--frames", 8) == 0
+  assert len(sound.decode(short, 16000)) <= 1.1 * 16000
+
+
+def test_sounds_that_cannot_be(workdir, drums, tmp_path, capsys):
+  silent = tmp_path / "silent.mp4"
+  write.write(silent, np.zeros((4, 16, 16, 3), np.uint8))
+  out = tmp_path / "a.mp4"
+  for options, words in (
+    (("--react", "speed=onset:2"), ("--sound FILE",)),
+    (("--sound", drums, "--react", "hue=bass:1"), ("speed=NAME:K",)),
+    (("--sound", drums, "--react", "speed=onst:1"), ("'onset'",)),
+    (("--sound", drums), ("trained without", "--react")),
+    (("--sound", drums, "--speed", "2"), ("run away",)),
+    (("--sound", silent, "--react", "speed=onset:2"), ("no sound",)),
+    (("--sound", tmp_path / "no.wav"), ("no.wav",)),
+  ):
+    assert run(workdir, "--out", out, *options) == 1
+    _check_error(capsys, *words)
+    assert not out.exists()

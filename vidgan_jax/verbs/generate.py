@@ -176,7 +176,8 @@ def _generate(args) -> str:
   return (
     f"{num} clips of {len(times)} frames at {fps:g} frames/s, step "
     f"{sampler.step} -> {out}"
-    + f" (a {kind} holds no sound)" * bool(silent and args.sound)
+    + f" (a {kind} holds no sound)"
+    * bool(silent and args.sound)
   )
 
 

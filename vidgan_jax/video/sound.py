@@ -48,6 +48,8 @@ def encoder(container: str, stream: Any) -> str | None:
   if stream.codec_context is None:
     return None
   own = stream.codec_context.codec.canonical_name
+  if own.startswith("pcm") and container == "mp4":
+    own = "aac"  # which every player of MP4 knows
   for name in (_ENCODERS.get(own, own), *_USUAL):
     try:
       if codecs.Codec(name, "w").experimental:

@@ -1,0 +1,153 @@
+"""Whether what is seen happens when it is heard, in the world of the sprites.
+
+There a bounce is a tone and a small object sounds high: the oracle reads both
+back from the pixels. Of clips at 8 frames a second a frame is 125 ms: this is
+not a measure of the lips of a speaker.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+from scipy import optimize
+from scipy import stats
+
+from vidgan_jax import errors
+from vidgan_jax import evals
+from vidgan_jax.data import sound
+from vidgan_jax.data import sprites
+from vidgan_jax.evals import oracle
+from vidgan_jax.measures import intervals
+
+_JUMP = 0.4  # of the usual speed: a change that no law but a bounce makes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluator:
+  """Draws clips of held-out sounds and looks when things bounce.
+
+  Yields, over `num` clips:
+    sync/av_iou: of the onsets of a clip's sound and the events of its picture,
+      matched one to one within a frame, the share that has a partner, hits /
+      (onsets + events - hits); the mean over clips that have any (AV-Align of
+      Yariv et al. 2024, with one partner each). An event is a change of
+      velocity that the laws of motion do not make;
+    sync/av_iou_shuffled: the same with the sound of the next clip, the floor;
+    sync/av_iou_real: the same of real clips, the ceiling of this measure;
+    sync/gain: av_iou less av_iou_shuffled of the same clips;
+    sync/pitch_size: rank correlation of the objects' radius with 1 / pitch, of
+      clips of one object.
+
+  Attributes:
+    num: clips; about 40 take a second on one core.
+    seed: of the noise.
+  """
+
+  num: int = 128
+  seed: int = 0
+
+  def run(self, sampler, reference) -> Iterator[tuple[str, evals.Value]]:
+    """Yields the values.
+
+    Raises:
+      UserError: the clips are not of sprites.
+    """
+    if reference.world is None:
+      raise errors.UserError(
+        "evals.sync knows the sounds of the world of the sprites alone: set "
+        "config.data.name='sprites', or take it out of evals."
+      )
+    world = sprites.World(**reference.world)
+    source = sprites.make("test", size=self.num, **reference.world)
+    scenes = [source.scene(i) for i in range(self.num)]
+    waves = [sprites.audio(world, scene) for scene in scenes]
+    times = np.asarray(sampler.times, np.float64)
+    rows = [sound.rows(wave, times, 1 / world.fps) for wave in waves]
+    given = sampler.ask(self.num, self.seed, sound=np.stack(rows))
+    shown = oracle.inspect(sampler.clips(given, self.seed), world)
+    heard = [sound.onsets(wave) for wave in waves]
+    last = times[-1] + 0.5 / world.fps
+    heard = [onsets[onsets < last] for onsets in heard]
+    clips = lambda: np.stack(
+      [e["video"][: len(times)] for e in source.read(range(self.num))]
+    )
+    real = reference.once(
+      ("sync", self.num, len(times)), lambda: oracle.inspect(clips(), world)
+    )
+    seen = [events(finding, world) for finding in shown]
+    known = [events(finding, world) for finding in real]
+    tolerance = 1 / world.fps
+    own = np.array([iou(*x, tolerance) for x in zip(heard, seen)])
+    turned = heard[1:] + heard[:1]
+    others = np.array([iou(*x, tolerance) for x in zip(turned, seen)])
+    truth = np.array([iou(*x, tolerance) for x in zip(heard, known)])
+    common = evals.Measurement(
+      protocol={"tolerance": tolerance}, num=len(scenes)
+    )
+    for name, values, better in (
+      ("av_iou", own, "higher"),
+      ("av_iou_shuffled", others, ""),
+      ("av_iou_real", truth, ""),
+      ("gain", own - others, "higher"),
+    ):
+      interval = intervals.bootstrap(values, 1000, 0)
+      number = intervals.mean(values)
+      yield f"sync/{name}", common.value(number, interval, better)
+    yield "sync/pitch_size", self._pitch(shown, scenes, world)
+
+  def _pitch(self, findings, scenes, world) -> evals.Value:
+    pairs = [
+      (finding.radii[0], sprites.pitch(world, scene, 0))
+      for finding, scene in zip(findings, scenes)
+      if finding.count == len(scene.radius) == 1
+    ]
+    if len(pairs) < 8:
+      return evals.missing("not computed: too few clips of one object")
+    radii, pitches = np.array(pairs).T
+    number = stats.spearmanr(radii, 1 / pitches).statistic
+    # Fisher's z of a rank correlation (Bonett and Wright 2000).
+    half = intervals.Z * np.sqrt((1 + number**2 / 2) / max(len(pairs) - 3, 1))
+    middle = np.arctanh(np.clip(number, 1e-12 - 1, 1 - 1e-12))
+    interval = float(np.tanh(middle - half)), float(np.tanh(middle + half))
+    common = evals.Measurement(num=len(pairs))
+    return common.value(float(number), interval, "higher")
+
+
+def events(finding: oracle.Finding, world: sprites.World) -> np.ndarray:
+  """When objects change their velocity as no law but a bounce does: seconds.
+
+  Of the ways v_t from frame t to t + 1 the change is v_t - v_(t-1) - g, g the
+  gravity where things fall. A bounce between two frames is seen in the changes
+  at both: what is seen at neighbouring frames is one event, at their mean
+  weighted by the change.
+  """
+  when = []
+  for i in range(finding.count):
+    way = finding.velocities[:, i]
+    change = np.diff(way, axis=0)
+    if finding.motion == "gravity":
+      change = change - [0, world.gravity * world.resolution / world.fps**2]
+    size = np.nan_to_num(np.hypot(*change.T))
+    usual = np.nanmedian(np.hypot(*way.T)) if np.isfinite(way).any() else 0.0
+    marked = size > max(_JUMP * usual, 0.5)
+    for start in np.flatnonzero(marked & ~np.append(False, marked[:-1])):
+      end = start + 1
+      while end < min(start + 2, len(marked)) and marked[end]:
+        end += 1
+      at = np.arange(start, end) + 1  # change k is at frame k + 1
+      when.append(np.average(at, weights=size[start:end]) / world.fps)
+  return np.sort(np.array(when))
+
+
+def iou(
+  heard: Sequence[float], seen: Sequence[float], tolerance: float
+) -> float:
+  """Share of all events that have a partner; NaN where there is none at all."""
+  total = len(heard) + len(seen)
+  if not total:
+    return float("nan")
+  gap = np.abs(np.subtract.outer(np.asarray(heard), np.asarray(seen)))
+  near = gap <= tolerance + 1e-9
+  hits = near[optimize.linear_sum_assignment(near, maximize=True)].sum()
+  return float(hits / (total - hits))
