@@ -335,8 +335,6 @@ def test_concat_continues_sound_and_picture(tmp_path):
   assert packets(out) == packets(a) + packets(b) + packets(a)
   steps = np.diff([float(t) for t in times])
   assert steps.min() > 0 and steps.max() < 0.2
-  wide = film(tmp_path / "w.mkv", smooth(3, 48, 80))
-  assert main(["identity", a, str(out), "--concat", wide]) == 1
 
 
 def test_concat_tells_of_sound_that_is_left_out(tmp_path, capsys):

@@ -30,6 +30,7 @@ from vidgan_jax.verbs import existing
 from vidgan_jax.video import forecast
 from vidgan_jax.video import job
 from vidgan_jax.video import outputs
+from vidgan_jax.video import pieces
 from vidgan_jax.video import plan
 from vidgan_jax.video import read
 from vidgan_jax.video import stages
@@ -98,6 +99,13 @@ def _parser() -> argparse.ArgumentParser:
   add("--concat", nargs="+", default=(), metavar="FILE",
       help="appended to IN; --start, --end and --trim cut each of"
       " them")  # fmt: skip
+  add("--cut", type=_time, nargs=2, action="append", default=[],
+      metavar=("START", "END"),
+      help="a range of each input; again for more, one after"
+      " another")  # fmt: skip
+  add("--fit", choices=pieces.FITS, default="pad",
+      help="how --concat puts another size into that of IN: with bars, or"
+      " filling it")  # fmt: skip
   add("--crop", metavar="W:H[:X:Y]", help="before the stages")
   add("--fps", type=float,
       help="frames a second of the output, or of"
@@ -166,6 +174,10 @@ def _options(args: argparse.Namespace) -> plan.Options:
       raise read.VideoError("--trim: is --start and --end; leave those out")
     args.start, args.end = args.trim
   refuse = (
+    (args.cut and (args.start or args.end is not None),
+     "--cut: is --trim for more ranges; leave --start, --end and --trim out"),
+    (any(start >= end for start, end in args.cut),
+     "--cut: give a START before the END"),
     (args.end is not None and args.end <= args.start,
      "--end: is not after --start"),
     (not 0.01 <= args.speed <= 100, "--speed: give a number from 0.01 to 100"),
@@ -184,6 +196,7 @@ def _options(args: argparse.Namespace) -> plan.Options:
   values |= {
     "memory": int(args.memory * 2**30),
     "concat": tuple(args.concat),
+    "cuts": tuple(map(tuple, args.cut)),
   }
   return plan.Options(**values)
 

@@ -24,6 +24,7 @@ from typing import Any
 from vidgan_jax.video import editing
 from vidgan_jax.video import edits
 from vidgan_jax.video import outputs
+from vidgan_jax.video import pieces
 from vidgan_jax.video import plan
 from vidgan_jax.video import read
 from vidgan_jax.video import segments
@@ -139,14 +140,12 @@ class Job:
     self.encoding.encoder()
     self._hurry = options.live or source_lib.hurries(path)
     plan.check(options, path, out, self.encoding.container)
-    self.sources = []
-    for name in (path, *options.concat):
-      self.sources.append(source_lib.Source(name, options.fps))
-      plan.tell_gaps(name, self.sources[-1].files, tell)
-      stack.callback(self.sources[-1].close)
+    self.pieces = pieces.Pieces(path, options, stack)
+    self.sources = self.pieces.sources
     source = self.source = self.sources[0]
-    if not source.live:
-      source.look()
+    for name, files in {s.path: s.files for s in self.sources}.items():
+      plan.tell_gaps(name, files, tell)
+    self.pieces.fit(tell)
     plan.check_overwrites(out, self.sources, options)
     self._plan(stages)
     if options.resume:
@@ -159,18 +158,9 @@ class Job:
       source, self.encoding.container, audio=options.sound, speed=options.speed,
       tell=tell,
     )  # fmt: skip
-    self.copies = [copy]  # streams to copy, of every input
-    for other in self.sources[1:]:
-      self.copies.append(plan.same_streams(source, other, copy))
-      sounds = lambda s: sum(x.type == "audio" for x in s.others)
-      if options.sound and sounds(other) > sounds(source):
-        tell(
-          f"--concat: sound of {other.path} is left out, {source.path} has"
-          f" {sounds(source) or 'none'}; begin with the file that has most"
-        )
+    self.pieces.choose(copy, tell)
     self._packets = collections.deque()  # (index, packet) to be copied
     self._sink = None
-    self.shifts = [fractions.Fraction(0)]  # where each input begins
 
   def _plan(self, stages: list[Any]) -> None:
     """Makes runners of stages, and the clock of the output."""
@@ -224,7 +214,7 @@ class Job:
     self.editing.check(size, made)
     # Images are upright RGB.
     self._pixels = bool(stages) or kind in sink_lib.PICTURES
-    self._pixels |= self.editing.pixels
+    self._pixels |= self.editing.pixels or not self.pieces.alike
     if kind not in sink_lib.TURNS:
       self._pixels |= turn != (False, 1, 1)
     if self.timing.limited:
@@ -245,7 +235,13 @@ class Job:
       first = runner.needs(first)
     first = 0 if self.editing.whole_input else first
     drop = self._dropped if self._hurry else None
-    frames = stream.background(self._decoded(first), self._queue, drop=drop)
+    frames = self.pieces.frames(
+      pixels=self._pixels,
+      cuts=any(runner.temporal for runner in self.runners),
+      skip=first,
+      take=self._take,
+    )
+    frames = stream.background(frames, self._queue, drop=drop)
     self.stack.callback(_close, frames)  # before the inputs are
     frames = self.editing.before(frames)
     for step in self._steps:
@@ -255,31 +251,6 @@ class Job:
         frames = step.frames(frames)
     frames = self.editing.after(frames, self._pixels)
     return stream.background(edits.finished(frames), self._queue, self._drain)
-
-  def _decoded(self, skip: int) -> Iterator[stream.Frame]:
-    """Frames of all inputs, one after the other."""
-    for source, streams in zip(self.sources, self.copies):
-      index = {s.index: c.index for s, c in zip(streams, self.copies[0])}
-      take = lambda packet, index=index: self._take(
-        index[packet.stream.index], packet
-      )
-      yield from source.frames(
-        self.clock(source),
-        pixels=self._pixels,
-        cuts=any(runner.temporal for runner in self.runners),
-        skip=skip,
-        others=streams,
-        take=take,
-      )
-      skip = 0 if len(self.sources) > 1 else skip
-      self.shifts.append(source.end)
-
-  def clock(self, source: source_lib.Source) -> source_lib.Clock:
-    """The clock of an input; with several, the next begins where one ends."""
-    shift = None
-    if len(self.sources) > 1:
-      shift = self.shifts[self.sources.index(source)]
-    return source.clock(self.options.start, self.options.end, shift)
 
   def _dropped(self) -> None:
     self.summary.dropped += 1
@@ -336,7 +307,7 @@ class Job:
         try:
           for frame in frames:
             if self._sink is None:
-              self._sink = self.open(path, frame, self.copies[0])
+              self._sink = self.open(path, frame, self.pieces.copies)
             self._drain()
             self._sink.write(frame)
             self.wrote()

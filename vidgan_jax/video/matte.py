@@ -82,7 +82,7 @@ class Screen:
         return
     raise read.VideoError(
       f"{self._flag}: less than {_LEAST:.0%} of the first frame has this"
-      f" colour; the screen may be {_frequent(image)}; or use --plate or --matte"
+      f" colour; the screen may be {_frequent(image)}; or use --plate, --matte"
     )
 
   def __call__(self, image, time):

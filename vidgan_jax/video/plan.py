@@ -37,7 +37,9 @@ class Options:
     sound: copy it.
     start: seconds of the input from its first frame.
     end: seconds; None: all.
+    cuts: ranges (start, end) of each input in place of one, one after another.
     concat: more inputs, one after the other.
+    fit: how they get the size of the first, see `pieces.FITS`.
     fps: frames a second of the output, or of images that come in; None: as they
       come, or 25.
     max_repeats: frames that may be made of one, where `fps` is higher than the
@@ -71,7 +73,9 @@ class Options:
   sound: bool = True
   start: float = 0.0
   end: float | None = None
+  cuts: tuple[tuple[float, float], ...] = ()
   concat: tuple[str, ...] = ()
+  fit: str = "pad"
   fps: float | None = None
   max_repeats: int = 10_000
   speed: float = 1.0
@@ -113,6 +117,7 @@ def check(options: Options, path: str, out: str, kind: str) -> None:
   many = os.path.exists(mask) and suffix not in folder.IMAGES
   chosen = options.codec or options.pix_fmt or options.preset
   for wrong, text in (
+    (options.cuts and live, "--cut: needs files on both sides"),
     (options.resume and live, "--resume: needs files on both sides"),
     (options.concat and live, "--concat: needs files on both sides"),
     (options.live and not source_lib.is_live(path),
@@ -265,9 +270,12 @@ def timing(
   if base.denominator > 2**31 - 1:  # what containers can store
     base = fractions.Fraction(1, 10**6)
   length = duration
-  if options.end is not None:
-    length = min(length or options.end, options.end)
-  length = max(0.0, length - options.start) / options.speed
+  ranges = options.cuts or ((options.start, options.end),)
+  spans = [
+    (start, length if end is None else min(length or end, end))
+    for start, end in ranges
+  ]
+  length = sum(max(0.0, end - start) for start, end in spans) / options.speed
   return Timing(
     fps=out,
     base=base,
@@ -343,18 +351,11 @@ def tell_gaps(path: str, files: list[str], tell: Callable[[str], None]) -> None:
 def same_streams(
   first: source_lib.Source, other: source_lib.Source, copy: list[Any]
 ) -> list[Any]:
-  """The other input's streams that continue those of the first.
+  """The other input's streams that continue those of the first, or None.
 
   Raises:
-    read.VideoError: they are of another kind.
+    read.VideoError: sound is of another kind.
   """
-  size = lambda s: (s.reader.info.width, s.reader.info.height)
-  if size(first) != size(other):
-    raise read.VideoError(
-      "--concat: {}x{} of {} and {}x{} of {} do not go together".format(
-        *size(first), first.path, *size(other), other.path
-      )
-    )
 
   def kind(s):
     codec = s.codec_context
@@ -367,13 +368,14 @@ def same_streams(
   for old in copy:
     rank = [s for s in first.others if s.type == old.type].index(old)
     like = [s for s in other.others if s.type == old.type]
-    if rank >= len(like) or kind(like[rank]) != kind(old):
+    fits = rank < len(like) and kind(like[rank]) == kind(old)
+    if old.type == "audio" and not fits:
       raise read.VideoError(
         f"--concat: {other.path} has no stream like {kind(old)} of"
         f" {first.path}, so it cannot be copied; leave the sound out with"
         " --no-audio"
       )
-    out.append(like[rank])
+    out.append(like[rank] if fits else None)
   return out
 
 

@@ -33,7 +33,6 @@ from vidgan_jax.video import images
 from vidgan_jax.video import outputs
 from vidgan_jax.video import plan
 from vidgan_jax.video import read
-from vidgan_jax.video import source as source_lib
 from vidgan_jax.video import stream
 
 SEGMENT = 240  # frames between two points where a crashed run can go on
@@ -162,7 +161,7 @@ class Segments:
           "alpha": frame.alpha is not None,
         }
         self._note(parts, state)
-    state["ended"] = [str(shift) for shift in job.shifts]
+    state["ended"] = [str(end) for end in job.pieces.ends]
     self._note(parts, state)
 
   def _segment(
@@ -204,7 +203,7 @@ class Segments:
     """Puts segments and the copied streams together."""
     job = self._job
     job.summary.frames = sum(state["frames"])
-    job.shifts = [fractions.Fraction(shift) for shift in state["ended"]]
+    job.pieces.begin([fractions.Fraction(end) for end in state["ended"]])
     frame = stream.Frame(time=0, duration=0)
     if state["shape"] is not None:
       kind = np.uint16 if state["deep"] else np.uint8
@@ -218,21 +217,12 @@ class Segments:
         for packet in _load(parts / f"{segment:06d}", job.timing.base):
           yield packet.dts * job.timing.base, None, packet
 
-    def others():
-      for name, streams in zip(job.sources, job.copies):
-        if streams:
-          source = source_lib.Source(name.path)
-          job.stack.callback(source.close)  # not before the sink is closed
-          same = [source.reader.container.streams[s.index] for s in streams]
-          index = {s.index: c.index for s, c in zip(streams, job.copies[0])}
-          for packet in source.packets(job.clock(name), same):
-            time = source_lib.seconds(packet.dts, packet.time_base)
-            yield time, index[packet.stream.index], packet
-
     with outputs.place(job.out, job.encoding.container) as path:
-      sink = job.open(path, frame, job.copies[0])
+      sink = job.open(path, frame, job.pieces.copies)
       try:
-        both = heapq.merge(pictures(), others(), key=lambda item: item[0])
+        both = heapq.merge(
+          pictures(), job.pieces.packets(), key=lambda item: item[0]
+        )
         for _, index, packet in both:
           sink.append(packet, index)
         sink.close()
