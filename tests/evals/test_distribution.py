@@ -157,6 +157,13 @@ def test_figures_know_what_they_rest_on(clips):
     assert value.protocol["size"] == [4, 8, 8]
     assert "jackknife" in value.protocol["estimator"]
     assert value.low <= float(value) <= value.high
+  # What is normal stands beside each share, of halves of the real clips.
+  halves = np.array_split(np.random.default_rng(0).permutation(44), 2)
+  normal = neighbours.shares(*(real.rows[half] for half in halves))
+  for name, number in normal._asdict().items():
+    text = f"real against real {number:.3g} of 22 and 22 clips"
+    assert text in found[f"{name}_x"].note
+  assert "real against real" not in found["x_frechet"].note
   want = frechet.distance(fake.moments, real.moments)
   assert float(found["x_frechet"]) == pytest.approx(want, rel=1e-9)
   assert float(found["x_kernel"]) == kernels.mmd(fake.rows, real.rows).value

@@ -230,6 +230,17 @@ def test_luma_and_colours_for_tasks_that_ask():
   assert not [n for n in _run(_Source())[0] if "chroma" in n or "_y" in n]
 
 
+@pytest.mark.parametrize("error, apart", [(0.05, True), (0.1, False)])
+def test_a_gain_whose_interval_holds_zero_is_no_verdict(error, apart):
+  """`half` is off by 0.1 everywhere, the model by so much in the mean."""
+  evaluator = restoration.Evaluator(seed=7, batch=4)
+  *values, (_, exhibit) = evaluator.run(_Model(error), _reference(_Source()))
+  gain = dict(values)["restoration/gain"]
+  assert (0 < gain.low or gain.high < 0) == apart
+  for text in (gain.note, exhibit.text):
+    assert (evals.NOT_APART in text) != apart
+
+
 def test_lpips_where_its_weights_are(monkeypatch):
   assert "restoration/lpips" not in _run(_Source())[0]
   monkeypatch.setattr(perceptual, "measurable", lambda frame: frame == (S, S))

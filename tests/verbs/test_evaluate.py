@@ -312,6 +312,21 @@ def test_what_could_not_be_computed_is_told_once(tmp_path):
   assert text.splitlines()[-1].split() == ["c", "1", "[0.5,", "2]", "3"]
 
 
+def test_what_is_not_told_apart_is_said():
+  one = evals.Value(1.0, 0.6, 1.4)
+  for other, apart in (
+    (evals.Value(1.5, 1.2, 1.8), True),  # 0.5 is sqrt(0.4^2 + 0.3^2).
+    (evals.Value(1.49, 1.19, 1.79), False),
+    (evals.Value(1.01), True),  # Nothing says that it is not.
+    (evals.missing("not computed"), True),
+    (evals.Value(0.7, 0.2, 0.95), False),  # 0.3 < hypot(0.4, 0.25)
+  ):
+    assert evals.told_apart(one, other) == evals.told_apart(other, one) == apart
+    text = harness.table({"c": one, "c/raw": other})
+    assert text.endswith(evals.NOT_APART) != apart
+  assert evals.NOT_APART not in harness.table({"c": one})
+
+
 def test_cards_stand_under_the_table(workdir, capsys):
   """One line a distance; a note that such a line has is not told again."""
   assert run(workdir, "--metrics", "frd_random(num=999),swd(num=999)") == 0

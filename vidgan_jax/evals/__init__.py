@@ -215,6 +215,27 @@ class Reference:
     return self._computed[key]
 
 
+NOT_APART = "not told apart"  # Of two figures, in tables that compare.
+
+
+def told_apart(ours: Value, theirs: Value) -> bool:
+  """Whether two figures differ by more than their intervals leave open.
+
+  The interval of a difference d = a - b of independent figures is
+  [d - |(a - a_low, b_high - b)|, d + |(a_high - a, b - b_low)|], in the
+  Euclidean norm (Zou and Donner 2008, eq. 3). Figures of one seed are not
+  independent: it is then wider than it must be. Without intervals nothing
+  says that they do not differ.
+  """
+  ends = (ours.low, ours.high, theirs.low, theirs.high)
+  if None in ends:
+    return True
+  gap = float(ours) - float(theirs)
+  down = math.hypot(float(ours) - ours.low, theirs.high - float(theirs))
+  up = math.hypot(ours.high - float(ours), float(theirs) - theirs.low)
+  return not gap - down <= 0 <= gap + up
+
+
 def _without(facts: Any, keys: tuple[str, ...]) -> Any:
   """The facts without some keys, at any depth."""
   if not isinstance(facts, Mapping):

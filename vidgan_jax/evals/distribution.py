@@ -634,7 +634,7 @@ def figures(
 
 
 def _by_clip(sample: Sample) -> np.ndarray:
-  """(num, each, D): the rows of each clip."""
+  """(num, each, D): the rows of each clip that is kept."""
   return sample.rows.reshape(-1, sample.each, sample.rows.shape[1])
 
 
@@ -656,11 +656,30 @@ def _neighbours(comparison, names):
     estimator += f"; jackknife over {parts} parts of either set"
   else:
     numbers, intervals = neighbours.shares(x, y), [None] * len(fields)
+  normal = _normal(comparison.real)
   for field, number, interval in zip(fields, numbers, intervals):
     # The density of two alike sets is 1, and it can be more.
     better = "" if field == "density" else "higher"
     how = f"{field}, {estimator}"
-    value = comparison.value(
-      number, interval, better, how, note=comparison.kept
+    note = "; ".join(filter(None, (comparison.kept, normal.get(field))))
+    yield (
+      names[field],
+      comparison.value(number, interval, better, how, note=note),
     )
-    yield names[field], value
+
+
+def _normal(real: Sample) -> dict[str, str]:
+  """What precision and the others are of real clips, half against half."""
+  order = np.random.default_rng(0).permutation(len(real.rows) // real.each)
+  halves = np.array_split(order, 2)
+  if min(map(len, halves)) < LEAST:
+    return {}
+  clips = _by_clip(real)
+  width = real.rows.shape[1]
+  one, other = (clips[half].reshape(-1, width) for half in halves)
+  numbers = neighbours.shares(one, other)._asdict()
+  how = f"of {len(halves[0])} and {len(halves[1])} clips"
+  return {
+    name: f"real against real {number:.3g} {how}"
+    for name, number in numbers.items()
+  }

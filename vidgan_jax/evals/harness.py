@@ -361,7 +361,9 @@ def table(values: Mapping[str, Any]) -> str:
   for name in names:
     cells = [_cell(values[name])]
     if raw:
-      cells.append(_cell(values.get(f"{name}/raw")))
+      other = values.get(f"{name}/raw")
+      alike = other and not evals.told_apart(values[name], other)
+      cells += [_cell(other), evals.NOT_APART if alike else ""]
     lines.append(f"  {name:<{width}}  " + "  ".join(cells).rstrip())
   return "\n".join(lines)
 
@@ -395,7 +397,8 @@ def cards(values: Mapping[str, Any]) -> str:
     elif note and not note.startswith("no interval"):
       others.setdefault(note, []).append(name)
   for note, names in others.items():
-    if not any(line.endswith(note) for line in lines):
+    new = [x for x in note.split("; ") if not any(x in line for line in lines)]
+    if new:
       more = f" and {len(names) - 1} more" * (len(names) > 1)
-      lines.append(f"  {names[0]}{more}: {note}")
+      lines.append(f"  {names[0]}{more}: {'; '.join(new)}")
   return "".join(f"\n{line}" for line in lines)

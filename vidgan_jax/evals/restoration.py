@@ -335,7 +335,11 @@ class Evaluator:
     theirs = others[best].clips[name]
     gains = sign * (model.clips[name] - theirs)
     gain = self._value(common, gains, measure, "higher")
-    gain = dataclasses.replace(gain, note=f"over {best}")
+    # The verdict is whether the model is better: of pairs, so more exact than
+    # two intervals side by side.
+    alike = gain.low is not None and gain.low <= 0 <= gain.high
+    verdict = f": {evals.NOT_APART}" * alike
+    gain = dataclasses.replace(gain, note=f"over {best}{verdict}")
     values = {
       f"{judge.prefix}gain": gain,
       f"{judge.prefix}best": self._value(common, theirs, measure, ""),
@@ -344,7 +348,7 @@ class Evaluator:
     if gain.low is not None:
       note += (
         f" [{gain.low:+.2f}, {gain.high:+.2f}], 95 % of {self.bootstrap} "
-        f"resamples of {gain.num} clips"
+        f"resamples of {gain.num} clips{verdict}"
       )
     return values, note
 

@@ -185,6 +185,9 @@ def _newest(table: _Table) -> str:
       notes = dict.fromkeys(r.note or "not computed" for r in records)
       missing.append((name, "; ".join(notes)))
       continue
+    if len(records) == 2 and not evals.told_apart(*records):
+      verdict = f"<small>{evals.NOT_APART}</small></td>"
+      cells[-1] = cells[-1].removesuffix("</td>") + verdict
     counts = dict.fromkeys(_count(r.num) for r in records)
     links = dict.fromkeys(_link(r) for r in records if r.protocol)
     sub = ", ".join(filter(None, (records[0].unit, _better(records[0]))))

@@ -15,7 +15,7 @@ def text(summary: Mapping[str, Any]) -> str:
   for m in summary["matchups"]:
     lines.append(
       f"  {m['a']:<{wide}} over {m['b']:<{wide}}  {_percent(m):<24} "
-      f"{m['a_wins']} won, {m['ties']} ties, {m['b_wins']} lost"
+      f"{m['a_wins']} won, {m['ties']} ties, {m['b_wins']} lost{_apart(m)}"
     )
   lines += ["", "Bradley-Terry strengths (log-odds; the mean system is 0):"]
   if summary["ranking"] is None:
@@ -46,6 +46,12 @@ def _percent(row) -> str:
     return "no vote"
   low, high = row["interval"]
   return f"{row['rate']:.1%} [{low:.1%}, {high:.1%}]"
+
+
+def _apart(row) -> str:
+  """What is to be said where the interval holds both verdicts."""
+  low, high = row["interval"] or (1, 1)
+  return ", not told apart" if low <= 0.5 <= high else ""
 
 
 def _agreement(summary) -> str:
@@ -104,7 +110,7 @@ def html(summary: Mapping[str, Any]) -> str:
   matchups = [
     (
       f"{m['a']} over {m['b']}",
-      _percent(m),
+      _percent(m) + _apart(m),
       f"{m['a_wins']} / {m['ties']} / {m['b_wins']}",
       _plot(m["rate"], m["interval"], 0, 1, 0.5),
     )
