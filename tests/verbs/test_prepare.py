@@ -506,6 +506,11 @@ def test_metadata_as_programs_write_them(videos, tmp_path):
     assert notes.labels == {"a/v0.mp4": 0, "b/v1.mp4": 0}
     assert notes.splits == {"a/v0.mp4": "test"}
     assert "not read: seconds" in notes.remarks[0]
+  # A quotation mark after a space begins a text that may hold separators.
+  table.write_text('file, caption\nv0, "a ""red"" dog, running"\n')
+  assert scanned(videos, metadata=str(table)).captions == {
+    "a/v0.mp4": 'a "red" dog, running'
+  }
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.25, 0.9])

@@ -507,7 +507,8 @@ def _csv(file: TextIO) -> Iterable[dict[str | None, Any]]:
   """Rows of a table whose columns are apart by the commonest separator."""
   head = file.readline()
   file.seek(0)
-  return csv.DictReader(file, delimiter=max(",;\t", key=head.count))
+  delimiter = max(",;\t", key=head.count)
+  return csv.DictReader(file, delimiter=delimiter, skipinitialspace=True)
 
 
 def _jsonl(file: TextIO) -> Iterable[Any]:
