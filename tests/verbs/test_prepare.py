@@ -850,7 +850,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-  "place", ["clearing", "renaming", "renamed", "removing"]
+  "place", ["clearing", "renaming", "renamed", "removing", "damaged"]
 )
 def test_killed_anywhere_the_next_run_is_right(
   videos, tmp_path, monkeypatch, place
@@ -878,7 +878,11 @@ def test_killed_anywhere_the_next_run_is_right(
         run(videos, out, *small)
 
   with monkeypatch.context() as patch:
-    if place == "clearing":
+    if place == "damaged":
+      unfinished()
+      for name in ("run.json", "plan.json"):
+        (staging / name).write_text('{"a"')
+    elif place == "clearing":
       unfinished()
       # Of its files one is gone, and it is that which says whose they are.
       (staging / "run.json").unlink()

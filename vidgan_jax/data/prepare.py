@@ -114,7 +114,7 @@ def prepare(
     for line in notes.remarks:
       say(f"note: {line}")
     if plan_file.exists() and not _can_join(plan_file, staging, data):
-      plan_file.unlink()  # Somebody has removed the result since.
+      plan_file.unlink()  # The result was removed since.
     if not plan_file.exists():
       shutil.rmtree(data, ignore_errors=True)
       rows = convert.convert(
@@ -244,7 +244,11 @@ def _claimed(
         " that can be written"
       ) from None
     if state.exists():
-      difference = _difference(json.loads(state.read_text()), run)
+      try:
+        made = json.loads(state.read_text())
+      except ValueError:  # damaged since
+        made = {}
+      difference = _difference(made, run)
       if difference and not overwrite:
         raise errors.UserError(
           f"{staging} holds an unfinished run with other options"
@@ -338,7 +342,10 @@ def _can_join(
   plan_file: pathlib.Path, staging: pathlib.Path, data: pathlib.Path
 ) -> bool:
   """Whether every shard is whole, or all that it is made of is there."""
-  plan = json.loads(plan_file.read_text())
+  try:
+    plan = json.loads(plan_file.read_text())
+  except ValueError:  # damaged since
+    return False
   return all(
     (data / _shard_name(split, i, len(shards))).exists()
     or all(convert.staged(staging, file).exists() for file in shard["files"])
