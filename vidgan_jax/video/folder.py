@@ -15,6 +15,7 @@ import csv
 import dataclasses
 import difflib
 import fnmatch
+import functools
 import hashlib
 import itertools
 import json
@@ -123,7 +124,7 @@ def scan(
       layout = "videos"
       count = sum(_suffix(path) in IMAGES for path, *_ in files)
       if count:
-        logging.warning(
+        _warn(
           "%s: %d images beside the videos are passed over; the layout frames"
           " or strips would take them",
           root,
@@ -170,6 +171,12 @@ class _File(NamedTuple):
   linked: bool  # a link leads to it
 
 
+@functools.cache
+def _warn(text: str, *values: Any) -> None:
+  """Says something of a folder once, however often it is scanned."""
+  logging.warning(text, *values)
+
+
 def _once(
   root: pathlib.Path, files: list[tuple[str, tuple[_File, ...]]]
 ) -> list[tuple[str, tuple[_File, ...]]]:
@@ -183,7 +190,7 @@ def _once(
   kept = sorted(first.values())
   again = sorted({path for path, _ in files} - {path for path, _ in kept})
   if again:
-    logging.warning(
+    _warn(
       "%s: %d names are links to clips that are there already and are passed"
       " over; the first is %s",
       root,
@@ -223,9 +230,9 @@ def _walk(
     text = f"{problem.filename} cannot be read ({problem.strerror})"
     if not any(rows for _, rows in out):
       raise FolderError(f"{text}: check its permissions")
-    logging.warning("%s and is passed over", text)
+    _warn("%s and is passed over", text)
   if other:
-    logging.warning(
+    _warn(
       "%s: passed over, because they are thumbnails or of the system, or not"
       " regular files: %s",
       root,
