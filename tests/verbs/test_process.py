@@ -1233,7 +1233,6 @@ def test_what_cannot_work_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
     (["identity", tmp_path / "*.jpg", out], "there is no such file"),
     (["identity", source, tmp_path / "b.xyz"], "suffix '.xyz'"),
     (["identity", source, tmp_path / "b.webm", "--codec", "h264"], "webm"),
-    (["identity", source, tmp_path / "b.webm"], "--no-audio"),
     (["identity", source, out, "--codec", "h267"], "did you mean h26"),
     (
       [

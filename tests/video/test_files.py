@@ -4,6 +4,8 @@ Each test makes its own small file, through PyAV or Pillow, byte by byte where
 neither can.
 """
 
+import fractions
+
 import av
 import numpy as np
 from PIL import Image
@@ -36,7 +38,8 @@ def smooth(frames=3, height=48, width=64):
 def process(source, out, *chain, **options):
   """Runs the job; returns what it told."""
   lines = []
-  options.setdefault("codec", "ffv1" if str(out).endswith(".mkv") else None)
+  codec = "ffv1" if str(out).endswith(".mkv") else None
+  options = {"codec": codec, "overwrite": True, **options}
   job.process(
     list(chain), str(source), str(out), plan.Options(**options),
     tell=lines.append,
@@ -115,3 +118,149 @@ def test_photographs_of_two_shapes_are_not_one_clip(tmp_path):
   (tmp_path / "up" / "0.jpg").rename(root / "2.jpg")
   with pytest.raises(read.VideoError, match="2.jpg: is jpg of 48x64, but"):
     process(root, tmp_path / "out.mkv", stages.Identity(pixels=1))
+
+
+# ---------------------------------------------------------------- 2. streams
+
+TICK = fractions.Fraction(1, 25)
+
+
+def film(
+  path, *, codec="libx264", start=0.0, pix_fmt="yuv420p", voice=None,
+  layout="mono", aspect=None, options=(), texts=(), video=None, more=None,
+):  # fmt: skip
+  """A film whose clock begins at `start` s, and its sound half a second on."""
+  video = smooth(4) if video is None else video
+  with av.open(str(path), "w") as out:
+    out.metadata.update(texts)
+    stream = out.add_stream(codec, rate=25)
+    stream.height, stream.width = video.shape[1:3]
+    stream.pix_fmt, stream.options = pix_fmt, dict(options)
+    stream.codec_context.time_base = TICK
+    if aspect:
+      stream.codec_context.sample_aspect_ratio = aspect
+    sound = voice and out.add_stream(voice, rate=48_000, layout=layout)
+    late = more(out) if more else []
+    for i, image in enumerate(video):
+      frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image))
+      frame.pts, frame.time_base = round(25 * start) + i, TICK
+      out.mux(stream.encode(frame))
+    out.mux(stream.encode(None))
+    for i in range(3 if voice else 0):
+      rng = np.random.default_rng(i)
+      wave = rng.integers(-(2**15), 2**15, (1, 2000 * sound.channels), np.int16)
+      frame = av.AudioFrame.from_ndarray(wave, "s16", layout)
+      frame.sample_rate = 48_000
+      frame.pts = round(48_000 * (start + 0.5)) + 2000 * i
+      frame.time_base = fractions.Fraction(1, 48_000)
+      out.mux(sound.encode(frame))
+    out.mux(sound.encode(None) if voice else late)
+  return path
+
+
+def begins(path):
+  """Seconds at which each stream of a file begins, of its packets."""
+  with av.open(str(path)) as container:
+    times = {}
+    for packet in container.demux():
+      if packet.pts is not None:
+        time = float(packet.pts * packet.time_base)
+        times[packet.stream.type] = min(
+          times.get(packet.stream.type, 1e9), time
+        )
+  return times
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mov"])
+def test_a_file_begins_at_0_however_late_its_clock(tmp_path, suffix):
+  source = film(tmp_path / "a.ts", start=90_000.0, voice="aac")
+  out = tmp_path / f"b{suffix}"
+  process(source, out, stages.Identity())
+  got = begins(out)
+  assert got["video"] == pytest.approx(0, abs=0.1)
+  # The difference stays; AAC begins with 1024 samples of silence.
+  assert 0.46 < got["audio"] - got["video"] < 0.51
+  assert read.probe(out).duration < 1
+  process(source, out, stages.Identity(), start=0.08)
+  again = begins(out)
+  assert again["video"] == pytest.approx(0, abs=0.1)
+  assert 0.38 < again["audio"] - again["video"] < 0.45
+
+
+def channels(path):
+  """(codec, layout, bytes of all packets) of a file's sound."""
+  with av.open(str(path)) as container:
+    codec = container.streams.audio[0].codec_context
+    data = b"".join(bytes(p) for p in container.demux(audio=0))
+    return codec.name, codec.layout.name, data
+
+
+@pytest.mark.parametrize("layout", ["stereo", "5.1"])
+def test_channels_without_names_are_encoded_anew(tmp_path, layout):
+  source = film(tmp_path / "a.mkv", voice="pcm_s16le", layout=layout)
+  assert "channels" in channels(source)[1]  # Matroska counts them
+  lines = process(source, tmp_path / "b.mp4", stages.Identity())
+  assert any("audio #1, pcm_s16le, which is enc" in line for line in lines)
+  assert channels(tmp_path / "b.mp4")[:2] == ("aac", layout)
+  assert not process(source, tmp_path / "b.mov", stages.Identity())
+  assert channels(tmp_path / "b.mov")[::2] == channels(source)[::2]
+
+
+@pytest.mark.parametrize(
+  ("voice", "suffix", "codec", "homes"),
+  [("pcm_s16le", ".ts", "aac", ".mov"), ("aac", ".webm", "opus", ".mp4"),
+   ("pcm_s16le", ".flv", "aac", ".mkv"), ("pcm_u8", ".mp4", "aac", ".mkv"),
+   ("pcm_s24le", ".webm", "opus", ".mov")],
+)  # fmt: skip
+def test_sound_that_a_container_cannot_hold_is_encoded_anew(
+  tmp_path, voice, suffix, codec, homes
+):
+  source = film(tmp_path / "a.mkv", voice=voice)
+  lines = process(source, tmp_path / f"b{suffix}", stages.Identity())
+  (line,) = [line for line in lines if f"audio #1, {voice}" in line]
+  assert "is encoded anew" in line and homes in line
+  assert channels(tmp_path / f"b{suffix}")[0] == codec
+
+
+def test_sound_that_older_players_cannot_play_is_told(tmp_path):
+  source = film(tmp_path / "a.mkv", voice="pcm_s24le")
+  for suffix, told in ((".mp4", True), (".mov", False), (".mkv", False)):
+    lines = process(source, tmp_path / f"b{suffix}", stages.Identity())
+    assert any("as noise in .mp4" in line for line in lines) == told
+    got, had = channels(tmp_path / f"b{suffix}"), channels(source)
+    assert (got[0], got[2]) == (had[0], had[2])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".ts", ".avi"])
+def test_a_timecode_is_written_anew_or_told(tmp_path, suffix):
+  source = film(
+    tmp_path / "a.mov", voice="aac", texts={"timecode": "01:00:00:05"}
+  )
+  with av.open(str(source)) as container:
+    assert [s.type for s in container.streams] == ["video", "audio", "data"]
+  lines = process(source, tmp_path / f"b{suffix}", stages.Identity())
+  with av.open(str(tmp_path / f"b{suffix}")) as container:
+    texts = [s.metadata for s in (container, *container.streams)]
+  kept = "01:00:00:05" in str(texts)
+  assert kept == (suffix in (".mp4", ".mov", ".mkv"))
+  assert any("the text 'timecode'" in line for line in lines) != kept
+
+
+def test_a_rate_is_one_that_films_have(tmp_path):
+  codec = av.CodecContext.create("dvvideo", "w")
+  codec.height, codec.width, codec.pix_fmt = 576, 720, "yuv420p"
+  codec.time_base = TICK
+  frame = av.VideoFrame.from_ndarray(smooth(1, 576, 720)[0])
+  frame = frame.reformat(format="yuv420p")
+  packets = []
+  for i in range(3):
+    frame.pts, frame.time_base = i, TICK
+    packets += codec.encode(frame)
+  source = tmp_path / "a.dv"  # is its packets, and nothing else
+  source.write_bytes(b"".join(map(bytes, packets)))
+  with av.open(str(source)) as container:
+    assert container.streams.video[0].average_rate == 60_000  # its clock
+  assert read.probe(source).fps == 25
+  process(source, tmp_path / "b.mov", stages.Identity())
+  info = read.probe(tmp_path / "b.mov")
+  assert info.fps == 25 and info.frames == 3

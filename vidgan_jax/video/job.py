@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import fractions
+import functools
 import math
 import signal
 import threading
@@ -23,6 +24,7 @@ from typing import Any
 
 from vidgan_jax.video import editing
 from vidgan_jax.video import edits
+from vidgan_jax.video import kept
 from vidgan_jax.video import outputs
 from vidgan_jax.video import pieces
 from vidgan_jax.video import plan
@@ -154,7 +156,7 @@ class Job:
     if not (options.overwrite or self.summary.done):
       if why := outputs.taken(out, self.encoding.container):
         raise read.VideoError(why)
-    copy = sink_lib.copyable(
+    copy = kept.copyable(
       source, self.encoding.container, audio=options.sound, speed=options.speed,
       tell=tell,
     )  # fmt: skip
@@ -213,7 +215,7 @@ class Job:
     )
     self.editing.check(size, made)
     # Images are upright RGB.
-    self._pixels = bool(stages) or kind in sink_lib.PICTURES
+    self._pixels = bool(stages) or kind in kept.PICTURES
     self._pixels |= self.editing.pixels or not self.pieces.alike
     if kind not in sink_lib.TURNS:
       self._pixels |= turn != (False, 1, 1)
@@ -270,15 +272,13 @@ class Job:
 
   def open(self, path, frame, copy=()) -> sink_lib.Sink:
     encoding = self.encoding
-    if encoding.container == "gif":  # a film to choose the palette from
-      encoding = sink_lib.Encoding(
-        container="matroska", codec="ffv1", pix_fmt="bgra"
-      )
-    return sink_lib.Sink(
-      path,
-      encoding,
-      self.source,
-      frame,
+    if encoding.container == "gif":
+      encoding = sink_lib.FILM  # to choose the palette from
+    make = functools.partial(
+      sink_lib.Sink,
+      encoding=encoding,
+      source=self.source,
+      frame=frame,
       name=self.out,
       time_base=self.timing.base,
       rate=self.timing.fps,
@@ -286,8 +286,9 @@ class Job:
       copy=copy,
       shift=-fractions.Fraction(self.options.start).limit_denominator(10**6),
       speed=self.timing.speed,
-      tell=self.tell,
     )
+    kept.rehearse(make, self.encoding.container, self.tell)
+    return make(path, tell=self.tell)
 
   def wrote(self) -> None:
     self.summary.frames += 1

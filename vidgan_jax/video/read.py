@@ -110,6 +110,7 @@ class Reader:
     info: what the header claims.
     damaged: packets and frames left out so far because they do not decode.
     ended: why reading stopped before the end of the file, or ''.
+    side_data: of a picture, see `_SideData`.
   """
 
   def __init__(
@@ -141,7 +142,7 @@ class Reader:
     self.damaged = 0
     self.ended = ""
     self._size, self._upscale = size, upscale
-    self._sides = None, None  # a kind of picture, the filters that look at it
+    self.side_data = _SideData()
     self._target = None  # (height, width) of every upright frame
     self._reformatter = reformatter.VideoReformatter()
     self._local = container is None
@@ -164,10 +165,9 @@ class Reader:
     if not 0.1 <= aspect <= 10:
       aspect = 1.0
     self._aspect = aspect if square_pixels else 1.0
-    rate = stream.average_rate or stream.guessed_rate or stream.base_rate
-    fps = float(rate) if rate else 0.0
+    fps = float((rate := _rate(stream)) or 0)
     self.step = fractions.Fraction(1, 25)  # seconds of a nominal frame
-    if 0.1 <= fps <= 1000:
+    if fps >= 0.1:
       self.step = fractions.Fraction(rate.denominator, rate.numerator)
     duration = 0.0
     if stream.duration and stream.time_base:
@@ -354,20 +354,26 @@ class Reader:
     size = picture.height, picture.width
     return size[::-1] if self.turn(picture)[0] else size
 
-  def side_data(self, picture: av.VideoFrame) -> dict[sidedata.Type, bytes]:
-    """What a picture says beside its pixels, of the kinds that PyAV knows.
 
-    One kind that it does not know, as EXIF, hides all others from it: so
-    filters drop what comes behind the last one known.
-    """
-    kind, size = picture.format.name, (picture.height, picture.width)
-    if self._sides[0] != (kind, size):
-      self._sides = (kind, size), _known_sides(kind, *size)
-    filters = self._sides[1]
+class _SideData:
+  """What pictures say beside their pixels, of the kinds that PyAV knows.
+
+  One kind that it does not know, as EXIF, hides all others from it: so filters
+  drop what comes behind the last one known.
+  """
+
+  def __init__(self):
+    self._filters = {}  # a kind of picture -> what looks at it
+
+  def __call__(self, picture: av.VideoFrame) -> dict[sidedata.Type, bytes]:
+    kind = picture.format.name, picture.height, picture.width
+    # Taken out meanwhile: the threads that read and that write come here.
+    filters = self._filters.pop(kind, None) or _known_sides(*kind)
     filters.push(picture)
     # Not `picture.side_data`, which ties the picture into a cycle that only the
     # garbage collector frees, hundreds of frames later.
     sides = sidedata.SideDataContainer(filters.pull())
+    self._filters[kind] = filters
     return {data.type: bytes(data) for data in sides}
 
 
@@ -392,6 +398,13 @@ def _opened(path: str) -> Any:
     )
   except (av.error.FFmpegError, OSError, MemoryError) as error:
     raise VideoError(f"{path}: not a video ({reason(error)})") from None
+
+
+def _rate(stream: Any) -> Any:
+  """Frames a second, or None."""
+  # Some containers give their clock as the average, 60000 for DV.
+  rates = stream.average_rate, stream.guessed_rate, stream.base_rate
+  return next((r for r in rates if r and 0.01 <= r <= 1000), None)
 
 
 def _decoder(stream: Any, threads: int) -> Any:
@@ -433,8 +446,7 @@ def _pictures_of(container: Any, path: str, local: bool) -> Any:
   pictures = [
     s
     for s in container.streams.video
-    if not int(s.disposition) & int(av.stream.Disposition.attached_pic)
-    and s.codec_context is not None
+    if not is_cover(s) and s.codec_context is not None
   ]
   if not pictures:
     kinds = sorted({s.type for s in container.streams}) or ["nothing"]
@@ -453,6 +465,11 @@ def _pictures_of(container: Any, path: str, local: bool) -> Any:
       f" {MAX_SIDE} pixels a side and {MAX_PIXELS} in all"
     )
   return stream
+
+
+def is_cover(stream: Any) -> bool:
+  """Whether a stream is the picture on the cover of a film."""
+  return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def frames(

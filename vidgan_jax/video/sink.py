@@ -23,6 +23,7 @@ from av.sidedata import sidedata
 from av.video import reformatter
 import numpy as np
 
+from vidgan_jax.video import kept
 from vidgan_jax.video import read
 from vidgan_jax.video import sound
 from vidgan_jax.video import source as source_lib
@@ -34,9 +35,6 @@ FORMATS = {
   ".webm": "webm", ".ts": "mpegts", ".m2ts": "mpegts", ".mts": "mpegts",
   ".flv": "flv", ".nut": "nut", ".avi": "avi", ".3gp": "3gp",
 }  # fmt: skip
-PICTURES = {  # containers of pictures alone, and what encodes them
-  "image2": "png", "apng": "apng", "webp": "libwebp_anim", "gif": "gif",
-}  # fmt: skip
 CODECS = {  # what people call an encoder -> its name
   "h264": "libx264", "avc": "libx264", "x264": "libx264", "h265": "libx265",
   "hevc": "libx265", "x265": "libx265", "av1": "libsvtav1",
@@ -45,7 +43,7 @@ CODECS = {  # what people call an encoder -> its name
 # Good, not lossless: what a generator drew shall not be lost again.
 _CRF = {"libx264": 17, "libx265": 17, "libsvtav1": 18, "libvpx-vp9": 18,
         "libvpx": 8}  # fmt: skip
-_RGB = (*PICTURES.values(), "ffv1")  # encoders to be given what it is
+_RGB = (*kept.PICTURES.values(), "ffv1")  # encoders to be given what it is
 _ANY_SIZE = ("libvpx", "libvpx-vp9", "prores_ks", *_RGB)
 _SMOOTH = (
   reformatter.Interpolation.FULL_CHR_H_INT
@@ -53,8 +51,6 @@ _SMOOTH = (
   | reformatter.Interpolation.ACCURATE_RND
 )
 TURNS = ("mp4", "mov", "3gp")  # containers that hold a display matrix
-_MADE = ("major_brand", "minor_version", "compatible_brands", "encoder",
-         "rotate", "handler_name", "vendor_id")  # fmt: skip
 _LIMITED = 1
 _ERRORS = (av.error.FFmpegError, OSError, ValueError)
 
@@ -85,12 +81,16 @@ class Encoding:
     """Name of the encoder.
 
     Raises:
-      read.VideoError: there is none of that name.
+      read.VideoError: there is none of that name, or the container cannot hold
+        what it makes.
     """
-    usual = {"webm": "libvpx-vp9", **PICTURES}.get(self.container, "libx264")
+    usual = {"webm": "libvpx-vp9", **kept.PICTURES}.get(
+      self.container, "libx264"
+    )
     name = CODECS.get((self.codec or usual).lower(), self.codec or usual)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(codecs.UnknownCodecError):
       if codecs.Codec(name, "w").type == "video":
+        self._check(name)
         return name
     close = difflib.get_close_matches(name, {*CODECS, *CODECS.values(), "ffv1"})
     raise read.VideoError(
@@ -98,8 +98,26 @@ class Encoding:
       f" mean {close[0] if close else 'h264'}?"
     )
 
-  def options(self, encoder: str, known: Iterable[str]) -> dict[str, str]:
+  def _check(self, name: str) -> None:
+    """Refuses an encoder of what the container cannot hold."""
+    kind = "image2pipe" if self.container == "image2" else self.container
+    try:
+      with av.open(io.BytesIO(), "w", format=kind) as trial:
+        trial.add_stream(name)
+    except _ERRORS:
+      raise read.VideoError(
+        f"--codec {name}: {self.container} cannot hold what it makes; .mkv can"
+      ) from None
+
+  def options(
+    self, encoder: str, known: Iterable[str], params: Iterable[str] = ()
+  ) -> dict[str, str]:
     """Options of the encoder.
+
+    Args:
+      encoder: its name.
+      known: names of its options.
+      params: what is said to the library behind it, as 'name=value'.
 
     Raises:
       read.VideoError: the encoder has no crf or preset.
@@ -110,7 +128,9 @@ class Encoding:
     if encoder == "libwebp_anim":
       out["quality"] = 92
     if encoder == "libx265":
-      out["x265-params"] = "log-level=error"
+      params = ("log-level=error", *params)
+    if params:
+      out[f"{encoder.removeprefix('lib')}-params"] = ":".join(params)
     for name, value in (("crf", self.crf), ("preset", self.preset)):
       if value is not None:
         if name not in known:
@@ -123,6 +143,9 @@ class Encoding:
         "b": "50M"}  # fmt: skip
     return {k: f"{v:g}" if isinstance(v, float) else str(v)
             for k, v in out.items() if v is not None}  # fmt: skip
+
+
+FILM = Encoding(container="matroska", codec="ffv1", pix_fmt="bgra")  # lossless
 
 
 class _Pixels:
@@ -260,7 +283,11 @@ class _Pixels:
 
 
 class Sink:
-  """An output file: one picture stream and copies of others."""
+  """An output file: one picture stream and copies of others.
+
+  Attributes:
+    copies: index of a stream of the source -> the stream that copies it.
+  """
 
   def __init__(
     self,
@@ -289,7 +316,7 @@ class Sink:
       time_base: seconds, of which all times are multiples.
       rate: frames a second, for the encoder's planning.
       square: the pixels were made square.
-      copy: streams of the source, from `copyable`.
+      copy: streams of the source, from `kept.copyable`.
       shift: seconds that chapters are moved by.
       speed: by which all but the frames is made faster here.
       tell: takes lines for the user.
@@ -300,13 +327,14 @@ class Sink:
     self.name, self._time_base = name, time_base
     self._pts, self._durations = None, {}
     self._dts, self._speed = {}, speed
+    self.copies, self._voices = {}, {}  # index of the source's stream -> ours
     encoder = encoding.encoder()
     try:
       self._container = av.open(
         path,
         "w",
         format=encoding.container,
-        container_options=_container_options(encoding, source),
+        container_options=_container_options(path, encoding, source),
         **read.LENIENT,
       )
     except _ERRORS as error:
@@ -316,24 +344,18 @@ class Sink:
         encoder, rate=rate.limit_denominator(65_535)
       )
       self._describe(encoding, encoder, source, frame, square, tell)
-      self._copies, self._voices = {}, {}
       for old in copy:
-        if old.type == "audio" and (
-          speed != 1 or not sound.holds(encoding.container, old)
-        ):
-          voice = sound.Voice(self._container, encoding.container, old, speed)
-          self._voices[old.index] = voice
-          new = voice.stream
-        else:
-          new = self._container.add_stream_from_template(old)
-        self._copies[old.index] = new
-        new.metadata.update(_texts(old.metadata))
-        new.disposition = old.disposition
-      self._container.metadata.update(_texts(source.reader.container.metadata))
+        self._copy(old, encoding.container, source)
+      covers = _covers(self._container, encoding.container, source)
+      self._container.metadata.update(
+        kept.texts(source.reader.container.metadata)
+      )
       self._container.set_chapters(
-        _moved(source.reader.container.chapters(), shift, speed)
+        _moved(source.reader.container.chapters(), shift - source.origin, speed)
       )
       self._container.start_encoding()
+      for packet in covers:
+        self._container.mux(packet)
     except _ERRORS as error:
       self.abandon()
       raise self._failed(error) from None
@@ -346,31 +368,17 @@ class Sink:
     picture, codec = source.picture, self._stream.codec_context
     pixels = self._pixels = _Pixels(encoding, encoder, source, frame)
     form = pixels.form
-    texts = _texts(source.reader.stream.metadata)
+    texts = kept.texts(source.reader.stream.metadata)
     if not pixels.alpha:
       texts.pop("alpha_mode", None)
     self._stream.metadata.update(texts)
-    if pixels.wants_alpha and not pixels.alpha:
-      tell(
-        f"{self.name}: transparency is lost ({encoder} has none; --codec ffv1"
-        " in .mkv, prores --pix-fmt yuva444p10le in .mov or vp9 in .webm keep"
-        " it)"
-      )
-    eight = max(c.bits for c in form.components) <= 8
-    if source_lib.is_deep(picture) and eight:
-      tell(f"{self.name}: {picture.format.name} becomes {pixels.name}, 8 bits")
-    if encoder in ("libx264", "libx265") and not encoding.pix_fmt:
-      if form.chroma_width(16) == 16:
-        tell(f"{self.name}: few players show {pixels.name}, which keeps all"
-             " samples of colour; --pix-fmt yuv420p is for all")  # fmt: skip
-    if any(pixels.pad):
-      tell(f"{self.name}: {pixels.name} has no odd sizes; a row or column is"
-           " repeated")  # fmt: skip
+    _tell_pixels(self.name, encoding, encoder, source, pixels, tell)
     self._stream.height, self._stream.width = pixels.size
     self._stream.pix_fmt = pixels.name
     codec.time_base = self._time_base
     own = {option.name for option in codec.supported_options.private}
-    codec.options = encoding.options(encoder, own)
+    sides = source.reader.side_data(picture)
+    codec.options = encoding.options(encoder, own, _hdr(encoder, sides))
     codec.thread_count, codec.thread_type = 0, "AUTO"  # not only slices
     tag = int(picture.colorspace)
     if tag in (0, 2, 3):  # unknown or reserved
@@ -400,6 +408,20 @@ class Sink:
         f"{given and f' with{given}'} ({read.reason(error)}); `ffmpeg -h"
         f" encoder={encoder}` tells what it takes"
       ) from None
+
+  def _copy(self, old: Any, container: str, source: source_lib.Source) -> None:
+    """Adds a stream of the source that is not its picture."""
+    if old.type != "audio" or (
+      self._speed == 1 and source.holds(container, old)
+    ):
+      new = self._container.add_stream_from_template(old)
+      self.copies[old.index] = new
+    else:
+      voice = sound.Voice(self._container, container, old, self._speed)
+      self._voices[old.index] = voice
+      new = voice.stream
+    new.metadata.update(kept.texts(old.metadata))
+    new.disposition = old.disposition
 
   def write(self, frame: stream.Frame) -> None:
     """Encodes a frame and writes what that gives; times must increase.
@@ -449,7 +471,7 @@ class Sink:
         self._mux(new)
       return
     if copied_from is not None:
-      packet.stream = self._copies[copied_from]
+      packet.stream = self.copies[copied_from]
       if self._speed != 1:
         packet.pts = round(packet.pts / self._speed)
         packet.dts = round(packet.dts / self._speed)
@@ -499,6 +521,80 @@ class Sink:
     )
 
 
+def _tell_pixels(name, encoding, encoder, source, pixels, tell) -> None:
+  """Says what pixels lose in the encoder's format."""
+  form = pixels.form
+  if pixels.wants_alpha and not pixels.alpha:
+    tell(
+      f"{name}: transparency is lost ({encoder} has none; --codec ffv1"
+      " in .mkv, prores --pix-fmt yuva444p10le in .mov or vp9 in .webm keep"
+      " it)"
+    )
+  eight = max(c.bits for c in form.components) <= 8
+  if source_lib.is_deep(source.picture) and eight:
+    tell(f"{name}: {source.picture.format.name} becomes {pixels.name}, 8 bits")
+  if encoder in ("libx264", "libx265") and not encoding.pix_fmt:
+    if form.chroma_width(16) == 16:
+      tell(f"{name}: few players show {pixels.name}, which keeps all"
+           " samples of colour; --pix-fmt yuv420p is for all")  # fmt: skip
+  if any(pixels.pad):
+    tell(f"{name}: {pixels.name} has no odd sizes; a row or column is"
+         " repeated")  # fmt: skip
+
+
+def _covers(out: Any, container: str, source: source_lib.Source) -> list[Any]:
+  """Adds pictures of covers; returns the packets to be written first."""
+  packets = []
+  for old in source.covers if kept.holds_covers(container) else ():
+    if old.index not in source.samples:
+      continue
+    packet = sound.copied(source.samples[old.index])
+    if container == "matroska":  # which has them as attachments
+      kind = {"mjpeg": "jpeg"}.get(old.name, old.name)
+      name = f"cover.{kind.replace('jpeg', 'jpg')}"
+      out.add_attachment(name, f"image/{kind}", bytes(packet))
+      continue
+    packet.stream = out.add_stream_from_template(old)
+    packet.stream.disposition = old.disposition
+    packets.append(packet)
+  return packets
+
+
+def _hdr(encoder: str, sides: dict[Any, bytes]) -> list[str]:
+  """What encoders are told of the screen an HDR film was made on, and of light.
+
+  The numbers are those of SMPTE ST 2086 and CTA-861.3: chromaticities x, y of
+  R, G, B and white, the most and least luminance of the screen in cd/m2, the
+  most light of a pixel and the most mean light of a frame. AV1's library takes
+  them as they are, the others as multiples of 1/50000 and 1/10000.
+  """
+  names = {"libx264": ("mastering-display", "cll"),
+           "libx265": ("master-display", "max-cll"),
+           "libsvtav1": ("mastering-display", "content-light")}  # fmt: skip
+  if encoder not in names:
+    return []
+  screen, light = names[encoder]
+  out = []
+  data = sides.get(sidedata.Type.MASTERING_DISPLAY_METADATA)
+  # AVMasteringDisplayMetadata: 10 fractions and 2 flags, which are there.
+  values = np.frombuffer(data or bytes(88), np.int32)
+  if values[20] and values[21]:
+    colours = values[:16].reshape(4, 2, 2)
+    colours = colours[..., 0] / colours[..., 1]
+    least, most = values[16:20:2] / values[17:20:2]
+    pair = lambda a, b: f"({a:.8g},{b:.8g})"
+    if encoder != "libsvtav1":
+      colours, least, most = 50_000 * colours, 10_000 * least, 10_000 * most
+      pair = lambda a, b: f"({round(a)},{round(b)})"
+    r, g, b, white = (pair(*xy) for xy in colours)
+    out.append(f"{screen}=G{g}B{b}R{r}WP{white}L{pair(most, least)}")
+  data = sides.get(sidedata.Type.CONTENT_LIGHT_LEVEL)
+  if data:
+    pixel, frame = np.frombuffer(data, np.uint32)[:2]
+    out.append(f"{light}={pixel},{frame}")
+  return out
+
+
 def _samples(plane: Any, kind: Any) -> np.ndarray:
   """A plane's own memory as (height, width)."""
   rows = np.frombuffer(plane, kind).reshape(plane.height, -1)
@@ -525,7 +621,7 @@ def is_clear(encoder: str) -> bool:
 def _pixels(encoder: str, form: Any, alpha: bool, shape: Any) -> str:
   """The encoder's pixel format that is nearest to the source's."""
   source = form.name
-  if encoder in PICTURES.values():
+  if encoder in kept.PICTURES.values():
     deep = max(c.bits for c in form.components) > 8 and encoder.endswith("png")
     if encoder == "libwebp_anim":
       return "bgra"  # the library's own, better, way to 4:2:0
@@ -561,81 +657,19 @@ def _pixels(encoder: str, form: Any, alpha: bool, shape: Any) -> str:
   return best.name
 
 
-def copyable(
-  source: source_lib.Source,
-  container: str,
-  *,
-  audio: bool = True,
-  speed: float = 1.0,
-  tell: Callable[[str], None] = lambda text: None,
-) -> list[Any]:
-  """The source's other streams that a container can hold.
-
-  Args:
-    source: of the streams.
-    container: name of a muxer.
-    audio: those of sound as well.
-    speed: other than 1 the sound is encoded anew; so it is when no container
-      of films can hold it as it is.
-    tell: takes lines for the user.
-
-  Raises:
-    read.VideoError: it cannot hold the sound, but another can.
-  """
-  kept, left = [], []
-  for s in source.others:
-    if s.type == "audio" and not audio:
-      continue
-    if container in PICTURES:
-      left.append(s.type)
-      continue
-    if source.reader.container.chapters() and s.type == "data":
-      continue  # the chapters' titles, which are written anew
-    name = s.codec_context.name if s.codec_context else "unknown"
-    fits = sound.holds(container, s)
-    if fits and (s.type != "audio" or speed == 1):
-      kept.append(s)
-      continue
-    if s.type == "audio":
-      if speed == 1 and sound.holds("matroska", s):
-        raise read.VideoError(
-          f"{source.path}: its sound ({name}) cannot be put into {container};"
-          " name the output .mkv, or leave the sound out with --no-audio"
-        )
-      encoder = sound.encoder(container, s)
-      if encoder:
-        kept.append(s)
-        if not fits:
-          tell(f"{source.path}: {container} cannot hold sound of {name}, which"
-               f" is encoded anew ({encoder})")  # fmt: skip
-        continue
-    left.append(f"{s.type} ({name})")
-  if left:
-    tell(f"{source.path}: {container} cannot hold {', '.join(left)}: left out")
-  return kept
-
-
 def _container_options(
-  encoding: Encoding, source: source_lib.Source
+  path: str | io.BytesIO, encoding: Encoding, source: source_lib.Source
 ) -> dict[str, str]:
   # Else Matroska gives each file a random name of its own.
   exact = {"fflags": "+bitexact"} if encoding.exact else {}
   if encoding.container not in ("mp4", "mov", "3gp"):
     forever = {"webp": {"loop": "0"}, "apng": {"plays": "0"}}
     return exact | forever.get(encoding.container, {})
-  flags = "+faststart"
-  keys = source.reader.container.metadata.keys() - {*_MADE}
+  flags = "+faststart" if isinstance(path, str) else ""  # reads its own file
+  keys = kept.texts(source.reader.container.metadata)
   if any("." in key for key in keys):  # com.apple.quicktime.location and such
     flags += "+use_metadata_tags"
-  return exact | {"movflags": flags}
-
-
-def _texts(metadata: dict[str, str]) -> dict[str, str]:
-  return {
-    key: value
-    for key, value in metadata.items()
-    if key.lower() not in _MADE and not key.upper().startswith("DURATION")
-  }
+  return exact | ({"movflags": flags} if flags else {})
 
 
 def _moved(chapters: list[Any], shift: Any, speed: Any) -> list[Any]:

@@ -20,19 +20,64 @@ from vidgan_jax.video import read
 
 _ENCODERS = {"mp3": "libmp3lame", "opus": "libopus"}
 _USUAL = ("aac", "libopus")
+# Some files count channels and do not name them.
+_UNNAMED = {
+  "1 channels": "mono", "2 channels": "stereo", "3 channels": "2.1",
+  "4 channels": "4.0", "5 channels": "5.0", "6 channels": "5.1",
+  "7 channels": "6.1", "8 channels": "7.1",
+}  # fmt: skip
+_MOST = 192_000  # bits a second and channel
 _FASTEST = 2.0  # of one filter; beyond, it skips pieces of the wave
 _ERRORS = (av.error.FFmpegError, OSError, ValueError)
 
 
-def holds(container: str, stream: Any) -> bool:
-  """Whether a container can hold a stream's packets as they are."""
+def holds(container: str, stream: Any, packet: Any = None) -> bool:
+  """Whether a container can hold a stream's packets as they are.
+
+  Args:
+    container: name of a muxer.
+    stream: of an input.
+    packet: one of its packets. Muxers write some heads at the end, and MPEG-TS
+      takes what nobody can read, so a file of this packet is made and opened.
+  """
+  codec = stream.codec_context
+  if codec is not None and not _is_safe(container, codec.name):
+    return False
   try:
-    with av.open(io.BytesIO(), "w", format=container) as trial:
-      trial.add_stream_from_template(stream)
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as trial:
+      new = trial.add_stream_from_template(stream)
       trial.start_encoding()
-    return True
+      if packet is not None:
+        packet = copied(packet)
+        packet.stream = new
+        trial.mux(packet)
+    if packet is None or stream.type != "audio":
+      return True
+    return _is_read(file, container, codec.codec)
   except _ERRORS:
     return False
+
+
+def _is_read(file: io.BytesIO, container: str, codec: codecs.Codec) -> bool:
+  """Whether a file that was written has sound of this codec."""
+  with av.open(io.BytesIO(file.getvalue()), format=container) as trial:
+    names = [s.codec_context.codec.canonical_name for s in trial.streams.audio]
+  return names == [codec.canonical_name]
+
+
+def _is_safe(container: str, codec: str) -> bool:
+  """Whether a muxer refuses what it cannot write; FLV's aborts the process."""
+  return container != "flv" or not codec.startswith("pcm_")
+
+
+def copied(packet: Any) -> Any:
+  """A copy of a packet for a file of its own, at the time 0."""
+  copy = av.Packet(bytes(packet))
+  copy.pts = copy.dts = 0
+  copy.time_base, copy.duration = packet.time_base, packet.duration
+  copy.is_keyframe = True
+  return copy
 
 
 def encoder(container: str, stream: Any) -> str | None:
@@ -52,15 +97,28 @@ def encoder(container: str, stream: Any) -> str | None:
     own = "aac"  # which every player of MP4 knows
   for name in (_ENCODERS.get(own, own), *_USUAL):
     try:
-      if codecs.Codec(name, "w").experimental:
+      codec = codecs.Codec(name, "w")
+      if codec.experimental or not _is_safe(container, name):
         continue
-      with av.open(io.BytesIO(), "w", format=container) as trial:
-        _add(trial, name, stream)
-        trial.start_encoding()
-      return name
+      file = io.BytesIO()
+      with av.open(file, "w", format=container) as trial:
+        new = _add(trial, name, stream)
+        trial.mux(new.encode(_silence(new.codec_context)))
+        trial.mux(new.encode(None))
+      if _is_read(file, container, codec):
+        return name
     except _ERRORS:
       pass
   return None
+
+
+def _silence(codec: Any) -> Any:
+  """A short frame that an encoder takes."""
+  frame = av.AudioFrame(codec.format.name, codec.layout.name, 1024)
+  for plane in frame.planes:
+    plane.update(bytes(plane.buffer_size))
+  frame.sample_rate, frame.pts = codec.sample_rate, 0
+  return frame
 
 
 def _add(container: Any, name: str, old: Any) -> Any:
@@ -68,13 +126,10 @@ def _add(container: Any, name: str, old: Any) -> Any:
   codec, was = codecs.Codec(name, "w"), old.codec_context
   rates = sorted(codec.audio_rates or [was.rate])
   rate = next((r for r in rates if r >= was.rate), rates[-1])
-  # Some files count channels and do not name them.
-  layout = {"1 channels": "mono", "2 channels": "stereo"}.get(
-    was.layout.name, was.layout.name
-  )
+  layout = _UNNAMED.get(was.layout.name, was.layout.name)
   new = container.add_stream(name, rate=rate, layout=layout)
-  if was.bit_rate:
-    new.bit_rate = was.bit_rate
+  if was.bit_rate:  # of PCM more than some encoders take
+    new.bit_rate = min(was.bit_rate, _MOST * new.layout.nb_channels)
   return new
 
 
@@ -192,6 +247,7 @@ class Voice:
     """Builds the filters for frames like this."""
     self._graph = graph.Graph()
     rate, layout = frame.sample_rate, frame.layout.name
+    layout = _UNNAMED.get(layout, layout)
     ours = self.stream.codec_context.rate
     shape = f"sample_rates={ours}:channel_layouts={layout}"
     nodes = [

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 import dataclasses
 import fractions
+import functools
+import itertools
 from typing import Any
 from typing import NamedTuple
 
@@ -19,9 +21,11 @@ import numpy as np
 from vidgan_jax.video import clips
 from vidgan_jax.video import images
 from vidgan_jax.video import read
+from vidgan_jax.video import sound
 from vidgan_jax.video import stream
 
 _LATE = 0.1  # seconds that the pictures may end before what the file promises
+_SAMPLE = 2000  # packets in which the first one of every stream is looked for
 
 
 def seconds(ticks: int, base: Any) -> fractions.Fraction:
@@ -83,8 +87,11 @@ class Source:
     files: what is read, when it is not live.
     images: whether these are images, see `images`.
     stopped: set it, and the frames end here.
+    rehearsed: whether was said what its copy loses, see `kept.rehearse`.
     resized: frames so far that had another size than the first.
+    origin: what the file's clock shows where its first stream begins.
     others: streams besides the picture; their packets can be copied.
+    covers: streams of one picture each, which belongs to the whole film.
     picture: the first one, once `frames` has yielded.
     alpha: whether that is transparent somewhere.
     end: seconds where the last frame or packet so far ends, on the new clock.
@@ -104,14 +111,15 @@ class Source:
     files = None if self.live else images.names(path)
     self._clip = images.Clip(files, fps) if files else None
     self.files, self.images = files or [path], files is not None
-    self.stopped = self._busy = False
+    self.stopped = self._busy = self.rehearsed = False
     self.resized = 0
     self.reader = self._open()
-    self.others = [
-      s
-      for s in self.reader.container.streams
-      if s.index != self.reader.stream.index
-    ]
+    streams = self.reader.container.streams
+    self.covers = [s for s in streams if read.is_cover(s)]
+    taken = [self.reader.stream, *self.covers]
+    self.others = [s for s in streams if s not in taken]
+    self.origin = _origin([self.reader.stream, *self.others])
+    self._held = {}  # (container, stream) -> whether it can hold it
     self.picture, self.alpha = None, False
     self.end = fractions.Fraction(0)
 
@@ -129,6 +137,22 @@ class Source:
     if self._clip:
       self._clip.close()
 
+  @functools.cached_property
+  def samples(self) -> dict[int, Any]:
+    """The first packet of streams besides the picture, by index."""
+    if self.live:
+      return {}
+    with self._open(threads=1) as look:
+      return _first_packets(look.container, [*self.others, *self.covers])
+
+  def holds(self, container: str, stream: Any) -> bool:
+    """Whether a container can hold a stream of this file as it is."""
+    key = container, stream.index
+    if key not in self._held:
+      packet = self.samples.get(stream.index)
+      self._held[key] = sound.holds(container, stream, packet)
+    return self._held[key]
+
   def clock(
     self,
     start: float = 0.0,
@@ -141,13 +165,13 @@ class Source:
       start: seconds from the first frame; what is earlier is left out.
       end: seconds; what is not earlier is left out.
       shift: where on the new clock `start` is to be; None: the file's own
-        clock, less `start`.
+        clock, less its `origin` and `start`.
     """
     start = fractions.Fraction(start).limit_denominator(10**6)
     begin = None
     if not self.live and (start or end is not None or shift is not None):
       begin = self._origin(start) + start
-    move = -start if shift is None else shift - begin
+    move = -self.origin - start if shift is None else shift - begin
     length = None
     if end is not None:
       length = fractions.Fraction(end).limit_denominator(10**6) - start
@@ -231,7 +255,7 @@ class Source:
       yield frame
     else:
       if not self.stopped:
-        self._check_end(clock, time + self._duration(picture))
+        _check_end(self, clock, time + self._duration(picture))
     if not count:
       why = "no frame lies within --start and --end"
       if self.stopped:
@@ -239,26 +263,7 @@ class Source:
       raise read.VideoError(f"{self.path}: {why}")
 
   def _duration(self, picture) -> fractions.Fraction:
-    own = seconds(picture.duration or 0, picture.time_base)
-    return own or self.reader.step
-
-  def _check_end(self, clock, end) -> None:
-    """Refuses a file that ended, at `end`, before what it promises.
-
-    A header alone does not prove that the file is cut short: it may be wrong,
-    the sound longer, the last picture without its duration.
-    """
-    came = float(max(end, end - clock.begin + clock.start))
-    whole = wanted = self.reader.info.duration
-    if clock.length is not None:
-      wanted = min(wanted, float(clock.start + clock.length))
-    if self.live or self.images or wanted - came < _LATE:
-      return
-    if read.is_cut(self.path, self.reader.info.container):
-      raise read.VideoError(
-        f"{self.path}: is cut short, {came:.2f} of {whole:.2f} s are there; get"
-        f" the whole file, or take what there is with --end {came + 0.01:.2f}"
-      )
+    return seconds(picture.duration or 0, picture.time_base) or self.reader.step
 
   def _pictures(self, others, take):
     """Pictures until it is stopped; knows when a thread waits for one."""
@@ -338,6 +343,53 @@ def _connect(path: str) -> Any:
     raise read.VideoError(
       f"{path}: no video comes ({read.reason(error)})"
     ) from None
+
+
+def _check_end(source: Source, clock: Clock, end: fractions.Fraction) -> None:
+  """Refuses a file that ended, at `end`, before what it promises.
+
+  A header alone does not prove that the file is cut short: it may be wrong,
+  the sound longer, the last picture without its duration.
+  """
+  came = float(max(end, end - clock.begin + clock.start))
+  whole = wanted = source.reader.info.duration
+  if clock.length is not None:
+    wanted = min(wanted, float(clock.start + clock.length))
+  if source.live or source.images or wanted - came < _LATE:
+    return
+  if read.is_cut(source.path, source.reader.info.container):
+    raise read.VideoError(
+      f"{source.path}: is cut short, {came:.2f} of {whole:.2f} s are there; get"
+      f" the whole file, or take what there is with --end {came + 0.01:.2f}"
+    )
+
+
+def _origin(streams: list[Any]) -> fractions.Fraction:
+  """Time of the first stream; in ticks of the picture, whose times stay."""
+  base = seconds(1, streams[0].time_base)
+  starts = [
+    seconds(s.start_time, s.time_base) // base * base
+    for s in streams
+    if s.type in ("video", "audio") and s.start_time is not None
+  ]
+  # What begins before 0, as the silence that AAC begins with, is not shown.
+  return max(min(starts, default=fractions.Fraction(0)), 0)
+
+
+def _first_packets(container: Any, streams: list[Any]) -> dict[int, Any]:
+  """The first packet of each stream, by index, where one comes soon."""
+  streams = [s.index for s in streams if s.type != "attachment"]
+  out = {}
+  try:
+    packets = container.demux(*(container.streams[i] for i in streams))
+    for packet in itertools.islice(packets if streams else (), _SAMPLE):
+      if packet.size:
+        out.setdefault(packet.stream.index, packet)
+      if len(out) == len(streams):
+        break
+  except (av.error.FFmpegError, OSError):
+    pass  # where `Source.frames` breaks off as well
+  return out
 
 
 def is_deep(picture: Any) -> bool:
