@@ -21,6 +21,7 @@ from PIL import Image
 import pytest
 
 from vidgan_jax import cli
+from vidgan_jax import errors
 from vidgan_jax.data import convert
 from vidgan_jax.data import prepare as prepare_lib
 from vidgan_jax.verbs import prepare
@@ -482,9 +483,13 @@ def test_labels_are_classes_or_errors(videos, tmp_path):
     with pytest.raises(folder.FolderError, match=words):
       scanned(videos, metadata=str(bad))
   bad = bad.with_suffix(".csv")
-  bad.write_text("file,caption\nv0,a cat, black\n")
-  with pytest.raises(folder.FolderError, match="row 1 has more values"):
-    scanned(videos, metadata=str(bad))
+  for text, words in [
+    ("file,caption\nv0,a cat, black\n", "row 1 has more values"),
+    ("file,label, label\nv0,a,b\n", "two of its columns are called 'label'"),
+  ]:
+    bad.write_text(text)
+    with pytest.raises(folder.FolderError, match=words):
+      scanned(videos, metadata=str(bad))
 
 
 def test_metadata_as_programs_write_them(videos, tmp_path):
@@ -616,6 +621,8 @@ def test_names_that_are_not_utf_8(videos, tmp_path):
   assert r"skipped: gr\xfcn/\xe9.mp4: not a video" in got.stdout
   names = sorted(row[0] for row in both(tmp_path / "d"))
   assert names == [rf"gr\xfcn/\xe9{i}.mp4" for i in (0, 1)]
+  with pytest.raises(errors.UserError, match="o.xfc: the name is not UTF-8"):
+    prepare.main([os.fsdecode(src), os.fsdecode(src + b"/../o\xfc")])
 
 
 # ---------------------------------------------------------------- bad input

@@ -155,6 +155,11 @@ def _scan(job: Job) -> tuple[str, list[folder.Source], str]:
     raise errors.UserError(
       f"{job.out} and {job.src} lie in each other: choose another DIR"
     )
+  if folder.printable(str(out)) != str(out):
+    raise errors.UserError(
+      f"{folder.printable(str(out))}: the name is not UTF-8, as the files of a"
+      " data set need it: choose another DIR"
+    )
   looked_for = {
     "videos": "video files",
     "frames": f"folders of images ({' '.join(folder.IMAGES)})",

@@ -515,7 +515,12 @@ def _csv(file: TextIO) -> Iterable[dict[str | None, Any]]:
   head = file.readline()
   file.seek(0)
   delimiter = max(",;\t", key=head.count)
-  return csv.DictReader(file, delimiter=delimiter, skipinitialspace=True)
+  rows = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True)
+  names = [_plain(name) for name in rows.fieldnames or ()]
+  for name in _COLUMNS:
+    if names.count(name) > 1:
+      raise ValueError(f"two of its columns are called '{name}'")
+  return rows
 
 
 def _jsonl(file: TextIO) -> Iterable[Any]:
