@@ -210,7 +210,18 @@ def test_an_error_of_the_system_names_its_file(monkeypatch, capsys):
   assert text == "vidgan weights: /gone/file: No such file or directory\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_closed_streams():
+  """`>&-`: no file that is opened later may be taken for them."""
+  code = "import os; from vidgan_jax import cli; cli.main(['--version']); "
+  code += "os.write(3, str(os.open('/dev/null', 0)).encode())"
+  command = f'"{sys.executable}" -c "{code}" 3>&1 <&- >&- 2>&-'
+  ran = subprocess.run(command, shell=True, capture_output=True, text=True)
+  assert (ran.returncode, ran.stdout, ran.stderr) == (0, "4", "")
+
+
+@pytest.mark.parametrize(
+  "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+)
 def test_interrupted(monkeypatch, capsys, number):
   before = signal.getsignal(number)
   interrupt = lambda argv: signal.raise_signal(number)

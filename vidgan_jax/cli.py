@@ -33,16 +33,33 @@ def _usage() -> str:
 
 
 @contextlib.contextmanager
-def _stopped_by_sigterm():
-  """SIGTERM ends the block as Ctrl-C does: nothing half-written is left."""
-  if threading.current_thread() is not threading.main_thread():
+def _stopped_by_signals():
+  """SIGTERM and SIGHUP end the block as Ctrl-C does: nothing is half-written.
+
+  A SIGHUP that is ignored, as by `nohup`, stays so.
+  """
+  with contextlib.ExitStack() as stack:
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGTERM, signal.SIGHUP):
+        previous = signal.getsignal(number)
+        if number == signal.SIGTERM or previous != signal.SIG_IGN:
+          signal.signal(number, signal.default_int_handler)
+          stack.callback(signal.signal, number, previous or signal.SIG_DFL)
     yield
-    return
-  previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
+
+
+def _open_streams() -> None:
+  """Leads what a parent has closed (`>&-`) to nobody.
+
+  Else the next file that is opened would take its place.
+  """
+  for number, name in enumerate(("stdin", "stdout", "stderr")):
+    try:
+      os.fstat(number)
+    except OSError:
+      os.open(os.devnull, os.O_RDWR)
+    if number and getattr(sys, name) is None:
+      setattr(sys, name, open(number, "w", closefd=False))
 
 
 def _quiet() -> None:
@@ -67,6 +84,7 @@ def _named(text: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs one verb and returns the exit status."""
+  _open_streams()
   argv = sys.argv[1:] if argv is None else argv
   if not argv or argv[0] in ("-h", "--help", "help"):
     print(_usage())
@@ -89,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
   _quiet()
   module = importlib.import_module(f"vidgan_jax.verbs.{verb}")
   try:
-    with _stopped_by_sigterm():
+    with _stopped_by_signals():
       return module.main(rest) or 0
   except KeyboardInterrupt:
     print(f"\nvidgan {verb}: stopped by Ctrl-C or SIGTERM.", file=sys.stderr)

@@ -512,6 +512,19 @@ def test_a_finished_run_whose_last_checkpoint_is_damaged(straight, tmp_path):
   assert "Finished already: 12 steps" in (workdir / "log.txt").read_text()
 
 
+def test_output_that_nobody_reads_is_dropped(tmp_path, monkeypatch):
+  reader, writer = os.pipe()
+  with open(writer, "w") as stream, monkeypatch.context() as patch:
+    os.close(reader)
+    patch.setattr(sys, "stdout", stream)
+    patch.setattr(sys, "stderr", stream)
+    arguments = ["--config", SMOKE, "--workdir", str(tmp_path / "run")]
+    flags = _flags("total=2steps", "cadence.log=1steps")
+    assert cli.main(["train", *arguments, *flags]) == 0
+  assert list(_rows(tmp_path / "run")) == [1, 2]
+  assert "Finished: 2 steps" in (tmp_path / "run" / "log.txt").read_text()
+
+
 def test_a_failing_evaluator_does_not_end_the_training(tmp_path, monkeypatch):
   calls = []
 

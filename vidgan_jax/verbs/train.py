@@ -7,9 +7,41 @@ whatever reason, goes on with the same command, if its data set is the same too.
 """
 
 import argparse
+import contextlib
+import os
+import sys
+from typing import Any
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import rooms
+
+
+class _Unread:
+  """A stream whose reader may die, or that may be closed: a run goes on."""
+
+  def __init__(self, stream: Any):
+    self._stream = stream
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._stream, name)
+
+  def write(self, text: str) -> int:
+    """Writes; drops what cannot be written."""
+    self._try(self._stream.write, text)
+    return len(text)
+
+  def flush(self) -> None:
+    """As `write`."""
+    self._try(self._stream.flush)
+
+  def _try(self, call, *args) -> None:
+    with contextlib.suppress(OSError, ValueError):  # Of a closed one.
+      try:
+        call(*args)
+      except OSError:
+        # For good, and also for what is written past this object.
+        with open(os.devnull, "wb") as null:
+          os.dup2(null.fileno(), self._stream.fileno())
 
 
 def main(argv: list[str]) -> int:
@@ -41,4 +73,8 @@ def main(argv: list[str]) -> int:
   config = config_lib.validate(config)
   from vidgan_jax.train import loop  # JAX, once there is something to train.
 
-  return 0 if loop.train(config, args.workdir, args.data_changed) else 130
+  with (
+    contextlib.redirect_stdout(_Unread(sys.stdout)),
+    contextlib.redirect_stderr(_Unread(sys.stderr)),
+  ):
+    return 0 if loop.train(config, args.workdir, args.data_changed) else 130
