@@ -17,6 +17,7 @@ from vidgan_jax.video import job
 from vidgan_jax.video import plan
 from vidgan_jax.video import read
 from vidgan_jax.video import stages
+from vidgan_jax.video import stream
 
 # EXIF orientation -> what shows the stored picture (H, W, C) upright.
 UPRIGHT = {
@@ -128,24 +129,25 @@ TICK = fractions.Fraction(1, 25)
 def film(
   path, *, codec="libx264", start=0.0, pix_fmt="yuv420p", voice=None,
   layout="mono", aspect=None, options=(), texts=(), video=None, more=None,
+  rate=25,
 ):  # fmt: skip
   """A film whose clock begins at `start` s, and its sound half a second on."""
   video = smooth(4) if video is None else video
   with av.open(str(path), "w") as out:
     out.metadata.update(texts)
-    stream = out.add_stream(codec, rate=25)
-    stream.height, stream.width = video.shape[1:3]
-    stream.pix_fmt, stream.options = pix_fmt, dict(options)
-    stream.codec_context.time_base = TICK
+    picture = out.add_stream(codec, rate=rate)
+    picture.height, picture.width = video.shape[1:3]
+    picture.pix_fmt, picture.options = pix_fmt, dict(options)
+    picture.codec_context.time_base = tick = fractions.Fraction(1, rate)
     if aspect:
-      stream.codec_context.sample_aspect_ratio = aspect
+      picture.codec_context.sample_aspect_ratio = aspect
     sound = voice and out.add_stream(voice, rate=48_000, layout=layout)
     late = more(out) if more else []
     for i, image in enumerate(video):
       frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image))
-      frame.pts, frame.time_base = round(25 * start) + i, TICK
-      out.mux(stream.encode(frame))
-    out.mux(stream.encode(None))
+      frame.pts, frame.time_base = round(rate * start) + i, tick
+      out.mux(picture.encode(frame))
+    out.mux(picture.encode(None))
     for i in range(3 if voice else 0):
       rng = np.random.default_rng(i)
       wave = rng.integers(-(2**15), 2**15, (1, 2000 * sound.channels), np.int16)
@@ -264,3 +266,102 @@ def test_a_rate_is_one_that_films_have(tmp_path):
   process(source, tmp_path / "b.mov", stages.Identity())
   info = read.probe(tmp_path / "b.mov")
   assert info.fps == 25 and info.frames == 3
+
+
+# ---------------------------------------------------------------- 3. masks
+
+
+class White(stream.Stage):
+  """Makes white what is unknown."""
+
+  name = "white"
+
+  def __call__(self, video, times, mask):
+    return np.where(mask > 0, 1, video)
+
+
+HIDDEN = np.zeros((48, 64), bool)
+HIDDEN[8:16, 40:56] = True
+
+
+def drawn(**planes):
+  """An image of planes of values where it hides, and elsewhere."""
+  planes = [np.where(HIDDEN, *values).astype(np.uint8)
+            for values in planes.values()]  # fmt: skip
+  return Image.fromarray(np.dstack(planes).squeeze())
+
+
+def palette(image, *colours):
+  """The image, grey, as numbers of colours."""
+  image = Image.fromarray(np.asarray(image) // 255)
+  image.putpalette(sum(colours, ()))
+  return image
+
+
+MASKS = {
+  "white": drawn(v=(255, 0)),
+  "ones": drawn(v=(1, 0)),
+  "numbers": drawn(v=(3, 0)),
+  "dark": drawn(v=(90, 10)),
+  "bits": drawn(v=(255, 0)).convert("1"),
+  "blue": drawn(r=(0, 0), g=(0, 0), b=(255, 0)),
+  "painted black": drawn(r=(0, 255), g=(0, 255), b=(0, 255), a=(255, 0)),
+  "painted white": drawn(r=(255, 255), g=(255, 255), b=(255, 255), a=(255, 0)),
+  "opaque": drawn(r=(255, 0), g=(255, 0), b=(255, 0), a=(255, 255)),
+  "grey and alpha": drawn(v=(0, 0), a=(255, 0)),
+  "index": palette(drawn(v=(255, 0)), (0, 0, 0), (9, 0, 0)),
+  "white first": palette(drawn(v=(0, 255)), (255, 255, 255), (0, 0, 0)),
+}
+
+
+def where_white(path):
+  return (seen(path) > 250).all(-1)
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_mask_is_read_by_what_varies_in_it(tmp_path, name):
+  source = film(tmp_path / "a.mkv", codec="ffv1", pix_fmt="bgr0")
+  MASKS[name].save(tmp_path / "m.png")
+  (tmp_path / "ms").mkdir()
+  for i in range(4):
+    MASKS[name].save(tmp_path / "ms" / f"{i}.png")
+  for mask in ("m.png", "ms"):
+    out = tmp_path / "b.mkv"
+    lines = process(source, out, White(), mask=str(tmp_path / mask))
+    assert not lines
+    assert (where_white(out) == HIDDEN).all()
+
+
+@pytest.mark.parametrize(
+  ("planes", "told"),
+  [({"v": (0, 0)}, "nothing"), ({"v": (255, 255)}, "everything"),
+   ({"v": (1, 1)}, "everything"), ({"v": (9, 9), "a": (0, 0)}, "nothing")],
+)  # fmt: skip
+def test_a_mask_that_hides_nothing_or_all_is_told(tmp_path, planes, told):
+  source = film(tmp_path / "a.mkv", codec="ffv1", pix_fmt="bgr0")
+  drawn(**planes).save(tmp_path / "m.png")
+  video = np.full((4, 48, 64, 3), 255 * (told != "nothing"), np.uint8)
+  film(tmp_path / "m.mkv", codec="ffv1", pix_fmt="bgr0", video=video)
+  for mask in ("m.png", "m.mkv"):
+    path = str(tmp_path / mask)
+    lines = process(source, tmp_path / "b.mkv", White(), mask=path)
+    assert any(f"{mask}: hides {told}" in line for line in lines)
+    assert where_white(tmp_path / "b.mkv").all() == (told != "nothing")
+  lines = process(source, tmp_path / "b.mkv", White(), mask="#123456")
+  assert any("no pixel has this colour" in line for line in lines)
+
+
+def test_a_film_of_masks_goes_by_time(tmp_path):
+  source = film(tmp_path / "a.mkv", codec="ffv1", video=smooth(25))
+  steps = 255 * (np.arange(31)[:, None, None, None] >= 15)
+  steps = np.broadcast_to(steps.astype(np.uint8), (31, 48, 64, 3))
+  mask = film(tmp_path / "m.mkv", codec="ffv1", video=steps, rate=30)
+  out = tmp_path / "b.mkv"
+  process(source, out, White(), mask=str(mask))
+  white = where_white(out).all((1, 2))
+  assert white.tolist() == [i / 25 > 14.5 / 30 for i in range(25)]
+  process(source, out, White(), mask=str(mask), start=0.4)
+  assert len(seen(out)) == 15  # what is left over of the mask does no harm
+  short = film(tmp_path / "s.mkv", codec="ffv1", video=steps[10:20], rate=30)
+  with pytest.raises(read.VideoError, match="s.mkv: ends at 0.33 s, the video"):
+    process(source, out, White(), mask=str(short))

@@ -14,6 +14,7 @@ import numpy as np
 
 from vidgan_jax.video import edits
 from vidgan_jax.video import filters
+from vidgan_jax.video import masks
 from vidgan_jax.video import matte
 from vidgan_jax.video import plan
 from vidgan_jax.video import read
@@ -47,7 +48,8 @@ class Editing:
     timing: plan.Timing,
     aspect: float,
     turned: bool,
-    masks: bool,
+    masked: bool,
+    total: int,
     clear: bool,
     tell: Callable[[str], None],
   ):
@@ -58,7 +60,8 @@ class Editing:
       timing: of the output.
       aspect: width of a pixel of the input / its height.
       turned: whether pictures are stored turned.
-      masks: whether a stage looks at a mask.
+      masked: whether a stage looks at a mask.
+      total: frames of the input; 0: unknown.
       clear: whether the output can hold transparency.
       tell: takes lines for the user.
 
@@ -67,11 +70,14 @@ class Editing:
     """
     self._options, self._timing = options, timing
     self._aspect = fractions.Fraction(aspect).limit_denominator(1000)
-    if options.mask and not masks:
+    if options.mask and not masked:
       tell(
         f"--mask {options.mask}: changes nothing, no stage here looks at a mask"
         " (as inpaint does)"
       )
+    if options.start or options.end or options.cuts or options.concat:
+      total = 0
+    self._masks = options.mask and masks.Masks(options.mask, total, tell)
     steady = [("--stabilise", _STEADY)]
     self._first = steady if options.stabilise else []
     self._last = _after(options)
@@ -135,10 +141,10 @@ class Editing:
     if self._cut or self._behind:
       frames = matte.replaced(frames, self._cut, self._behind)
     frames = self._filtered(frames, self._first)
-    if self._options.mask:
-      frames = edits.masked(frames, self._options.mask)
+    if self._masks:
+      frames = self._masks(frames)
       if self._options.grow:
-        frames = edits.grown(frames, self._options.grow)
+        frames = masks.grown(frames, self._options.grow)
     return frames
 
   def after(

@@ -1,4 +1,4 @@
-"""Plain editing of a stream of frames: masks, other times, comparisons.
+"""Plain editing of a stream of frames: other times, comparisons.
 
 Each function takes frames and yields frames, see `vidgan_jax.video.stream`.
 """
@@ -7,19 +7,13 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 import dataclasses
 import fractions
-import itertools
-import os
 
 import numpy as np
 from PIL import Image
-from PIL import ImageColor
 
 from vidgan_jax.video import clips
-from vidgan_jax.video import folder
 from vidgan_jax.video import read
 from vidgan_jax.video import stream
-
-_NEAR = 40  # of 255: how near to the mask's colour a pixel may be
 
 
 def lanczos(video: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -49,97 +43,6 @@ def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
   large = lanczos(stream.to_float(flat)[None], height, width)[0]
   large = stream.to_integer(large, image.dtype)
   return large.reshape(height, width, *image.shape[2:])
-
-
-def masked(frames: Iterable[stream.Frame], mask: str) -> Iterator[stream.Frame]:
-  """Gives every frame a mask.
-
-  Args:
-    frames: with images.
-    mask: an image, which holds for all frames; a video or a folder of images,
-      one a frame, from the first that is processed on; or a colour, #00ff00 or
-      a name, to be replaced. Unknown is what is not black: in images with a
-      palette every entry but 0, else whatever is brighter than half.
-
-  Raises:
-    read.VideoError: it is of another size, or ends too early.
-  """
-  if not os.path.exists(mask):
-    try:
-      colour = np.array(ImageColor.getrgb(mask)[:3], np.int32)
-    except ValueError:
-      raise read.VideoError(
-        f"--mask {mask}: neither a file, a folder nor a colour as #00ff00"
-      ) from None
-    for frame in frames:
-      if frame.image is not None:
-        image = frame.image
-        image = image >> 8 if image.dtype == np.uint16 else image
-        far = np.abs(image.astype(np.int32) - colour).max(-1)
-        frame.mask = far <= _NEAR
-      yield frame
-    return
-  masks = _masks(mask)
-  for count, frame in enumerate(frames):
-    frame.mask = next(masks, None)
-    if frame.mask is None:
-      raise read.VideoError(
-        f"--mask {mask}: has {count} frames, the video has more"
-      )
-    if frame.image is not None and frame.mask.shape != frame.image.shape[:2]:
-      height, width = frame.image.shape[:2]
-      raise read.VideoError(
-        f"--mask {mask}: is {frame.mask.shape[1]}x{frame.mask.shape[0]}, the"
-        f" video {width}x{height}; they must be of one size"
-      )
-    yield frame
-
-
-def _masks(mask: str) -> Iterator[np.ndarray]:
-  """Masks (H, W) bool of an image (for ever), a folder or a video."""
-
-  def image(path):
-    try:
-      with Image.open(path) as picture:
-        if picture.mode == "P":
-          return np.asarray(picture) > 0
-        return np.asarray(picture.convert("L")) > 127
-    except (OSError, ValueError) as error:
-      raise read.VideoError(f"--mask {path}: not an image ({error})") from None
-
-  if os.path.isdir(mask):
-    sources = folder.scan(mask, "frames")[1]
-    if len(sources) != 1:
-      raise read.VideoError(
-        f"--mask {mask}: holds no images, or in sub-folders"
-      )
-    for name in sources[0].images:
-      yield image(os.path.join(mask, name))
-  elif os.path.splitext(mask)[1].lower() in folder.IMAGES:
-    yield from itertools.repeat(image(mask))
-  else:
-    for frame in read.frames(mask):
-      yield frame.image.max(-1) > 127
-
-
-def grown(
-  frames: Iterable[stream.Frame], pixels: int
-) -> Iterator[stream.Frame]:
-  """Makes masks larger by some pixels to each side.
-
-  A hand-made mask ends where an object seems to end; its blurred edge, left
-  outside, is taken for background and drawn into the hole.
-  """
-  window = 2 * pixels + 1
-  for frame in frames:
-    # Frames whose result exists have none.
-    for axis in () if frame.mask is None else (0, 1):
-      edge = [(pixels, pixels) if a == axis else (0, 0) for a in (0, 1)]
-      padded = np.pad(frame.mask, edge)
-      frame.mask = np.lib.stride_tricks.sliding_window_view(
-        padded, window, axis
-      ).any(-1)
-    yield frame
 
 
 def at_rate(

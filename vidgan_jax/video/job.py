@@ -209,7 +209,8 @@ class Job:
       timing=self.timing,
       aspect=1 / info.pixel_aspect if turn[0] else info.pixel_aspect,
       turned=turn != (False, 1, 1),
-      masks=any(stages[i].masks for i in networks),
+      masked=any(stages[i].masks for i in networks),
+      total=info.frames,
       clear=sink_lib.is_clear(self.encoding.encoder()),
       tell=self.tell,
     )

@@ -45,7 +45,7 @@ class Options:
     max_repeats: frames that may be made of one, where `fps` is higher than the
       input's or that pauses; more are refused.
     speed: 2 is twice as fast; the rate stays, and the sound keeps its pitch.
-    mask: see `edits.masked`.
+    mask: see `masks.Masks`.
     grow: pixels by which the mask is made larger to each side.
     compare: 'side' or 'split', see `edits.compared`.
     background: what is behind, see `matte.replaced`.
