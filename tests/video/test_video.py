@@ -591,7 +591,7 @@ def test_writing_says_what_is_wrong(tmp_path):
 def test_a_full_disk_is_one_sentence():
   if not os.path.exists("/dev/full"):
     pytest.skip("needs /dev/full")
-  sink = write._Gif("/dev/full", ".gif", (48, 64, 3), 25, 0)
+  sink = write._Gif("/dev/full", ".gif", (48, 64, 3), 25, 0, None)
   with pytest.raises(OSError, match="No space"):
     for image in smooth(400):
       sink.append(image)
