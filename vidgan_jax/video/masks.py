@@ -36,7 +36,7 @@ class Masks:
   """
 
   def __init__(self, mask: str, frames: int, tell: Callable[[str], None]):
-    """Looks through a mask that is not a colour; says if it hides all or none.
+    """Looks through a mask that is not a colour.
 
     Args:
       mask: an image, which holds for all frames; a film, whose pictures are
@@ -61,8 +61,6 @@ class Masks:
       values.add(pixels)
     self._values = values
     self._numbered = os.path.isdir(mask) or values.count == frames
-    if values.all_or_none():
-      tell(f"--mask {mask}: hides {values.all_or_none()}")
 
   def _pictures(self) -> Iterator[tuple[np.ndarray, fractions.Fraction]]:
     """(pixels (H, W, 1, 3 or 4), seconds) of its images or its film."""
@@ -90,7 +88,7 @@ class Masks:
         film.close()
 
   def __call__(self, frames: Iterable[stream.Frame]) -> Iterator[stream.Frame]:
-    """Gives every frame a mask.
+    """Gives every frame a mask; says if they hide all or nothing.
 
     Raises:
       read.VideoError: it is of another size, or ends too early.
@@ -101,6 +99,7 @@ class Masks:
     unknown = self._by_number() if self._numbered or self.still else None
     unknown = unknown or self._by_time()
     next(unknown)
+    hides = self._values.all_or_none()
     for frame in frames:
       frame.mask = mask = unknown.send(frame.time)
       if frame.image is not None and mask.shape != frame.image.shape[:2]:
@@ -109,6 +108,9 @@ class Masks:
           f"--mask {self._mask}: is {mask.shape[1]}x{mask.shape[0]}, the video"
           f" {width}x{height}; they must be of one size"
         )
+      if hides:
+        self._tell(f"--mask {self._mask}: hides {hides}")
+        hides = ""
       yield frame
 
   def _coloured(self, frames):
