@@ -10,6 +10,7 @@ from PIL import Image
 import pytest
 
 from vidgan_jax import cli
+from vidgan_jax import errors
 from vidgan_jax.evals import aligned
 from vidgan_jax.evals import paired
 from vidgan_jax.evals import perceptual
@@ -54,6 +55,33 @@ def test_means_over_pairs(folders):
   assert "192 pixels" in values["vmaf"].note
   assert np.isnan(float(values["ms_ssim"]))
   assert "needs at least 161 pixels" in values["ms_ssim"].note
+
+
+def test_some_of_the_frames(folders):
+  """The first two, or every second one, of strips and of arrays."""
+  root, fake, real = folders
+  fake[:, 2:] = real[:, 2:]  # The strips on the disk are as they were.
+  for name, videos in (("fake", fake), ("real", real)):
+    np.save(root / f"{name}.npy", videos)
+  for suffix, frames, error in (
+    ("", slice(0, 2), 2), (".npy", slice(0, 2), 2),
+    ("", slice(0, 3, 2), 2), (".npy", slice(0, 3, 2), 2 / np.sqrt(2)),
+  ):  # fmt: skip
+    both = root / f"fake{suffix}", root / f"real{suffix}"
+    values, rows = aligned.run(*both, ["psnr_rgb"], frames)
+    want = 20 * np.log10(255 / error)
+    assert rows["0"]["psnr_rgb"] == pytest.approx(want)
+    assert values["psnr_rgb"].protocol["frames"] == 2
+    with pytest.raises(errors.UserError, match="4 of the 9 .*--frames 4"):
+      aligned.run(*both, ["psnr_rgb"], slice(0, 9))
+
+
+@pytest.mark.parametrize(
+  "name, words", [("psnr_y", "psnr_y_bt601, psnr_y_bt709"), ("lpips", "_vgg")]
+)
+def test_a_name_of_several_metrics_is_told_with_all(name, words, folders):
+  with pytest.raises(errors.UserError, match=f"{name!r}.*{words}"):
+    aligned.run(folders[0] / "fake", folders[0] / "real", [name])
 
 
 def test_every_metric_has_a_value_or_a_reason(folders, monkeypatch, tmp_path):

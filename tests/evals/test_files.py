@@ -232,6 +232,18 @@ def test_clips_are_brought_to_a_size(tmp_path):
   assert clips.card["size"] == [8, 16, 16]
   assert {c["video"].shape for c in clips.read([0, 1])} == {(8, 16, 16, 3)}
   assert "16 (area)" in clips.card["resize"]
+  video = clip(0, 8, 64, 96)[None]  # An array as images.
+  np.save(tmp_path / "a.npy", video)
+  (tmp_path / "images" / "a").mkdir(parents=True)
+  for i, image in enumerate(video[0]):
+    Image.fromarray(image).save(tmp_path / "images" / "a" / f"{i}.png")
+  one, other = (
+    files.open_clips(tmp_path / name, frames=8, size=16).read([0])[0]["video"]
+    for name in ("a.npy", "images")
+  )
+  np.testing.assert_array_equal(one, other)
+  (tmp_path / "a.npy").unlink()
+  shutil.rmtree(tmp_path / "images")
   mixed = files.open_clips(tmp_path, frames=8)
   with pytest.raises(ValueError, match="must be alike.*--size"):
     mixed.read([0, 1])
@@ -350,7 +362,6 @@ def test_what_is_refused(folder, tmp_path):
     refused(path, "uint8", word)
   np.save(path, video)
   refused(path, "--frames 20", frames=21)
-  refused(path, "--size", size=16)
   with pytest.raises(ValueError, match="--frames 0"):
     files.open_clips(folder, frames=0)
   np.save(path, video[:0])
@@ -479,7 +490,7 @@ def test_the_verb_on_folders(tmp_path, capsys):
   assert record["protocol"]["real"]["files"] == str(folder)
   assert record["protocol"]["size"] == [8, 32, 32]
   assert row["settings"]["frames"] == 8
-  options[-3:] = ["swd", "--num", "12"]
+  options[-3:] = ["swd", "--num", "12", "--overwrite"]
   assert cli.main([*map(str, [*arguments, *options, "--out", out])]) == 0
   row = json.loads(out.read_text())
   assert "asked 12, there are 9" in row["records"]["swd"]["note"]

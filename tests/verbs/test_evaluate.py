@@ -472,7 +472,8 @@ def test_options_that_do_not_belong_together(workdir, tmp_path, capsys):
     (("--generated", "a"), ("belong together",)),
     (("--generated", "a", "--reference", "b", "--all"), ("--all",)),
     (("--generated", "a", "--reference", "b", "--num", 1), ("--num 1",)),
-    (("--paired", "a", "b", "--frames", 8), ("--frames", "--paired")),
+    (("--paired", "a", "b", "--size", 8), ("--size", "--paired")),
+    (("--paired", "a", "b", "--frames", 0), ("--frames 0",)),
     ((workdir, "--all", "--step", 2), ("one of",)),
     (("--generated", "a", "--reference", "b"), ("a does not exist",)),
   ):

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import itertools
 import os
 import pathlib
 import tempfile
@@ -38,6 +39,7 @@ def run(
   out: str | os.PathLike,
   reference: str | os.PathLike,
   metrics: Sequence[str] = (),
+  frames: slice = slice(None),
 ) -> tuple[dict[str, evals.Value], dict[str, dict[str, float]]]:
   """Measures videos against their references.
 
@@ -46,6 +48,7 @@ def run(
       an array (N, T, H, W, 3) in .npy or .npz.
     reference: likewise, of the same names, an array in the same order.
     metrics: some of `paired.METRICS`; all if empty.
+    frames: those of each video that are compared.
 
   Returns:
     Name -> figure, and pair -> name -> number.
@@ -55,9 +58,16 @@ def run(
       a frame does not decode.
   """
   for name in metrics:
+    kinds = [known for known in paired.METRICS if known.startswith(f"{name}_")]
+    if kinds and name not in paired.METRICS:
+      raise errors.UserError(
+        f"--metrics is {name!r}, of which there are several: "
+        f"{', '.join(kinds)}. docs/metrics.md says what each is."
+      )
     rooms.check_name(name, paired.METRICS, "--metrics")
   metrics = list(metrics) or list(paired.METRICS)
-  pairs = matched(out, reference)
+  pairs = matched(out, reference, frames)
+  wanted = frames.stop and len(range(frames.stop)[frames])
   how, reasons = _protocols(metrics)
   rows: dict[str, dict[str, float]] = {}
   rates, others = [], []
@@ -67,6 +77,11 @@ def run(
       raise errors.UserError(
         f"{name} has (T, H, W) = {fake.shape[:3]}, its reference "
         f"{target.shape[:3]}: paired metrics need the same frames and size."
+      )
+    if wanted and len(fake) < wanted:
+      raise errors.UserError(
+        f"{name} has {len(fake)} of the {wanted} frames that are asked for: "
+        f"--frames {len(fake)} would do."
       )
     if rate and fps and not 1 / _APART < rate / fps < _APART:
       others.append(f"{name} ({rate:g} and {fps:g})")
@@ -92,6 +107,7 @@ def run(
       "real": {"files": str(reference)},
       "estimator": "mean over the videos, as decoded, RGB 8 bits",
       "num": len(pairs),
+      **({"frames": wanted, "stride": frames.step} if wanted else {}),
       "fps": [min(rates), max(rates)] if rates else None,
     },
     note=note,
@@ -122,6 +138,7 @@ def extremes(
   out: str | os.PathLike,
   reference: str | os.PathLike,
   rows: Mapping[str, Mapping[str, float]],
+  frames: slice = slice(None),
 ) -> dict[str, evals.Exhibit]:
   """The best and the worst video by the first metric that all have.
 
@@ -129,11 +146,12 @@ def extremes(
     out: as in `run`.
     reference: as in `run`.
     rows: what `run` gave for each pair, its metrics in the order asked for.
+    frames: as in `run`.
 
   Returns:
     Title -> some frames of it; nothing where there is no such metric.
   """
-  pairs = matched(out, reference)
+  pairs = matched(out, reference, frames)
   metric = next(
     (
       name
@@ -153,11 +171,11 @@ def extremes(
   for place, name in chosen.items():
     (fake, _), (target, fps) = (read() for read in pairs[name])
     shown = min(_SHOWN, len(fake))
-    frames = np.linspace(0, len(fake) - 1, shown).astype(int)
+    few = np.linspace(0, len(fake) - 1, shown).astype(int)
     title = f"{place} by {metric}: {name}, {rows[name][metric]:.4g}"
     exhibits[title] = evals.Exhibit(
-      clips=fake[frames][None],
-      beside=target[frames][None],
+      clips=fake[few][None],
+      beside=target[few][None],
       fps=(fps or _FPS) * shown / len(fake),
     )
   return exhibits
@@ -202,7 +220,9 @@ Read = Callable[[], tuple[np.ndarray, float | None]]
 
 
 def matched(
-  out: str | os.PathLike, reference: str | os.PathLike
+  out: str | os.PathLike,
+  reference: str | os.PathLike,
+  frames: slice = slice(None),
 ) -> dict[str, tuple[Read, Read]]:
   """Name -> what reads the two videos of that name: frames, and their rate.
 
@@ -222,7 +242,7 @@ def matched(
     for path in (out, reference)
   ]
   if all(arrays):
-    return _clips(out, reference)
+    return _clips(out, reference, frames)
   if any(arrays):
     raise errors.UserError(
       f"{out} and {reference}: give two arrays or two videos."
@@ -233,6 +253,7 @@ def matched(
       p.parent,
       folder_lib.Source(file=p.name, path=p.name, bytes=0, modified=0),
       "videos",
+      frames,
     )
     return {out.stem: (single(out), single(reference))}
   both = []
@@ -243,7 +264,8 @@ def matched(
       f if whole else os.path.splitext(f)[0]
     )
     named = {
-      stem(s.file): functools.partial(_read, path, s, layout) for s in sources
+      stem(s.file): functools.partial(_read, path, s, layout, frames)
+      for s in sources
     }
     if len(named) != len(sources):
       raise errors.UserError(
@@ -261,7 +283,7 @@ def matched(
   return {name: (ours[name], theirs[name]) for name in sorted(ours)}
 
 
-def _clips(out, reference) -> dict[str, tuple[Read, Read]]:
+def _clips(out, reference, frames) -> dict[str, tuple[Read, Read]]:
   """Clips of two arrays, by their number."""
   ours, theirs = files.array(out), files.array(reference)
   if len(ours) != len(theirs):
@@ -270,12 +292,15 @@ def _clips(out, reference) -> dict[str, tuple[Read, Read]]:
       "arrays are paired by their number, so give as many of both."
     )
   return {
-    str(i): (lambda i=i: (ours[i], None), lambda i=i: (theirs[i], None))
+    str(i): tuple(
+      functools.partial(lambda x, i: (x[i][frames], None), x, i)
+      for x in (ours, theirs)
+    )
     for i in range(len(ours))
   }
 
 
-def _read(root, source, layout) -> tuple[np.ndarray, float | None]:
+def _read(root, source, layout, frames) -> tuple[np.ndarray, float | None]:
   """All frames, (T, H, W, 3) uint8, as stored, and how many make a second.
 
   They lie in a file without a name, which goes with the array: metrics look at
@@ -284,7 +309,7 @@ def _read(root, source, layout) -> tuple[np.ndarray, float | None]:
   path = os.path.join(root, source.path)
   try:
     with tempfile.TemporaryFile() as file:
-      times, shape = _decode(file, root, source, layout)
+      times, shape = _decode(file, root, source, layout, frames)
       video = np.memmap(file, np.uint8, "r", shape=(len(times), *shape))
   except OSError as error:
     if error.errno != errno.ENOSPC:
@@ -299,7 +324,9 @@ def _read(root, source, layout) -> tuple[np.ndarray, float | None]:
   return video, fps
 
 
-def _decode(file, root, source, layout) -> tuple[list[float], tuple[int, ...]]:
+def _decode(
+  file, root, source, layout, frames
+) -> tuple[list[float], tuple[int, ...]]:
   """Writes the frames; their times, and the shape of one."""
   path, times, shape = os.path.join(root, source.path), [], ()
   if layout == "videos":
@@ -308,7 +335,9 @@ def _decode(file, root, source, layout) -> tuple[list[float], tuple[int, ...]]:
     tally, options = clips_lib.Tally(), clips_lib.Options(layout=layout)
     stream = clips_lib.frames(root, source, options, tally)
   with contextlib.closing(stream):
-    for image, time in stream:
+    for image, time in itertools.islice(
+      stream, frames.start, frames.stop, frames.step
+    ):
       times.append(time)
       shape = image.shape
       file.write(np.ascontiguousarray(image).data)

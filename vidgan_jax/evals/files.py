@@ -377,10 +377,6 @@ def array(path: pathlib.Path) -> np.ndarray:
 
 def _array(path, frames, stride, size):
   loaded = array(path)
-  if size is not None:
-    raise errors.UserError(
-      f"{path}: arrays are taken as they are; leave out --size."
-    )
   span = (frames - 1) * stride + 1
   if loaded.shape[1] < span:
     raise errors.UserError(
@@ -390,6 +386,9 @@ def _array(path, frames, stride, size):
 
   def read(index):
     video = np.array(loaded[index, :span:stride])
+    if size is not None:
+      resized = (read_lib.resize(image, size) for image in video)
+      video = np.stack([_square(image, size) for image in resized])
     return video, np.arange(frames, dtype=np.float32) / 25
 
   stat = path.stat()
@@ -403,7 +402,9 @@ def _array(path, frames, stride, size):
       **_rate([None]),
       **_cut(frames, stride, size),
     },
-    repr([str(path.resolve()), stat.st_size, stat.st_mtime, frames, stride]),
+    repr(
+      [str(path.resolve()), stat.st_size, stat.st_mtime, frames, stride, size]
+    ),
     # Other clips would be as many bytes.
     functools.reduce(lambda c, x: zlib.crc32(x.tobytes(), c), loaded, 0),
   )
@@ -525,14 +526,17 @@ def _stack(images, damaged, frames, size, name):
       f"{name}: its frames have several sizes, as {shapes[0]} and {shapes[1]}:"
       " --size 64 brings them to one."
     )
-  video = [frame.image for frame in images]
-  if size is not None:
-    for i, image in enumerate(video):
-      top, left = ((n - size) // 2 for n in image.shape[:2])
-      video[i] = image[top : top + size, left : left + size]
-  video = np.stack(video)
+  video = np.stack([_square(frame.image, size) for frame in images])
   times = np.array([frame.time for frame in images], np.float32)
   return np.ascontiguousarray(video), times - times[0]
+
+
+def _square(image: np.ndarray, size: int | None) -> np.ndarray:
+  """The centre square of a frame; the frame itself where `size` is None."""
+  if size is None:
+    return image
+  top, left = ((n - size) // 2 for n in image.shape[:2])
+  return image[top : top + size, left : left + size]
 
 
 # ---------------------------------------------------------------------- checks

@@ -65,7 +65,11 @@ def main(argv: list[str]) -> int:
   add(
     "--paired", nargs=2, metavar=("OUT", "REF"), help="aligned videos or arrays"
   )
-  add("--frames", type=int, help="of a clip in files; default: 16")
+  add(
+    "--frames",
+    type=int,
+    help="of a clip in files, from its start; default: 16, with --paired all",
+  )
   add("--stride", type=int, help="between these frames; default: 1")
   add("--size", type=int, help="bring clips in files to this many pixels")
   add("--num", type=int, help="clips that each metric is to use")
@@ -102,7 +106,10 @@ def _check(args) -> None:
   )
   wrong = {
     "workdir": (*files, "out"),
-    "paired": ("step", "all", "follow", "num", "fit_features", *files),
+    "paired": (
+      *("step", "all", "follow", "num", "fit_features", "size", "split"),
+      *("generated", "reference", "train"),
+    ),
     "files": ("step", "all", "follow"),
   }
   mode = "workdir" if args.workdir else "paired" if args.paired else "files"
@@ -116,6 +123,12 @@ def _check(args) -> None:
       raise config_lib.ConfigError(
         f"--{name.replace('_', '-')} says nothing of {subject[mode]}: leave it "
         "out."
+      )
+  for name in ("frames", "stride", "size"):
+    value = getattr(args, name)
+    if value is not None and value < 1:
+      raise config_lib.ConfigError(
+        f"--{name} {value}: give a whole number of at least 1."
       )
   if mode == "files" and not (args.generated and args.reference):
     raise config_lib.ConfigError(

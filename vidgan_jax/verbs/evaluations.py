@@ -288,7 +288,9 @@ def _put(args, values, settings, more) -> None:
 
 def _paired(args) -> None:
   names = _names(args.metrics)
-  values, rows = aligned.run(*args.paired, names)
+  stride = args.stride or 1
+  frames = slice(0, args.frames and (args.frames - 1) * stride + 1, stride)
+  values, rows = aligned.run(*args.paired, names, frames)
   for note in dict.fromkeys(value.note for value in values.values()):
     if note and not note.startswith("no interval"):
       _say(note)
@@ -297,6 +299,6 @@ def _paired(args) -> None:
   settings = {"out": out, "reference": reference, "metrics": list(values)}
   _put(args, values, settings, {"videos": rows})
   if args.report:
-    exhibits = aligned.extremes(*args.paired, rows)
+    exhibits = aligned.extremes(*args.paired, rows, frames)
     _report({0: values}, exhibits, settings, args.report, videos=rows)
   _refuse({}, values)

@@ -103,6 +103,23 @@ def fit(
   return scale(height), scale(width)
 
 
+def _method(old: tuple[int, int], new: tuple[int, int]) -> int:
+  """How pixels become fewer, by areas, or more."""
+  fewer = new[0] < old[0] or new[1] < old[1]
+  kinds = reformatter.Interpolation
+  return int((kinds.AREA if fewer else kinds.BICUBIC) | _SMOOTH)
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+  """(H, W, 3) uint8 -> the same, as `Reader` gives it of this `size`."""
+  height, width = fit(*image.shape[:2], size, upscale=True)
+  picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
+  method = _method(image.shape[:2], (height, width))
+  return picture.reformat(
+    width=width, height=height, interpolation=method
+  ).to_ndarray()
+
+
 class Reader:
   """An open video file: iterate once over its `Frame`s.
 
@@ -320,10 +337,6 @@ class Reader:
     self.aim(picture)
     turn = self.turn(picture)
     new_height, new_width = self._target[::-1] if turn[0] else self._target
-    if new_height < height or new_width < width:
-      method = reformatter.Interpolation.AREA
-    else:
-      method = reformatter.Interpolation.BICUBIC
     options = {}
     if not picture.format.is_rgb:
       options["src_colorspace"], options["src_color_range"] = colour(picture)
@@ -334,7 +347,7 @@ class Reader:
         width=new_width,
         height=new_height,
         format=pixels,
-        interpolation=int(method | _SMOOTH),
+        interpolation=_method((height, width), (new_height, new_width)),
         threads=1,
         **options,
       ).to_ndarray()
