@@ -1180,7 +1180,8 @@ def test_what_cannot_work_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
   mask = tmp_path / "m.png"
   Image.fromarray(np.zeros((10, 10), np.uint8)).save(mask)
   (tmp_path / "few").mkdir()
-  Image.new("L", (64, 48)).save(tmp_path / "few" / "0.png")
+  half = np.uint8([0, 255]).repeat(32)[None].repeat(48, 0)
+  Image.fromarray(half).save(tmp_path / "few" / "0.png")
   (tmp_path / "zero.mp4").touch()
   os.mkfifo(tmp_path / "pipe.mp4")
   (tmp_path / "no.safetensors").write_bytes(b"nonsense" * 9)
