@@ -352,6 +352,8 @@ def script(code, **env):
     | {
       "JAX_PLATFORMS": "cpu",
       "PYTHONPATH": f"{root}/data:{root}:{root.parent}",
+      "TF_CPP_MIN_LOG_LEVEL": "3",  # as the command sets them
+      "TF_ENABLE_ONEDNN_OPTS": "0",
     }
     | env,
   )
