@@ -115,7 +115,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
   )
   choose(
     "--shots",
-    "cut where the picture changes abruptly (default: yes)",
+    "cut where the picture changes abruptly or time leaps (default: yes)",
     argparse.BooleanOptionalAction,
   )
   add(
@@ -281,17 +281,22 @@ def _summary(result: prepare.Result, out: str) -> str:
     if name not in trained
   ]
   bad = [r for r in rows if r["status"] == "skipped"]
-  lines += [f"skipped: {r['file']}: {r['reason']}" for r in bad[:8]]
-  if len(bad) > 8:
-    lines.append(f"... {len(bad) - 8} more")
+  lines += _first([f"skipped: {r['file']}: {r['reason']}" for r in bad])
   notes = collections.defaultdict(list)  # a sentence -> the videos it is of
   for row in rows:
     for note in row.get("notes", ()):
       notes[note].append(row["file"])
-  lines += [
-    f"note: {videos[0]}: {note}"
-    + (f"; {len(videos) - 1} more videos" if videos[1:] else "")
-    for note, videos in notes.items()
-  ]
+  lines += _first(
+    [
+      f"note: {videos[0]}: {note}"
+      + (f"; {len(videos) - 1} more videos" if videos[1:] else "")
+      for note, videos in notes.items()
+    ]
+  )
   lines.append(f"{out}: ready; every file is in {out}/prepare_report.jsonl")
   return "\n".join(lines)
+
+
+def _first(lines: list[str], most: int = 8) -> list[str]:
+  more = len(lines) - most
+  return lines[:most] + ([f"... {more} more"] if more > 0 else [])
