@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from vidgan_jax.store import files
 from vidgan_jax.train import writer as writer_lib
 
 
@@ -182,7 +183,9 @@ for i in itertools.count():
   assert steps == sorted(set(steps))
 
 
-def test_full_disk_is_a_sentence(tmp_path, writer):
+def test_full_disk_is_a_sentence(tmp_path, writer, monkeypatch):
+  for name in ("stdout", "stderr"):
+    monkeypatch.setattr(sys, name, io.StringIO())
   _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
   ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
   resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
@@ -191,9 +194,19 @@ def test_full_disk_is_a_sentence(tmp_path, writer):
       writer_lib.MetricsError, match="metrics.jsonl cannot be written: File too"
     ):
       writer.scalars(1, {"x": 1})
+    with pytest.raises(
+      writer_lib.MetricsError, match="log.txt cannot be written: File too"
+    ):
+      writer.log("lost")
+    with pytest.raises(OSError, match="File too large: '.*lock'"):
+      with files.alone(tmp_path / "lock"):
+        pass
+    with pytest.raises(OSError, match="File too large: '.*/config.json'"):
+      files.write_text(tmp_path / "config.json", "lost")
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     signal.signal(signal.SIGXFSZ, ignored)
+  assert (sys.stdout.getvalue(), sys.stderr.getvalue()) == ("lost\n", "")
 
 
 def test_folder_that_cannot_be_written(tmp_path):

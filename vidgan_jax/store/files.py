@@ -68,8 +68,12 @@ def write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     if not temporary.is_dir():
       with open(temporary, "rb") as file:
         os.fsync(file.fileno())
-  except BaseException:
+  except BaseException as error:
     _remove(temporary)
+    # Of a full disk the system does not say which file.
+    if isinstance(error, OSError) and error.errno:
+      if error.filename is None or str(error.filename) == str(temporary):
+        error.filename = str(path)
     raise
   try:
     move(temporary, path)
@@ -219,10 +223,13 @@ def alone(path: str | os.PathLike[str]) -> Iterator[None]:
         f"{path.parent} is in use by another process ({path.read_text()}): "
         "wait for its end, or stop it."
       ) from None
-    file.truncate(0)
     now = time.strftime("%Y-%m-%d %H:%M:%S")
-    file.write(f"{os.getpid()} on {socket.gethostname()}, since {now}".encode())
-    file.flush()
+    text = f"{os.getpid()} on {socket.gethostname()}, since {now}"
+    try:
+      os.truncate(path, 0)
+      os.write(file.fileno(), text.encode())
+    except OSError as e:
+      raise OSError(e.errno, e.strerror, str(path)) from None
     yield
 
 

@@ -367,7 +367,7 @@ class _Log:
 
   def __init__(self, path: pathlib.Path, progress: _Progress):
     self._path = path
-    self._file = logging.StreamHandler(_open(path, "a"))
+    self._file = _File(_open(path, "a"))
     self._file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     self._undo = contextlib.ExitStack()
     self._undo.callback(self._file.stream.close)
@@ -401,6 +401,17 @@ class _Log:
   def close(self) -> None:
     self._open = False
     self._undo.close()
+
+
+class _File(logging.StreamHandler):
+  """Raises what keeps it from writing, which the standard one prints."""
+
+  def handleError(self, record: logging.LogRecord) -> None:
+    """Called where an error is being handled."""
+    with _reported(self.stream.name):
+      if isinstance(sys.exc_info()[1], OSError):
+        raise
+    super().handleError(record)
 
 
 class _Screen(logging.Handler):
