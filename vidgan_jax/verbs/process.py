@@ -18,6 +18,7 @@ See `vidgan_jax.video.job` for how, and `--help` for what.
 """
 
 import argparse
+from collections.abc import Callable
 import dataclasses
 import math
 import sys
@@ -96,17 +97,6 @@ def _parser() -> argparse.ArgumentParser:
   add("--end", type=_time, help="seconds or [H:]M:S of the input")
   add("--trim", type=_time, nargs=2, metavar=("START", "END"),
       help="both at once")  # fmt: skip
-  add("--concat", nargs="+", default=(), metavar="FILE",
-      help="appended to IN; --start, --end and --trim cut each of"
-      " them")  # fmt: skip
-  add("--cut", type=_time, nargs=2, action="append", default=[],
-      metavar=("START", "END"),
-      help="a range of each input; again for more, one after"
-      " another")  # fmt: skip
-  add("--fit", choices=pieces.FITS, default="pad",
-      help="how --concat puts another size into that of IN: with bars, or"
-      " filling it")  # fmt: skip
-  add("--crop", metavar="W:H[:X:Y]", help="before the stages")
   add("--fps", type=float,
       help="frames a second of the output, or of"
       " images that come in (25)")  # fmt: skip
@@ -120,6 +110,44 @@ def _parser() -> argparse.ArgumentParser:
       help="make the mask larger to each side")  # fmt: skip
   add("--strength", type=float, default=1.0, help="0 (nothing) to 1 (all)")
   add("--compare", choices=("side", "split"), help="show the input as well")
+  add("--tile", type=int, default=0, help="pixels a side, 0 = by memory")
+  add("--chunk", type=int, default=0, help="frames at a time, 0 = by the stage")
+  add(
+    "--memory", type=float, default=0.0, help="GiB for a window, 0 = by itself"
+  )
+  add("--resume", action="store_true",
+      help="work in segments (OUT.parts), and go on after a crash; of a folder,"
+      " leave out files that are done")  # fmt: skip
+  add("--overwrite", action="store_true",
+      help="replace OUT if it is there already")  # fmt: skip
+  add("--live", action="store_true",
+      help="IN does not wait: drop frames rather than fall behind (cameras,"
+      " rtsp, udp and such: always); Ctrl-C ends it well")  # fmt: skip
+  add("--probe", action="store_true", help="predict time and memory, no more")
+  _add_edits(parser.add_argument_group("editing").add_argument)
+  return parser
+
+
+def _add_edits(add: Callable[..., Any]) -> None:
+  """Adds the options of what needs no network."""
+  add("--concat", nargs="+", default=(), metavar="FILE",
+      help="appended to IN; --start, --end and --trim cut each of"
+      " them")  # fmt: skip
+  add("--cut", type=_time, nargs=2, action="append", default=[],
+      metavar=("START", "END"),
+      help="a range of each input; again for more, one after"
+      " another")  # fmt: skip
+  add("--fit", choices=pieces.FITS, default="pad",
+      help="how --concat puts another size into that of IN: with bars, or"
+      " filling it")  # fmt: skip
+  add("--crossfade", type=float, default=0.0, metavar="SECONDS",
+      help="mix the end of one range or input with the beginning of the"
+      " next")  # fmt: skip
+  add("--fade", type=float, nargs="+", default=[0.0, 0.0],
+      metavar="SECONDS", help="from black, and to black; or one number for"
+      " both")  # fmt: skip
+  add("--reverse", action="store_true", help="play it backwards, with sound")
+  add("--crop", metavar="W:H[:X:Y]", help="before the stages")
   add("--background", metavar="FILE|COLOUR",
       help="put what is in front before a picture, film or colour; without it,"
       " --key, --plate and --matte make the rest transparent")  # fmt: skip
@@ -141,21 +169,8 @@ def _parser() -> argparse.ArgumentParser:
   add("--filter", metavar="FILTERS",
       help="filters of libavfilter, in its language, as"
       " hue=s=0,vignette")  # fmt: skip
-  add("--tile", type=int, default=0, help="pixels a side, 0 = by memory")
-  add("--chunk", type=int, default=0, help="frames at a time, 0 = by the stage")
-  add(
-    "--memory", type=float, default=0.0, help="GiB for a window, 0 = by itself"
-  )
-  add("--resume", action="store_true",
-      help="work in segments (OUT.parts), and go on after a crash; of a folder,"
-      " leave out files that are done")  # fmt: skip
-  add("--overwrite", action="store_true",
-      help="replace OUT if it is there already")  # fmt: skip
-  add("--live", action="store_true",
-      help="IN does not wait: drop frames rather than fall behind (cameras,"
-      " rtsp, udp and such: always); Ctrl-C ends it well")  # fmt: skip
-  add("--probe", action="store_true", help="predict time and memory, no more")
-  return parser
+  add("--audio-filter", metavar="FILTERS",
+      help="those for sound, as highpass=100,volume=2")  # fmt: skip
 
 
 def _time(text: str) -> float:
@@ -176,6 +191,9 @@ def _options(args: argparse.Namespace) -> plan.Options:
   refuse = (
     (args.cut and (args.start or args.end is not None),
      "--cut: is --trim for more ranges; leave --start, --end and --trim out"),
+    (len(args.fade) > 2 or not all(0 <= x < 1e6 for x in args.fade),
+     "--fade: give one or two numbers of seconds"),
+    (not 0 <= args.crossfade <= 10, "--crossfade: give 0 to 10 seconds"),
     (any(start >= end for start, end in args.cut),
      "--cut: give a START before the END"),
     (args.end is not None and args.end <= args.start,
@@ -196,6 +214,7 @@ def _options(args: argparse.Namespace) -> plan.Options:
   values |= {
     "memory": int(args.memory * 2**30),
     "concat": tuple(args.concat),
+    "fade": tuple(args.fade * 2)[:2],
     "cuts": tuple(map(tuple, args.cut)),
   }
   return plan.Options(**values)

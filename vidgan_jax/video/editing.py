@@ -51,6 +51,7 @@ class Editing:
     masked: bool,
     total: int,
     clear: bool,
+    length: fractions.Fraction,
     tell: Callable[[str], None],
   ):
     """Nothing is checked yet.
@@ -63,6 +64,7 @@ class Editing:
       masked: whether a stage looks at a mask.
       total: frames of the input; 0: unknown.
       clear: whether the output can hold transparency.
+      length: seconds of the input, for fades.
       tell: takes lines for the user.
 
     Raises:
@@ -80,7 +82,7 @@ class Editing:
     self._masks = options.mask and masks.Masks(options.mask, total, tell)
     steady = [("--stabilise", _STEADY)]
     self._first = steady if options.stabilise else []
-    self._last = _after(options)
+    self._last = _after(options, float(length) / options.speed)
     self.square = bool(self._last) and aspect != 1
     if self.square:
       tell(f"{self._last[0][0]}: pixels of {self._aspect} are made square")
@@ -96,7 +98,8 @@ class Editing:
     self.whole = bool(timing.grid or options.filter)
     self.whole_input = bool(self.whole or self._cut or self._first)
     self.pixels = bool(
-      options.mask or options.compare or self._cut or self._behind
+      options.mask or options.compare or options.crossfade
+      or self._cut or self._behind
       or (turned and (self._first or self._last))
     )  # fmt: skip
 
@@ -110,6 +113,12 @@ class Editing:
     Raises:
       read.VideoError: says which.
     """
+    if self._options.audio_filter:
+      filters.built(
+        self._options.audio_filter, "--audio-filter",
+        ("abuffer", "sample_fmt=fltp:sample_rate=48000:channel_layout=stereo"),
+        ("anull", ""),
+      )  # fmt: skip
     height, width = made
     width *= 1 + (self._options.compare == "side")
     for pairs, size in ((self._first, given), (self._last, (height, width))):
@@ -167,12 +176,17 @@ class Editing:
     return self._filtered(frames, self._last, pixels)
 
 
-def _after(options: Any) -> list[tuple[str, str]]:
+def _after(options: Any, length: float) -> list[tuple[str, str]]:
   """(flag, filters) of `plan.Options`, for the result of the stages.
+
+  Args:
+    options: those of the job.
+    length: seconds of the result, for fades.
 
   Raises:
     read.VideoError: an option is out of its range.
   """
+  first, last = options.fade
   turn = options.rotate % 360
   turn = int(turn) if turn == int(turn) else turn
   radians = f"{turn}*PI/180"
@@ -191,5 +205,7 @@ def _after(options: Any) -> list[tuple[str, str]]:
     ("--flip", _FLIPS.get(options.flip, "")),
     ("--pad", pad),
     ("--filter", options.filter or ""),
+    ("--fade", first and f"fade=in:st=0:d={first}"),
+    ("--fade", last and f"fade=out:st={max(0.0, length - last)}:d={last}"),
   ]
   return [(flag, text) for flag, text in named if text]

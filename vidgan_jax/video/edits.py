@@ -45,6 +45,12 @@ def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
   return large.reshape(height, width, *image.shape[2:])
 
 
+def mixed(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
+  """(1 - share) a + share b, rounded to the type of `a`."""
+  blend = (1 - share) * a.astype(np.float32) + share * b.astype(np.float32)
+  return np.round(blend).astype(a.dtype)
+
+
 def at_rate(
   frames: Iterable[stream.Frame], fps: fractions.Fraction, max_repeats: int
 ) -> Iterator[stream.Frame]:

@@ -148,6 +148,9 @@ class Job:
     for name, files in {s.path: s.files for s in self.sources}.items():
       plan.tell_gaps(name, files, tell)
     self.pieces.fit(tell)
+    self._anew = bool(
+      self.pieces.woven or options.speed != 1 or options.audio_filter
+    )
     plan.check_overwrites(out, self.sources, options)
     self._plan(stages)
     if options.resume:
@@ -157,7 +160,7 @@ class Job:
       if why := outputs.taken(out, self.encoding.container):
         raise read.VideoError(why)
     copy = kept.copyable(
-      source, self.encoding.container, audio=options.sound, speed=options.speed,
+      source, self.encoding.container, audio=options.sound, anew=self._anew,
       tell=tell,
     )  # fmt: skip
     self.pieces.choose(copy, tell)
@@ -212,6 +215,7 @@ class Job:
       masked=any(stages[i].masks for i in networks),
       total=info.frames,
       clear=sink_lib.is_clear(self.encoding.encoder()),
+      length=self.pieces.length,
       tell=self.tell,
     )
     self.editing.check(size, made)
@@ -285,8 +289,10 @@ class Job:
       rate=self.timing.fps,
       square=self.editing.square,
       copy=copy,
-      shift=-fractions.Fraction(self.options.start).limit_denominator(10**6),
+      shift=self.pieces.shift,
       speed=self.timing.speed,
+      anew=self._anew,
+      audio_filter=self.options.audio_filter or "",
     )
     kept.rehearse(make, self.encoding.container, self.tell)
     return make(path, tell=self.tell)

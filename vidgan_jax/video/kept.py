@@ -68,19 +68,18 @@ def copyable(
   container: str,
   *,
   audio: bool = True,
-  speed: float = 1.0,
+  anew: bool = False,
   tell: Callable[[str], None] = lambda text: None,
 ) -> list[Any]:
   """The source's other streams that a container can hold.
 
-  Sound that it cannot hold as it is, or that changes its speed, is encoded
-  anew.
+  Sound that it cannot hold as it is is encoded anew.
 
   Args:
     source: of the streams.
     container: name of a muxer.
     audio: those of sound as well.
-    speed: of the output.
+    anew: so is all sound.
     tell: takes lines for the user.
   """
   kept, left = [], []
@@ -95,7 +94,7 @@ def copyable(
     ):
       continue  # titles of chapters and timecodes are texts, written anew
     holds = source.holds(container, s)
-    if holds and (s.type != "audio" or speed == 1):
+    if holds and (s.type != "audio" or not anew):
       kept.append(s)
       _tell_copied(source, container, s, tell)
       continue

@@ -18,6 +18,7 @@ import itertools
 
 import numpy as np
 
+from vidgan_jax.video import edits
 from vidgan_jax.video import stream
 
 MOST = 8  # unknown frames in a row: so far a model looks for a known one
@@ -80,7 +81,7 @@ class Ask(stream.Step):
       if not apart:
         # What there would be without a network: `--strength` mixes it in.
         share = (time - before.time) / (after.time - before.time)
-        copy.image = _mixed(before.image, after.image, float(share))
+        copy.image = edits.mixed(before.image, after.image, float(share))
         copy.picture = None
       yield self._masked(copy, time, not apart)
 
@@ -106,8 +107,3 @@ class Pick(stream.Step):
         yield dataclasses.replace(
           frame, time=time, duration=1 / self.fps, mask=mask
         )
-
-
-def _mixed(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
-  mixed = (1 - share) * a.astype(np.float32) + share * b.astype(np.float32)
-  return np.round(mixed).astype(a.dtype)

@@ -48,6 +48,10 @@ class Options:
     mask: see `masks.Masks`.
     grow: pixels by which the mask is made larger to each side.
     compare: 'side' or 'split', see `edits.compared`.
+    crossfade: seconds by which one of several ranges and inputs is mixed with
+      the next.
+    fade: seconds from and to black, and silence.
+    reverse: play each range backwards.
     background: what is behind, see `matte.replaced`.
     key: the colour of a screen, see `matte.screen`.
     plate: a picture of the scene without what is in front, see `matte.Plate`.
@@ -57,6 +61,7 @@ class Options:
     flip: 'horizontal' or 'vertical'.
     pad: WIDTH:HEIGHT or WIDTH:HEIGHT:COLOUR of what the result is put into.
     filter: filters of libavfilter for the result, see `filters`.
+    audio_filter: those for the sound.
     tile: see `stream.Runner`; so chunk.
     memory: bytes for a stage's window, 0: see `window_memory`.
     resume: work in segments, and go on where an earlier run stopped.
@@ -82,6 +87,9 @@ class Options:
   mask: str | None = None
   grow: int = 0
   compare: str | None = None
+  crossfade: float = 0.0
+  fade: tuple[float, float] = (0.0, 0.0)
+  reverse: bool = False
   background: str | None = None
   key: str | None = None
   plate: str | None = None
@@ -91,6 +99,7 @@ class Options:
   flip: str | None = None
   pad: str | None = None
   filter: str | None = None
+  audio_filter: str | None = None
   tile: int = 0
   chunk: int = 0
   memory: int = 0
@@ -117,6 +126,10 @@ def check(options: Options, path: str, out: str, kind: str) -> None:
   many = os.path.exists(mask) and suffix not in folder.IMAGES
   chosen = options.codec or options.pix_fmt or options.preset
   for wrong, text in (
+    ((options.reverse or any(options.fade)) and live,
+     "--reverse, --fade: need files on both sides"),
+    (options.crossfade and not (options.concat or len(options.cuts) > 1),
+     "--crossfade: is between the files of --concat or the ranges of --cut"),
     (options.cuts and live, "--cut: needs files on both sides"),
     (options.resume and live, "--resume: needs files on both sides"),
     (options.concat and live, "--concat: needs files on both sides"),
@@ -346,37 +359,6 @@ def tell_gaps(path: str, files: list[str], tell: Callable[[str], None]) -> None:
       f"{path}: by the names of its images, {count} are missing; the others"
       " follow each other without a gap"
     )
-
-
-def same_streams(
-  first: source_lib.Source, other: source_lib.Source, copy: list[Any]
-) -> list[Any]:
-  """The other input's streams that continue those of the first, or None.
-
-  Raises:
-    read.VideoError: sound is of another kind.
-  """
-
-  def kind(s):
-    codec = s.codec_context
-    about = [s.type, codec and codec.name]
-    if s.type == "audio":
-      about += [codec.sample_rate, codec.layout.name]
-    return about
-
-  out = []
-  for old in copy:
-    rank = [s for s in first.others if s.type == old.type].index(old)
-    like = [s for s in other.others if s.type == old.type]
-    fits = rank < len(like) and kind(like[rank]) == kind(old)
-    if old.type == "audio" and not fits:
-      raise read.VideoError(
-        f"--concat: {other.path} has no stream like {kind(old)} of"
-        f" {first.path}, so it cannot be copied; leave the sound out with"
-        " --no-audio"
-      )
-    out.append(like[rank] if fits else None)
-  return out
 
 
 def window_memory(stage: stream.Stage) -> int:

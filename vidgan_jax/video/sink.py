@@ -301,8 +301,10 @@ class Sink:
     rate: fractions.Fraction,
     square: bool = False,
     copy: Iterable[Any] = (),
-    shift: fractions.Fraction = fractions.Fraction(0),
+    shift: fractions.Fraction | None = fractions.Fraction(0),
     speed: fractions.Fraction = fractions.Fraction(1),
+    anew: bool = False,
+    audio_filter: str = "",
     tell: Callable[[str], None] = lambda text: None,
   ):
     """Opens the file and writes its head.
@@ -317,8 +319,10 @@ class Sink:
       rate: frames a second, for the encoder's planning.
       square: the pixels were made square.
       copy: streams of the source, from `kept.copyable`.
-      shift: seconds that chapters are moved by.
+      shift: seconds that chapters are moved by; None: leave them out.
       speed: by which all but the frames is made faster here.
+      anew: encode all sound anew.
+      audio_filter: filters of libavfilter for it.
       tell: takes lines for the user.
 
     Raises:
@@ -327,6 +331,7 @@ class Sink:
     self.name, self._time_base = name, time_base
     self._pts, self._durations = None, {}
     self._dts, self._speed = {}, speed
+    self._anew, self._audio_filter = anew, audio_filter
     self.copies, self._voices = {}, {}  # index of the source's stream -> ours
     encoder = encoding.encoder()
     try:
@@ -350,9 +355,11 @@ class Sink:
       self._container.metadata.update(
         kept.texts(source.reader.container.metadata)
       )
-      self._container.set_chapters(
-        _moved(source.reader.container.chapters(), shift - source.origin, speed)
-      )
+      if shift is not None:
+        shift -= source.origin
+        self._container.set_chapters(
+          _moved(source.reader.container.chapters(), shift, speed)
+        )
       self._container.start_encoding()
       for packet in covers:
         self._container.mux(packet)
@@ -412,12 +419,14 @@ class Sink:
   def _copy(self, old: Any, container: str, source: source_lib.Source) -> None:
     """Adds a stream of the source that is not its picture."""
     if old.type != "audio" or (
-      self._speed == 1 and source.holds(container, old)
+      not self._anew and source.holds(container, old)
     ):
       new = self._container.add_stream_from_template(old)
       self.copies[old.index] = new
     else:
-      voice = sound.Voice(self._container, container, old, self._speed)
+      voice = sound.Voice(
+        self._container, container, old, self._speed, self._audio_filter
+      )
       self._voices[old.index] = voice
       new = voice.stream
     new.metadata.update(kept.texts(old.metadata))

@@ -13,15 +13,15 @@ from typing import Any
 
 import av
 from av.codec import codec as codecs
-from av.filter import graph
 import numpy as np
 
+from vidgan_jax.video import filters
 from vidgan_jax.video import read
 
 _ENCODERS = {"mp3": "libmp3lame", "opus": "libopus"}
 _USUAL = ("aac", "libopus")
 # Some files count channels and do not name them.
-_UNNAMED = {
+UNNAMED = {
   "1 channels": "mono", "2 channels": "stereo", "3 channels": "2.1",
   "4 channels": "4.0", "5 channels": "5.0", "6 channels": "5.1",
   "7 channels": "6.1", "8 channels": "7.1",
@@ -126,7 +126,7 @@ def _add(container: Any, name: str, old: Any) -> Any:
   codec, was = codecs.Codec(name, "w"), old.codec_context
   rates = sorted(codec.audio_rates or [was.rate])
   rate = next((r for r in rates if r >= was.rate), rates[-1])
-  layout = _UNNAMED.get(was.layout.name, was.layout.name)
+  layout = UNNAMED.get(was.layout.name, was.layout.name)
   new = container.add_stream(name, rate=rate, layout=layout)
   if was.bit_rate:  # of PCM more than some encoders take
     new.bit_rate = min(was.bit_rate, _MOST * new.layout.nb_channels)
@@ -179,7 +179,12 @@ class Voice:
   """
 
   def __init__(
-    self, out: Any, container: str, old: Any, speed: fractions.Fraction
+    self,
+    out: Any,
+    container: str,
+    old: Any,
+    speed: fractions.Fraction,
+    text: str = "",
   ):
     """Adds a stream to the output.
 
@@ -188,15 +193,20 @@ class Voice:
       container: name of its muxer.
       old: the stream of the input, or of the first of several.
       speed: 2 is twice as fast.
+      text: filters of libavfilter.
     """
     self.stream = _add(out, encoder(container, old), old)
     self._speed, self._old, self._graph = speed, None, None
+    self._text = text
     self._heard = 0  # samples of the input so far
     # Samples of the output: place of the next one, and where they are to end.
     self._next, self._end = None, 0
 
   def __call__(self, packet: Any) -> Iterator[Any]:
-    """Packets of the output for one of the input."""
+    """Packets of the output for one of the input, or for a frame."""
+    if isinstance(packet, av.AudioFrame):
+      yield from self._pushed([packet])
+      return
     if packet.stream is not self._old:
       yield from self._decoded(None)
       self._old = packet.stream
@@ -219,6 +229,10 @@ class Voice:
       frames = self._old.decode(packet)
     except (av.error.FFmpegError, OSError, EOFError):
       return  # a damaged packet is silence: the filter fills it in
+    yield from self._pushed(frames)
+
+  def _pushed(self, frames: Any) -> Iterator[Any]:
+    """Packets for decoded frames."""
     for frame in frames:
       self._time(frame)
       if self._graph is None:
@@ -245,26 +259,31 @@ class Voice:
 
   def _plan(self, frame: Any) -> None:
     """Builds the filters for frames like this."""
-    self._graph = graph.Graph()
     rate, layout = frame.sample_rate, frame.layout.name
-    layout = _UNNAMED.get(layout, layout)
+    layout = UNNAMED.get(layout, layout)
     ours = self.stream.codec_context.rate
-    shape = f"sample_rates={ours}:channel_layouts={layout}"
-    nodes = [
-      self._graph.add_abuffer(
-        format=frame.format.name, sample_rate=rate, layout=layout,
-        time_base=frame.time_base,
-      ),
-      self._graph.add("aresample", "async=1"),  # gaps stay gaps
-      self._graph.add("aformat", shape),
-      self._graph.add("apad", "pad_dur=1"),  # `atempo` swallows the end
-    ]  # fmt: skip
+    texts = [
+      "aresample=async=1",  # gaps stay gaps
+      f"aformat=sample_rates={ours}:channel_layouts={layout}",
+      "apad=pad_dur=1",  # `atempo` swallows the end
+    ]
     left = float(self._speed)
     while left != 1:
       step = min(max(left, 0.5), _FASTEST)
-      nodes.append(self._graph.add("atempo", repr(step)))
+      texts.append(f"atempo={step!r}")
       left /= step
-    self._graph.link_nodes(*nodes, self._graph.add("abuffersink")).configure()
+    first = (
+      f"sample_fmt={frame.format.name}:sample_rate={rate}"
+      f":channel_layout={layout}:time_base={frame.time_base}"
+    )
+    if self._text:
+      texts.append(self._text)
+    self._graph = filters.built(
+      ",".join(texts),
+      "--audio-filter",
+      ("abuffer", first),
+      ("aformat", f"sample_rates={ours}:channel_layouts={layout}"),
+    )
     self._next = self._place(frame.pts, rate)
 
   def _encoded(self) -> Iterator[Any]:

@@ -197,7 +197,6 @@ class Source:
     clock: "Clock",
     *,
     pixels: bool = True,
-    cuts: bool = False,
     skip: int = 0,
     others: Iterable[Any] = (),
     take: Callable[[Any], None] | None = None,
@@ -207,7 +206,6 @@ class Source:
     Args:
       clock: from `clock`.
       pixels: convert them to RGB.
-      cuts: number the shots.
       skip: so many first frames need no image.
       others: streams to read on the way.
       take: is called with each packet of theirs.
@@ -215,21 +213,6 @@ class Source:
     Raises:
       read.VideoError: there is not one frame.
     """
-    plain = self._frames(
-      clock, pixels or cuts, 0 if cuts else skip, others, take
-    )
-    if not cuts:
-      yield from plain
-      return
-    looks = (_Seen(_eight(f.image), f.time, f) for f in plain)
-    for count, (seen, shot) in enumerate(clips.cut(looks)):
-      seen.frame.shot = shot
-      if count < skip:
-        seen.frame.image = None
-      yield seen.frame
-
-  def _frames(self, clock, convert, skip, others, take):
-    """Frames without shots."""
     count = 0
     pass_on = lambda packet: self._pass(packet, clock, take)
     for picture, time in self._pictures(others, pass_on):
@@ -248,7 +231,7 @@ class Source:
         duration=self._duration(picture),
         picture=picture,
       )
-      if convert and count >= skip:
+      if pixels and count >= skip:
         self._convert(frame)
       count += 1
       self.end = max(self.end, frame.time + frame.duration)
@@ -390,6 +373,18 @@ def _first_packets(container: Any, streams: list[Any]) -> dict[int, Any]:
   except (av.error.FFmpegError, OSError):
     pass  # where `Source.frames` breaks off as well
   return out
+
+
+def numbered(
+  frames: Iterable[stream.Frame], skip: int
+) -> Iterator[stream.Frame]:
+  """Numbers the shots of frames, and takes away the first `skip` images."""
+  looks = (_Seen(_eight(f.image), f.time, f) for f in frames)
+  for count, (seen, shot) in enumerate(clips.cut(looks)):
+    seen.frame.shot = shot
+    if count < skip:
+      seen.frame.image = None
+    yield seen.frame
 
 
 def is_deep(picture: Any) -> bool:
