@@ -91,9 +91,9 @@ with files.write({str(tmp_path / "a.b.json")!r}) as temporary:
   assert files.leftovers(tmp_path, "a.b.json") == [path]
   files.clear(tmp_path, "a.b")
   assert path.exists()
-  files.clear(tmp_path, "a.b.json")
+  files.write_json(tmp_path / "a.b.json", 1)  # The same command again.
   assert not path.exists()
-  assert len(os.listdir(tmp_path)) == 4
+  assert len(os.listdir(tmp_path)) == 5
   assert files.leftovers(tmp_path / "none") == []
   old = tmp_path / ".a.b.json.0123abcd.tmp"  # Of an earlier version.
   elsewhere = tmp_path / ".a.b.json.0123abcd-1-0123.tmp"  # Another host's.

@@ -3,7 +3,7 @@
 `write` is the only way by which this package replaces a file: the new content
 goes to a temporary name beside the target, is flushed to the disk, and then
 gets the target's name. A process that is killed meanwhile leaves the target as
-it was and a temporary file, which `leftovers` recognises and `clear` removes.
+it was and a temporary file, which goes when the same file is written again.
 
 `locked` and `alone` keep other processes out, by `flock`: the system ends a
 lock with its process, however that ends.
@@ -61,6 +61,7 @@ def write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
+  clear(path.parent, path.name)
   token = f"{_host()}-{os.getpid()}-{secrets.token_hex(2)}"
   temporary = path.with_name(f".{path.name}.{token}.tmp")
   try:
@@ -125,12 +126,12 @@ def leftovers(
     name: only those of the file of this name.
   """
   folder = pathlib.Path(folder)
-  paths = sorted(folder.iterdir()) if folder.is_dir() else ()
-  matches = ((path, _TEMPORARY.fullmatch(path.name)) for path in paths)
+  names = sorted(os.listdir(folder)) if folder.is_dir() else ()
+  matches = filter(None, map(_TEMPORARY.fullmatch, names))
   return [
-    path
-    for path, m in matches
-    if m and name in (None, m[1]) and not _alive(path, m[2], m[3])
+    folder / m[0]
+    for m in matches
+    if name in (None, m[1]) and not _alive(folder / m[0], m[2], m[3])
   ]
 
 
@@ -151,7 +152,9 @@ def _alive(path: pathlib.Path, host: str | None, pid: str | None) -> bool:
     return False
   if host != _host() or int(pid) == os.getpid():
     # Another machine's, or a container's that had this name and number too.
-    return time.time() - path.stat().st_mtime < 24 * 3600
+    with contextlib.suppress(FileNotFoundError):
+      return time.time() - path.stat().st_mtime < 24 * 3600
+    return True
   try:
     os.kill(int(pid), 0)
   except (ProcessLookupError, OverflowError):

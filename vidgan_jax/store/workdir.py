@@ -213,9 +213,6 @@ def claimed(
     return
   with files.alone(used):
     try:
-      for folder in (workdir, sample(workdir, 0).parent, cache(workdir)):
-        files.clear(folder)
-      files.clear(cache(workdir).parent)
       yield workdir
     finally:
       if not begun and not config_file(workdir).exists():
