@@ -18,6 +18,7 @@ from vidgan_jax import models
 from vidgan_jax import rooms
 from vidgan_jax import tasks
 from vidgan_jax.data import oplang
+from vidgan_jax.data import sound
 from vidgan_jax.data import sprites
 from vidgan_jax.evals import harness
 from vidgan_jax.train import loop
@@ -62,6 +63,8 @@ def abstract_batch(config, frames=None):
     given = {"label": shape(dtype=jnp.int32)} if model.num_classes else {}
     if config.data.text:
       given["text"] = shape(20, dtype=jnp.int32)
+    if "sound" in config.task.options.get("signals", ()):
+      given["sound"] = shape(model.frames, sound.FEATURES)
   else:
     small = size // task.footage.scale
     known = (model.frames - 1) // task.footage.rate + 1

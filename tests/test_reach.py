@@ -9,6 +9,7 @@ import pathlib
 import extended
 import numpy as np
 
+from vidgan_jax.data import sound
 from vidgan_jax.train import writer
 from vidgan_jax.video import read
 
@@ -99,8 +100,8 @@ def test_a_task_of_sounds(tmp_path):
   }
   root = extended.copy(tmp_path / "copy", files)
   assert extended.changed(root) == sorted(files) and len(files) <= 3
-  sound = tmp_path / "sound.npy"
-  np.save(sound, np.ones((6, 32), np.float32))
+  path = tmp_path / "sound.npy"
+  np.save(path, np.ones((6, sound.FEATURES), np.float32))
   use(
     root,
     tmp_path,
@@ -108,5 +109,5 @@ def test_a_task_of_sounds(tmp_path):
     "model.discriminator={'widths': (8,)}",
     config="sound",
     frames=6,  # As many as the sound has, and more than in training.
-    ask=("--ask", f"sound={sound}"),
+    ask=("--ask", f"sound={path}"),
   )

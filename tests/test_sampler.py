@@ -19,10 +19,11 @@ class Loud:
 
   def apply(self, variables, given, z, times):
     del variables, z
-    assert given["sound"].shape[:2] == times.shape
-    return jnp.broadcast_to(
-      given["sound"][..., None, None], (*times.shape, 2, 2, 3)
-    )
+    sound, of = given["sound"], given.get("row_times")
+    if of is not None:
+      assert of.shape == sound.shape[:2] == (1, 6)
+      sound = sound[:, jnp.abs(times[0][:, None] - of[0]).argmin(1)]
+    return jnp.broadcast_to(sound[..., None, None], (*times.shape, 2, 2, 3))
 
 
 def test_a_sound_is_given_of_the_times_that_are_drawn():
@@ -45,6 +46,7 @@ def test_a_sound_is_given_of_the_times_that_are_drawn():
   whole = drawn(range(6))
   np.testing.assert_allclose(whole, np.linspace(0, 255, 6), atol=1)
   np.testing.assert_array_equal(drawn([0]), whole[:1])
+  np.testing.assert_array_equal(drawn(range(4)), whole[:4])
   np.testing.assert_array_equal(drawn([5, 2]), whole[[5, 2]])
   with pytest.raises(errors.UserError, match="'sound' is given of 6 times"):
     drawn(range(7))

@@ -209,7 +209,7 @@ class Sampler:
       UserError: pixels are not finite; as bytes they would be black.
     """
     num = len(jax.tree.leaves((z, given))[0])
-    given = self._at(given, np.asarray(times))
+    given = _at(self, given, np.asarray(times))
     times = jnp.tile(jnp.asarray(times, jnp.float32), (num, 1))
     batch = _beside(self.params, (given, z, times))
     video, finite = _draw(self.generator, self.params, *batch)
@@ -220,29 +220,6 @@ class Sampler:
         "with --step."
       )
     return video
-
-  def _at(self, given: Given, times: np.ndarray) -> Given:
-    """What is given of each time, such as a sound, at the times of the frames.
-
-    Rows are asked for at the times of a training clip, or beyond these at the
-    same rate: the row of t is round((t - t_0) / (t_1 - t_0)).
-    """
-    trained = np.asarray(self.times)
-    if np.array_equal(times, trained):
-      return given
-    index = np.round((times - trained[0]) / self._gap).astype(int)
-    given = dict(given)
-    for name, x in given.items():
-      if condition.KINDS.get(name) not in ("rows", "map"):
-        continue
-      if index.min() < 0 or index.max() >= x.shape[1]:
-        raise errors.UserError(
-          f"Frames from {times.min():g} to {times.max():g} s are asked for, "
-          f"but {name!r} is given of {x.shape[1]} times, {self._gap:g} s "
-          "apart: ask for fewer frames, or give more."
-        )
-      given[name] = x[:, index]
-    return given
 
   def film(
     self, z: dict, given: Given, times: np.ndarray
@@ -277,6 +254,33 @@ class Sampler:
     z = self.noise(0, given.pop("index"), float(times.max()))
     lowered = _draw.lower(self.generator, self.params, given, z, times[None])
     return (lowered.cost_analysis() or {}).get("flops")
+
+
+def _at(sampler: Sampler, given: Given, times: np.ndarray) -> Given:
+  """What is given of each time and pixel, for frames at other times.
+
+  It is asked for at the times of a training clip, or beyond these at the same
+  rate. Rows, such as a sound, stay whole and get the times that they are of;
+  of maps, that of t is the one of number round((t - t_0) / (t_1 - t_0)).
+  """
+  trained, gap = np.asarray(sampler.times), sampler._gap
+  index = np.round((times - trained[0]) / gap).astype(int)
+  given = dict(given)
+  for name, x in given.items():
+    if condition.KINDS.get(name) not in ("rows", "map"):
+      continue
+    if index.min() < 0 or index.max() >= x.shape[1]:
+      raise errors.UserError(
+        f"Frames from {times.min():g} to {times.max():g} s are asked for, "
+        f"but {name!r} is given of {x.shape[1]} times, {gap:g} s "
+        "apart: ask for fewer frames, or give more."
+      )
+    if condition.KINDS[name] == "map":
+      given[name] = x[:, index]
+    elif x.shape[1] != len(times) or not np.array_equal(times, trained):
+      at = trained[0] + gap * np.arange(x.shape[1], dtype=np.float32)
+      given = given | {"row_times": np.tile(at, (len(x), 1))}
+  return given
 
 
 def rows(given: Given, index: np.ndarray) -> Given:

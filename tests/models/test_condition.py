@@ -1,5 +1,6 @@
 """What models read of `given`; that it reaches them: tests/test_rooms.py."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -205,3 +206,37 @@ def test_the_flagship_asks_which_sound_is_the_clips(temporal_head):
   assert np.abs(asked(given) - asked(moved)).min() > 1e-4
   with pytest.raises(errors.UserError, match="nothing of the kind"):
     jax.eval_shape(d.init, jax.random.key(0), video, {}, times)
+
+
+@pytest.mark.parametrize("around", [False, True])
+def test_rows_are_read_at_any_time(around):
+  rows = some(1, 2, 9, 5)
+  at = np.tile(np.arange(9, dtype=np.float32) / 8, (2, 1))
+
+  class Reader(nn.Module):
+    @nn.compact
+    def __call__(self, given, times):
+      return condition.Condition(self, given).rows(times, 6, around)
+
+  net = Reader()
+  params = net.init(jax.random.key(0), {"sound": rows}, at)
+  whole = net.apply(params, {"sound": rows}, at)
+  read = lambda t, x=rows: net.apply(
+    params, {"sound": x, "row_times": at}, np.float32([t, t])
+  )
+  np.testing.assert_allclose(read(at[0]), whole, atol=1e-6)
+  # In any order, and beyond the ends as at the ends.
+  np.testing.assert_allclose(
+    read([1.0, 0.25, 9, -1]), whole[:, [8, 2, 8, 0]], atol=1e-6
+  )
+  between = read([0.3125])[:, 0]
+  middle = (whole[:, 2] + whole[:, 3]) / 2
+  nearest = np.abs(between - whole[:, 2]).max() < 1e-5
+  assert nearest != around
+  if around:
+    np.testing.assert_allclose(between, middle, atol=1e-5)
+  # Whom a row reaches.
+  changed = rows.copy()
+  changed[:, 0] += 1
+  reached = np.abs(read(at[0], changed) - whole).max((0, 2)) > 1e-6
+  assert reached.tolist() == [i <= 7 * around for i in range(9)]

@@ -35,7 +35,8 @@ KINDS = {
   "map": "map",
 }
 _TEXTS = ("text", "text_vectors")
-_OF_TRAINING = ("progress", "keys")  # What the step adds; no conditions.
+# What the step and the sampler add; no conditions.
+_BESIDE = ("progress", "keys", "row_times")
 VOCABULARY = 4096  # Tokens of a text are below; others would become NaN.
 
 
@@ -100,9 +101,10 @@ class Condition:
     self.num_classes, self._text = num_classes, None
     read = [k for k, kind in KINDS.items() if kind in kinds and k not in own]
     self._given = {k: given[k] for k in read if k in given}
+    self._row_times = given.get("row_times")
     name = type(model).__module__.split(".")[-1]
     for k in given:
-      if k not in (*read, *own, *_OF_TRAINING):
+      if k not in (*read, *own, *_BESIDE):
         raise errors.UserError(
           f"The task gives {k!r}, which the model {name!r} does not read: it "
           f"reads {', '.join(map(repr, [*own, *read]))}. "
@@ -177,13 +179,40 @@ class Condition:
     parts += [] if text is None else [text]
     return jnp.concatenate(parts, -1) if parts else None
 
-  def rows(self, features: int = 64) -> jax.Array | None:
-    """What is given of each time: (B, T, features)."""
+  def rows(
+    self,
+    times: jax.Array | None = None,
+    features: int = 64,
+    around: bool = False,
+  ) -> jax.Array | None:
+    """What is given of each time: (B, T, features).
+
+    Args:
+      times: (B, T) seconds of the frames; needed where `given` has `row_times`
+        (B, S), those of the rows, and else the times of both.
+      features: of a row.
+      around: a row also tells of what is up to 7 rows before and after it, and
+        between two rows it goes from the one to the other.
+    """
     rows = [x.astype(jnp.float32) for x in self.of("rows")]
     if not rows:
       return None
-    dense = nn.Dense(features, kernel_init=layers.he(), name="rows")
-    return layers.leaky_relu(dense(jnp.concatenate(rows, -1)))
+    x = jnp.concatenate(rows, -1)
+    if around:
+      x = Around(features, name="rows")(x)
+    else:
+      x = nn.Dense(features, kernel_init=layers.he(), name="rows")(x)
+      x = layers.leaky_relu(x)
+    if self._row_times is None:
+      return x
+    # Where each frame lies among the rows, and how far past the left one.
+    first, gap = self._row_times[:, :1], jnp.diff(self._row_times[:, :2])
+    place = jnp.clip((times - first) / gap, 0, x.shape[1] - 1)
+    place = place if around else jnp.round(place)
+    left = jnp.minimum(jnp.floor(place).astype(jnp.int32), x.shape[1] - 2)
+    pick = lambda i: jnp.take_along_axis(x, i[..., None], 1)
+    share = (place - left)[..., None]
+    return (1 - share) * pick(left) + share * pick(left + 1)
 
   def map(self) -> jax.Array | None:
     """What is given of each pixel: (B, T, h, w, n)."""
@@ -200,7 +229,7 @@ class Condition:
     """Puts rows and maps into the channels: (B, T, H, W, C + n)."""
     b, t, h, w, _ = video.shape
     parts = [video]
-    rows, place = self.rows(8), self.map()
+    rows, place = self.rows(features=8), self.map()
     if rows is not None:
       rows = rows[:, :, None, None]
       parts.append(jnp.broadcast_to(rows, (b, t, h, w, rows.shape[-1])))
@@ -210,6 +239,30 @@ class Condition:
     if len(parts) == 1:
       return video
     return jnp.concatenate([x.astype(video.dtype) for x in parts], -1)
+
+
+class Around(nn.Module):
+  """Rows (B, S, n) -> (B, S, features), each with what is around it.
+
+  A bounce that is heard changes all that comes after it: three convolutions
+  along time, of dilation 1, 2 and 4, see 7 rows to either side (after van den
+  Oord et al. 2016, WaveNet, section 2.1, but to both sides).
+  """
+
+  features: int = 64
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = layers.leaky_relu(nn.Dense(self.features, kernel_init=layers.he())(x))
+    for dilation in (1, 2, 4):
+      y = nn.Conv(
+        self.features,
+        (3,),
+        kernel_dilation=dilation,
+        kernel_init=layers.he(),
+      )(layers.rms_norm(x))
+      x = x + layers.leaky_relu(y)
+    return layers.rms_norm(x)
 
 
 class Match(nn.Module):

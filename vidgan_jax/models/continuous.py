@@ -201,7 +201,7 @@ class Generator(nn.Module):
     u = Motion(self.motion_period, self.motion_features, self.motion_kernel)(
       z["motion"], times
     )
-    rows = read.rows()
+    rows = read.rows(times, around=True)
     moving = [u] if rows is None else [u, rows]
     style = jnp.concatenate([jnp.repeat(w[:, None], t, 1), *moving], -1)
     style = nn.Dense(self.style_dim, kernel_init=layers.he(), name="join")(

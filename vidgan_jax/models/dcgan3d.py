@@ -191,7 +191,8 @@ class Generator(nn.Module):
     mlp.check_shape(self, "times", times.shape[1:], (self.frames,))
     levels = tuple(_levels(self))
     read = condition.Condition(self, given, num_classes=self.num_classes)
-    vector, rows, place = read.vector(self.z_dim), read.rows(), read.map()
+    vector, place = read.vector(self.z_dim), read.map()
+    rows = read.rows(times)
     x = layers.rms_norm(z["z"])
     if vector is not None:
       x = jnp.concatenate([x, vector], -1)

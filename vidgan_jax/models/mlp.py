@@ -71,7 +71,7 @@ class Generator(nn.Module):
     read = condition.Condition(
       self, given, num_classes=self.num_classes, kinds=_KINDS
     )
-    x = layers.flat(z["z"], read.vector(self.z_dim), read.rows())
+    x = layers.flat(z["z"], read.vector(self.z_dim), read.rows(times))
     for width in self.widths:
       x = nn.Dense(width, kernel_init=layers.he(), dtype=self.dtype)(x)
       x = layers.leaky_relu(x)

@@ -219,7 +219,7 @@ class Base(nn.Module):
     if self.noise_dim:
       rows.append(every(z["z"]))
     read = condition.Condition(self, given, own=("video", "mask", "vector"))
-    text, sound, place = read.text(), read.rows(), read.map()
+    text, sound, place = read.text(), read.rows(times), read.map()
     rows += [] if text is None else [every(text)]
     rows += [] if sound is None else [sound]
     hidden = functools.partial(

@@ -51,7 +51,7 @@ class Generator(nn.Module):
     content, vector = z["content"], read.vector(self.content_dim)
     if vector is not None:
       content = jnp.concatenate([content, vector], -1)
-    rows = read.rows()
+    rows = read.rows(times)
     moving = [motion] if rows is None else [motion, rows]
     content = jnp.repeat(content[:, None], t, 1)
     x = jnp.concatenate([content, *moving], -1).reshape(b * t, -1)
