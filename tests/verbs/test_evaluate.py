@@ -1,5 +1,6 @@
 """`vidgan evaluate`, and the evaluators that every run can use."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -187,6 +188,13 @@ def test_what_is_not_finite_is_still_json(tmp_path):
   harness.write(tmp_path, 3, {"a": 1.0})
   assert read(path) == {"step": 3, "a": 1.0}
   assert [p.name for p in path.parent.iterdir()] == ["3.json"]
+
+
+def test_a_run_and_an_evaluator_write_one_file(tmp_path):
+  names = [f"v{i}" for i in range(40)]
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    list(pool.map(lambda name: harness.write(tmp_path, 3, {name: 1.0}), names))
+  assert read(tmp_path / "eval" / "3.json").keys() == {"step", *names}
 
 
 def test_mistakes(workdir, tmp_path, capsys):

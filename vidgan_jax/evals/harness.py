@@ -309,20 +309,22 @@ def write(
   finite are texts, as in metrics.jsonl.
   """
   path = workdir_lib.evaluation(workdir, step)
-  row = {"step": step} | read(path)
-  records = row.pop("records", {})
-  done = row.pop("evaluators", {}) | files_lib.plain(evaluators or {})
-  for name in evaluators or {}:  # It may have failed before.
-    row.pop(name, None)
-    records.pop(name, None)
-  row |= {name: float(value) for name, value in values.items()}
-  records |= {
-    name: value.record()
-    for name, value in values.items()
-    if isinstance(value, evals.Value)
-  }
-  more = {"records": records, "evaluators": done}
-  files_lib.write_json(path, row | {name: x for name, x in more.items() if x})
+  # A run and others that evaluate it write one file in turns.
+  with files_lib.locked(workdir_lib.metrics(workdir)):
+    row = {"step": step} | read(path)
+    records = row.pop("records", {})
+    done = row.pop("evaluators", {}) | files_lib.plain(evaluators or {})
+    for name in evaluators or {}:  # It may have failed before.
+      row.pop(name, None)
+      records.pop(name, None)
+    row |= {name: float(value) for name, value in values.items()}
+    records |= {
+      name: value.record()
+      for name, value in values.items()
+      if isinstance(value, evals.Value)
+    }
+    more = {"records": records, "evaluators": done}
+    files_lib.write_json(path, row | {name: x for name, x in more.items() if x})
   return str(path)
 
 
