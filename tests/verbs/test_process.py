@@ -25,6 +25,7 @@ from scipy import ndimage
 
 from vidgan_jax import cli
 from vidgan_jax import errors
+from vidgan_jax.verbs import catalogue
 from vidgan_jax.verbs import process
 from vidgan_jax.video import edits
 from vidgan_jax.video import job
@@ -376,6 +377,68 @@ def test_crop_fps_speed_and_scale(tmp_path):
   between = (2 * images[0].astype(float) + images[1]) / 3
   between = edits.lanczos(between[None], 96, 128)[0]
   assert np.abs(got[1] - between).mean() < 1
+
+
+def test_height_and_effort(tmp_path, monkeypatch):
+  source = film(tmp_path / "a.mkv", smooth(12))
+  sizes, calls = {}, []
+
+  class Network(stages.Resize):
+    """The one of super_resolve, in its place."""
+
+    compiled = True
+
+    def __call__(self, video, times, mask):
+      calls.append(video.copy())
+      return super().__call__(video, times, mask)
+
+  asked = []
+  monkeypatch.setattr(
+    process, "_model",
+    lambda name, options: asked.append((name, options)) or Network(**options),
+  )  # fmt: skip
+  for effort in ("--fast", "--best"):
+    calls.clear()
+    out = tmp_path / f"{effort}.mkv"
+    ok("super_resolve", source, out, "--height", 90, effort)
+    images, _ = seen(out)
+    assert images.shape == (12, 90, 120, 3)
+    want = edits.lanczos(smooth(12), 90, 120)
+    assert np.abs(images - want).mean() < 3
+    sizes[effort] = out.stat().st_size
+    if effort == "--best":  # the clip, and its mirror image
+      np.testing.assert_array_equal(calls[0], calls[1][:, :, ::-1])
+    else:
+      assert len(calls) == 1  # all in one window
+  assert asked == 2 * [("super_resolve", {"scale": 2})]
+  assert sizes["--fast"] != sizes["--best"]
+  ok("super_resolve", source, tmp_path / "c.mkv", "--height", 100)
+  assert asked[-1] == ("super_resolve", {"scale": 4})
+
+
+def test_the_list_says_what_the_cards_say(capsys, monkeypatch, tmp_path):
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+  times = []
+  monkeypatch.setattr(
+    catalogue, "_rate", lambda stage: times.append(stage.name) or 0.25
+  )
+  for _ in range(2):  # measured once
+    ok_list = cli.main(["process", "--list"])
+    said = capsys.readouterr()
+    assert ok_list == 0
+  assert len(times) == len(catalogue.cards()) == len(set(times)) + 1
+  rows = [line.split() for line in said.out.splitlines()]
+  table = {row[0]: row for row in rows if row and row[0] in said.out}
+  for card in catalogue.cards():
+    assert card.weights.with_suffix(".md").exists() and len(card.limits) > 60
+    assert table[card.spec][2] == "0.25" and float(table[card.spec][1]) < 3
+    assert card.purpose in " ".join(said.out.split())
+    assert card.limits in " ".join(said.out.split())
+  assert "scale=3" not in said.out
+  with pytest.raises(SystemExit):
+    cli.main(["process", "--help"])
+  help_ = capsys.readouterr().out
+  assert all(card.spec in help_ for card in catalogue.cards())
 
 
 def test_masks_strength_and_comparison(tmp_path):

@@ -21,12 +21,14 @@ import argparse
 from collections.abc import Callable
 import dataclasses
 import math
+import re
 import sys
 import time
 import traceback
 from typing import Any
 
 from vidgan_jax import errors
+from vidgan_jax.verbs import catalogue
 from vidgan_jax.verbs import existing
 from vidgan_jax.video import forecast
 from vidgan_jax.video import job
@@ -34,8 +36,13 @@ from vidgan_jax.video import outputs
 from vidgan_jax.video import pieces
 from vidgan_jax.video import plan
 from vidgan_jax.video import read
+from vidgan_jax.video import source as source_lib
 from vidgan_jax.video import stages
 from vidgan_jax.video import stream
+
+# Frames of a window with --fast: of those a stage computes for their neighbours
+# a smaller share is lost.
+_LONG = 32
 
 
 class _Progress:
@@ -75,9 +82,13 @@ def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog="vidgan process",
     description=__doc__,
+    epilog=catalogue.tasks(),
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
+  add("--list", action="store_true",
+      help="the tasks whose weights are shipped: what for, options, size, speed"
+      " on this machine, limits")  # fmt: skip
   add("spec", metavar="SPEC", help="NAME[:KEY=VALUE,...],NAME...")
   add("input", metavar="IN",
       help="a file, a folder of videos or images, a glob or pattern of images,"
@@ -85,6 +96,39 @@ def _parser() -> argparse.ArgumentParser:
   add("out", metavar="OUT",
       help="a file (also .gif .webp .apng), a folder, images as out/%%06d.png,"
       " - or a URL")  # fmt: skip
+  speed = parser.add_mutually_exclusive_group()
+  speed.add_argument(
+    "--fast", dest="effort", action="store_const", const="fast", default="",
+    help="a quick encoder, and longer windows: the same frames in less time",
+  )  # fmt: skip
+  speed.add_argument(
+    "--best", dest="effort", action="store_const", const="best",
+    help="a thorough encoder at a lower crf; networks see each clip twice, once"
+    " mirrored",
+  )  # fmt: skip
+  _add_file(parser.add_argument_group("the output's file").add_argument)
+  _add_film(parser.add_argument_group("time and masks").add_argument)
+  _add_edits(parser.add_argument_group("editing").add_argument)
+  add = parser.add_argument_group("the work").add_argument
+  add("--tile", type=int, default=0, help="pixels a side, 0 = by memory")
+  add("--chunk", type=int, default=0, help="frames at a time, 0 = by the stage")
+  add(
+    "--memory", type=float, default=0.0, help="GiB for a window, 0 = by itself"
+  )
+  add("--resume", action="store_true",
+      help="work in segments (OUT.parts), and go on after a crash; of a folder,"
+      " leave out files that are done")  # fmt: skip
+  add("--overwrite", action="store_true",
+      help="replace OUT if it is there already")  # fmt: skip
+  add("--live", action="store_true",
+      help="IN does not wait: drop frames rather than fall behind (cameras,"
+      " rtsp, udp and such: always); Ctrl-C ends it well")  # fmt: skip
+  add("--probe", action="store_true", help="predict time and memory, no more")
+  return parser
+
+
+def _add_file(add: Callable[..., Any]) -> None:
+  """Adds the options of the output's file."""
   add("--codec", help="h264, h265, av1, vp9, ffv1, prores or any encoder")
   add("--crf", type=float, help="quality, lower is better and larger")
   add("--preset", help="speed of the encoder, in its own words")
@@ -93,6 +137,10 @@ def _parser() -> argparse.ArgumentParser:
       help="container, when the name of OUT does not say, or"
       " png")  # fmt: skip
   add("--no-audio", dest="sound", action="store_false", help="no sound")
+
+
+def _add_film(add: Callable[..., Any]) -> None:
+  """Adds the options of time and of masks."""
   add("--start", type=_time, default=0.0, help="seconds or [H:]M:S")
   add("--end", type=_time, help="seconds or [H:]M:S of the input")
   add("--trim", type=_time, nargs=2, metavar=("START", "END"),
@@ -110,22 +158,6 @@ def _parser() -> argparse.ArgumentParser:
       help="make the mask larger to each side")  # fmt: skip
   add("--strength", type=float, default=1.0, help="0 (nothing) to 1 (all)")
   add("--compare", choices=("side", "split"), help="show the input as well")
-  add("--tile", type=int, default=0, help="pixels a side, 0 = by memory")
-  add("--chunk", type=int, default=0, help="frames at a time, 0 = by the stage")
-  add(
-    "--memory", type=float, default=0.0, help="GiB for a window, 0 = by itself"
-  )
-  add("--resume", action="store_true",
-      help="work in segments (OUT.parts), and go on after a crash; of a folder,"
-      " leave out files that are done")  # fmt: skip
-  add("--overwrite", action="store_true",
-      help="replace OUT if it is there already")  # fmt: skip
-  add("--live", action="store_true",
-      help="IN does not wait: drop frames rather than fall behind (cameras,"
-      " rtsp, udp and such: always); Ctrl-C ends it well")  # fmt: skip
-  add("--probe", action="store_true", help="predict time and memory, no more")
-  _add_edits(parser.add_argument_group("editing").add_argument)
-  return parser
 
 
 def _add_edits(add: Callable[..., Any]) -> None:
@@ -164,6 +196,9 @@ def _add_edits(add: Callable[..., Any]) -> None:
   add("--rotate", type=float, default=0.0, metavar="DEGREES",
       help="clockwise; so and with what follows the result of the stages is"
       " changed, in this order")  # fmt: skip
+  add("--height", type=int, default=0, metavar="LINES",
+      help="of the result, as 1080; super_resolve without a scale takes the one"
+      " that it needs")  # fmt: skip
   add("--flip", choices=("horizontal", "vertical"), help="mirror it")
   add("--pad", metavar="W:H[:COLOUR]", help="put it into a frame of this size")
   add("--filter", metavar="FILTERS",
@@ -201,6 +236,8 @@ def _options(args: argparse.Namespace) -> plan.Options:
     (not 0.01 <= args.speed <= 100, "--speed: give a number from 0.01 to 100"),
     (args.fps is not None and not 0 < args.fps <= 1000, "--fps: 0 to 1000"),
     (not 0 <= args.strength <= 1, "--strength: give a number from 0 to 1"),
+    (args.height and not 16 <= args.height <= read.MAX_SIDE,
+     f"--height: give lines, 16 to {read.MAX_SIDE}"),
     (args.grow < 0 or args.grow and not args.mask,
      "--grow: give pixels, 0 or more, and a --mask to grow"),
     (args.tile < 0 or args.chunk < 0 or not 0 <= args.memory < 1e6,
@@ -215,6 +252,7 @@ def _options(args: argparse.Namespace) -> plan.Options:
     "memory": int(args.memory * 2**30),
     "concat": tuple(args.concat),
     "fade": tuple(args.fade * 2)[:2],
+    "chunk": args.chunk or _LONG * (args.effort == "fast"),
     "cuts": tuple(map(tuple, args.cut)),
   }
   return plan.Options(**values)
@@ -222,14 +260,22 @@ def _options(args: argparse.Namespace) -> plan.Options:
 
 def main(argv: list[str]) -> int:
   """Runs the verb; returns the exit status."""
+  if "--list" in argv:
+    argv = ["--list", "SPEC", "IN", "OUT"]  # It does without those.
   args = _parser().parse_args(argv)
+  if args.list:
+    catalogue.show()
+    return 0
   options = _options(args)
-  chain = stages.mixed(stages.chain(args.spec, _model), args.strength)
+  planned = outputs.plan(args.input, args.out, args.format)
+  chain = stages.chain(_spec(args, planned[0][0]), _model)
+  if args.effort == "best":
+    chain = stages.mirrored(chain)
+  chain = stages.mixed(chain, args.strength)
   if args.crop:
     places = zip("whxy", args.crop.split(":"))
     crop = "crop:" + ",".join(f"{k}={v}" for k, v in places)
     chain = stages.chain(crop, _model) + chain
-  planned = outputs.plan(args.input, args.out, args.format)
   many = planned[0][1] != args.out  # of a folder of videos
   if not (args.overwrite or args.probe or many and args.resume):
     kind = lambda path, out: plan.container(out, args.format, path)
@@ -239,7 +285,7 @@ def main(argv: list[str]) -> int:
     outputs.make_folder(args.out)
   failed = {}  # input -> why
   for path, out in planned:
-    progress = _Progress(forecast.step(chain, args.chunk))
+    progress = _Progress(forecast.step(chain, options.chunk))
     try:
       if args.probe:
         progress.tell(f"{path}: trying the first windows")
@@ -268,6 +314,18 @@ def main(argv: list[str]) -> int:
     files = "".join(f"\n  {path}: {why}" for path, why in failed.items())
     progress.tell(f"{len(failed)} of {len(planned)} files failed:{files}")
   return 1 if failed else 0
+
+
+def _spec(args: argparse.Namespace, path: str) -> str:
+  """SPEC; of super_resolve --height chooses the scale, if there is none."""
+  bare = r"(^|,)(super_resolve)(?=,|$)"
+  live = source_lib.is_live(path)
+  if not args.height or live or not re.search(bare, args.spec):
+    return args.spec
+  source = source_lib.Source(path)
+  source.close()
+  scale = 2 if 2 * source.reader.info.height >= args.height else 4
+  return re.sub(bare, rf"\1\2:scale={scale}", args.spec)
 
 
 def _model(name: str, options: dict[str, Any]) -> stream.Step:

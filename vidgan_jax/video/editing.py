@@ -26,6 +26,7 @@ _TURNS = {0: "", 90: "transpose=clock", 180: "hflip,vflip",
 # As far as PyAV's libavfilter goes, which is built without vid.stab. Looks for
 # movements of up to 32 pixels; what comes in from outside is mirrored.
 _STEADY = "deshake=rx=32:ry=32:edge=mirror"
+_SHARP = "lanczos+accurate_rnd+full_chroma_int"
 _PAD = re.compile(r"\d+:\d+(:[#\w]+)?")
 
 _SQUARE = "scale=trunc(iw*sar/2)*2:ih,setsar=1"
@@ -203,6 +204,10 @@ def _after(options: Any, length: float) -> list[tuple[str, str]]:
   named = [
     ("--rotate", _TURNS.get(turn, free)),
     ("--flip", _FLIPS.get(options.flip, "")),
+    (
+      "--height",
+      f"scale=-2:{options.height}:flags={_SHARP}" * bool(options.height),
+    ),
     ("--pad", pad),
     ("--filter", options.filter or ""),
     ("--fade", first and f"fade=in:st=0:d={first}"),

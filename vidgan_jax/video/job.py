@@ -136,6 +136,7 @@ class Job:
       codec=options.codec,
       crf=options.crf,
       preset=options.preset,
+      effort=options.effort,
       pix_fmt=options.pix_fmt,
       exact=options.resume,
     )

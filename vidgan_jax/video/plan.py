@@ -31,7 +31,7 @@ class Options:
   """What is wanted besides the stages.
 
   Attributes:
-    codec: see `sink_lib.Encoding`; so crf, preset and pix_fmt.
+    codec: see `sink_lib.Encoding`; so crf, preset, effort and pix_fmt.
     format: the container, where the output's name does not say; png: a folder
       of images.
     sound: copy it.
@@ -57,6 +57,7 @@ class Options:
     plate: a picture of the scene without what is in front, see `matte.Plate`.
     matte: a film of what is in front, see `matte.Matte`.
     stabilise: take out the shaking of a camera, before the stages.
+    height: lines of the result, at the same aspect; 0: as many as come out.
     rotate: degrees clockwise by which the result is turned.
     flip: 'horizontal' or 'vertical'.
     pad: WIDTH:HEIGHT or WIDTH:HEIGHT:COLOUR of what the result is put into.
@@ -73,6 +74,7 @@ class Options:
   codec: str | None = None
   crf: float | None = None
   preset: str | None = None
+  effort: str = ""
   pix_fmt: str | None = None
   format: str | None = None
   sound: bool = True
@@ -95,6 +97,7 @@ class Options:
   plate: str | None = None
   matte: str | None = None
   stabilise: bool = False
+  height: int = 0
   rotate: float = 0.0
   flip: str | None = None
   pad: str | None = None

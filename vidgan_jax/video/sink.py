@@ -50,6 +50,13 @@ _SMOOTH = (
   | reformatter.Interpolation.FULL_CHR_H_INP
   | reformatter.Interpolation.ACCURATE_RND
 )
+# (fast, best) of the option that says how long an encoder thinks.
+_EFFORT = {
+  "libx264": ("preset", ("veryfast", "slow")),
+  "libx265": ("preset", ("veryfast", "slow")),
+  "libsvtav1": ("preset", (10, 4)),
+  "libvpx-vp9": ("cpu-used", (6, 1)),
+}
 TURNS = ("mp4", "mov", "3gp")  # containers that hold a display matrix
 _LIMITED = 1
 _ERRORS = (av.error.FFmpegError, OSError, ValueError)
@@ -64,6 +71,7 @@ class Encoding:
     codec: an encoder, by any name of `CODECS` or its own.
     crf: quality, in the codec's own numbers.
     preset: speed, in the codec's own words.
+    effort: "fast", "best" (and a lower crf), or "" for neither.
     pix_fmt: how pixels are stored.
     exact: the same frames always give the same bytes. x264's `mbtree` reads
       memory that it never wrote, for frames of some sizes; so it is left out,
@@ -74,6 +82,7 @@ class Encoding:
   codec: str | None = None
   crf: float | None = None
   preset: str | None = None
+  effort: str = ""
   pix_fmt: str | None = None
   exact: bool = False
 
@@ -131,6 +140,14 @@ class Encoding:
       params = ("log-level=error", *params)
     if params:
       out[f"{encoder.removeprefix('lib')}-params"] = ":".join(params)
+    if encoder.startswith("libvpx"):
+      out |= {"b": 0, "row-mt": 1, "cpu-used": 3} if "9" in encoder else {
+        "b": "50M"}  # fmt: skip
+    if self.effort and encoder in _EFFORT:
+      name, values = _EFFORT[encoder]
+      out[name] = values[self.effort == "best"]
+    if self.effort == "best" and out["crf"]:
+      out["crf"] -= 3
     for name, value in (("crf", self.crf), ("preset", self.preset)):
       if value is not None:
         if name not in known:
@@ -138,9 +155,6 @@ class Encoding:
         out[name] = value
     if self.exact and encoder == "libx264":
       out["mbtree"] = 0
-    if encoder.startswith("libvpx"):
-      out |= {"b": 0, "row-mt": 1, "cpu-used": 3} if "9" in encoder else {
-        "b": "50M"}  # fmt: skip
     return {k: f"{v:g}" if isinstance(v, float) else str(v)
             for k, v in out.items() if v is not None}  # fmt: skip
 

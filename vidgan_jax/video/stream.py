@@ -343,9 +343,7 @@ class Runner:
     """(count, H, W, 3) results from number `start` of this window on."""
     height, width = frames[0].image.shape[:2]
     if not self.tile:
-      cost = self.stage.cost * self.window
-      side = int((self._memory / cost) ** 0.5) - 2 * self._halo
-      self.tile = max(64, side // 32 * 32)
+      self.cover(height, width)
       if self._recurrent and self.tile + 2 * self._halo < max(height, width):
         self._tell_tiles("whole frames do not fit into memory")
     while True:
@@ -365,6 +363,22 @@ class Runner:
       self._states.clear()
       self._tell_tiles("out of memory")
 
+  def cover(self, height: int, width: int) -> tuple[tuple[int, int], Any, Any]:
+    """Covers a frame with windows; chooses the tile unless it is known.
+
+    Returns:
+      (height, width) of each window, and the `spans` of rows and of columns.
+    """
+    if not self.tile:
+      cost = self.stage.cost * self.window
+      side = int((self._memory / cost) ** 0.5) - 2 * self._halo
+      self.tile = max(64, side // 32 * 32)
+    align, halo = self.stage.align, self._halo
+    up = lambda size: -(-size // align) * align
+    window, sizes = up(self.tile + 2 * halo), (up(height), up(width))
+    rows, columns = (list(spans(size, window, halo)) for size in sizes)
+    return tuple(min(window, size) for size in sizes), rows, columns
+
   def _tell_tiles(self, why: str) -> None:
     text = f"{self.stage.name}: {why}, tiles of {self.tile}"
     if self._recurrent:
@@ -372,26 +386,21 @@ class Runner:
     self._tell(text)
 
   def _tiles(self, frames, start, count, first, height, width) -> np.ndarray:
-    stage, halo, align = self.stage, self._halo, self.stage.align
-    up = lambda size: -(-size // align) * align
-    window = up(self.tile + 2 * halo)
+    stage, s = self.stage, self.stage.scale
+    (high, wide), rows, columns = self.cover(height, width)
     if self._waits:
       self._waits = False
       self._tell(
-        f"{stage.name}: compiling for {len(frames)} frames of"
-        f" {min(window, up(width))}x{min(window, up(height))}; seconds if it is"
-        " kept from before, else up to some minutes"
+        f"{stage.name}: compiling for {len(frames)} frames of {wide}x{high};"
+        " seconds if it is kept from before, else up to some minutes"
       )
-    s = stage.scale
     kind = np.uint16 if self._deep else frames[0].image.dtype
     out = np.empty((count, height * s, width * s, 3), kind)
     times = np.array([float(f.time - first) for f in frames])
     stage = stage.look([f.image for f in frames])
-    for y, y0, y1 in spans(up(height), window, halo):
-      for x, x0, x1 in spans(up(width), window, halo):
-        cut = lambda a, y=y, x=x: _padded(
-          a, y, x, min(window, up(height)), min(window, up(width))
-        )
+    for y, y0, y1 in rows:
+      for x, x0, x1 in columns:
+        cut = lambda a, y=y, x=x: _padded(a, y, x, high, wide)
         video = to_float(np.stack([cut(f.image) for f in frames]))
         mask = None
         if frames[0].mask is not None:
