@@ -183,3 +183,29 @@ def test_edits_are_refused_before_the_first_frame(
   with pytest.raises(read.VideoError) as caught:
     made(film, tmp_path / "b.mkv", stages.Resize(scale=1), **options)
   assert why in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_a_text_is_written_at_the_bottom(film, tmp_path):
+  plain = made(film, tmp_path / "a.mkv")
+  same = dict(codec="ffv1", crf=None, preset=None)
+  (tmp_path / "s.srt").write_text(
+    "1\n00:00:00,120 --> 00:00:00,240\n<i>Hi</i>\nthere\n\n2\n00:00:09,000 -->"
+    " 00:00:10,000\nnever\n"
+  )
+  for text, shown in (("Hi", range(10)), (str(tmp_path / "s.srt"), (3, 4, 5))):
+    out = made(film, tmp_path / "b.mkv", text=text, overwrite=True, **same)
+    for k, (image, was) in enumerate(zip(out, plain, strict=True)):
+      changed = np.abs(image[:48] - 1.0 * was[:48])
+      assert (changed[30:].max() > 50) == (k in shown)
+      assert changed[:8].max() == 0 and changed[:, :6].max() == 0
+
+
+@pytest.mark.parametrize(("options", "why"), [
+  (dict(text="a\U000f5b57"), "the fonts here lack \U000f5b57; give a font"),
+  (dict(text="a.srt"), "a.srt: cannot be read (No such file"),
+  (dict(text="a", font="b.ttf"), "--font b.ttf: not a font"),
+])  # fmt: skip
+def test_texts_that_cannot_be_drawn_are_refused(film, tmp_path, options, why):
+  with pytest.raises(read.VideoError) as caught:
+    made(film, tmp_path / "b.mkv", **options)
+  assert why in str(caught.value) and not list(tmp_path.iterdir())

@@ -204,6 +204,10 @@ def _add_edits(add: Callable[..., Any]) -> None:
   add("--filter", metavar="FILTERS",
       help="filters of libavfilter, in its language, as"
       " hue=s=0,vignette")  # fmt: skip
+  add("--text", metavar="TEXT|FILE.srt",
+      help="written at the bottom, after all of these; or"
+      " subtitles")  # fmt: skip
+  add("--font", metavar="FILE", help="of the text, .ttf or .otf")
   add("--audio-filter", metavar="FILTERS",
       help="those for sound, as highpass=100,volume=2")  # fmt: skip
 
@@ -226,6 +230,7 @@ def _options(args: argparse.Namespace) -> plan.Options:
   refuse = (
     (args.cut and (args.start or args.end is not None),
      "--cut: is --trim for more ranges; leave --start, --end and --trim out"),
+    (args.font and not args.text, "--font: is for a --text"),
     (len(args.fade) > 2 or not all(0 <= x < 1e6 for x in args.fade),
      "--fade: give one or two numbers of seconds"),
     (not 0 <= args.crossfade <= 10, "--crossfade: give 0 to 10 seconds"),

@@ -19,6 +19,7 @@ from vidgan_jax.video import matte
 from vidgan_jax.video import plan
 from vidgan_jax.video import read
 from vidgan_jax.video import stream
+from vidgan_jax.video import titles
 
 _FLIPS = {"horizontal": "hflip", "vertical": "vflip"}
 _TURNS = {0: "", 90: "transpose=clock", 180: "hflip,vflip",
@@ -83,7 +84,9 @@ class Editing:
     self._masks = options.mask and masks.Masks(options.mask, total, tell)
     steady = [("--stabilise", _STEADY)]
     self._first = steady if options.stabilise else []
-    self._last = _after(options, float(length) / options.speed)
+    self._last = _after(options)
+    self._fades = _fades(options, float(length) / options.speed)
+    self._titles = options.text and titles.Titles(options.text, options.font)
     self.square = bool(self._last) and aspect != 1
     if self.square:
       tell(f"{self._last[0][0]}: pixels of {self._aspect} are made square")
@@ -100,8 +103,8 @@ class Editing:
     self.whole_input = bool(self.whole or self._cut or self._first)
     self.pixels = bool(
       options.mask or options.compare or options.crossfade
-      or self._cut or self._behind
-      or (turned and (self._first or self._last))
+      or self._cut or self._behind or self._titles
+      or (turned and (self._first or self._last or self._fades))
     )  # fmt: skip
 
   def check(self, given: tuple[int, int], made: tuple[int, int]) -> None:
@@ -174,20 +177,28 @@ class Editing:
       )
     if self._options.compare:
       frames = edits.compared(frames, self._options.compare)
-    return self._filtered(frames, self._last, pixels)
+    frames = self._filtered(frames, self._last, pixels)
+    if self._titles:
+      frames = self._titles(frames)
+    return self._filtered(frames, self._fades, pixels)
 
 
-def _after(options: Any, length: float) -> list[tuple[str, str]]:
+def _fades(options: Any, length: float) -> list[tuple[str, str]]:
+  """(flag, filters) that fade a result of so many seconds."""
+  first, last = options.fade
+  texts = [
+    first and f"fade=in:st=0:d={first}",
+    last and f"fade=out:st={max(0.0, length - last)}:d={last}",
+  ]
+  return [("--fade", text) for text in texts if text]
+
+
+def _after(options: Any) -> list[tuple[str, str]]:
   """(flag, filters) of `plan.Options`, for the result of the stages.
-
-  Args:
-    options: those of the job.
-    length: seconds of the result, for fades.
 
   Raises:
     read.VideoError: an option is out of its range.
   """
-  first, last = options.fade
   turn = options.rotate % 360
   turn = int(turn) if turn == int(turn) else turn
   radians = f"{turn}*PI/180"
@@ -210,7 +221,5 @@ def _after(options: Any, length: float) -> list[tuple[str, str]]:
     ),
     ("--pad", pad),
     ("--filter", options.filter or ""),
-    ("--fade", first and f"fade=in:st=0:d={first}"),
-    ("--fade", last and f"fade=out:st={max(0.0, length - last)}:d={last}"),
   ]
   return [(flag, text) for flag, text in named if text]

@@ -61,6 +61,7 @@ class Options:
     rotate: degrees clockwise by which the result is turned.
     flip: 'horizontal' or 'vertical'.
     pad: WIDTH:HEIGHT or WIDTH:HEIGHT:COLOUR of what the result is put into.
+    text: see `titles.Titles`; so font.
     filter: filters of libavfilter for the result, see `filters`.
     audio_filter: those for the sound.
     tile: see `stream.Runner`; so chunk.
@@ -101,6 +102,8 @@ class Options:
   rotate: float = 0.0
   flip: str | None = None
   pad: str | None = None
+  text: str | None = None
+  font: str | None = None
   filter: str | None = None
   audio_filter: str | None = None
   tile: int = 0
@@ -199,7 +202,7 @@ def check_overwrites(
 def option_files(options: Options) -> list[tuple[str, str]]:
   """(flag, file) of all files that options are read from, as --mask."""
   files = []
-  for name in ("mask", "background", "plate", "matte"):
+  for name in ("mask", "background", "plate", "matte", "text", "font"):
     path = getattr(options, name) or ""  # it may also be a colour
     if os.path.isdir(path):
       inside = sorted(entry.path for entry in os.scandir(path))
