@@ -943,6 +943,15 @@ def test_a_full_disk_is_said_and_mended(videos, tmp_path):
   assert len(both(tmp_path / "d")) == 6
 
 
+def test_a_run_inside_of_a_data_set_is_not_removed(videos, tmp_path, capsys):
+  assert run(videos, tmp_path / "d") == 0
+  step = tmp_path / "d" / "run" / "checkpoints" / "5"
+  step.mkdir(parents=True)
+  text = error(capsys, 1, videos, tmp_path / "d", "--overwrite")
+  assert "holds the checkpoints of a run" in text
+  assert step.exists()
+
+
 def test_two_runs_do_not_mix(videos, tmp_path, capsys):
   with prepare_lib._claimed(tmp_path / "d.partial", {}, False):
     text = error(capsys, 1, videos, tmp_path / "d")

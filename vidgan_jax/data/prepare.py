@@ -28,6 +28,7 @@ from typing import Any
 from vidgan_jax import errors
 from vidgan_jax.data import convert
 from vidgan_jax.store import files
+from vidgan_jax.store import workdir as workdir_lib
 from vidgan_jax.video import clips
 from vidgan_jax.video import folder
 
@@ -212,6 +213,11 @@ def _finished(out: pathlib.Path, run: dict[str, Any], overwrite: bool) -> bool:
       " move it away (--overwrite replaces prepared data sets only)"
     ) from None
   if overwrite:
+    if runs := workdir_lib.inside(out):
+      raise errors.UserError(
+        f"{out} also holds the checkpoints of a run ({runs[0]}), which"
+        " --overwrite would remove: move it away, or choose another DIR"
+      )
     return False
   if not _difference(made, run):
     return True

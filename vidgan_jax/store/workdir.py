@@ -141,6 +141,12 @@ def steps_in(folder: pathlib.Path) -> list[int]:
   return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
 
 
+def inside(folder: _Path) -> list[pathlib.Path]:
+  """Folders of checkpoints anywhere below a folder, which is to be removed."""
+  places = pathlib.Path(folder).rglob(checkpoints("").name)
+  return sorted(place for place in places if steps_in(place))
+
+
 # ---------------------------------------------------------------------- config
 
 
