@@ -6,6 +6,7 @@ In a terminal of true colours the still is drawn there, two pixels a character.
 """
 
 import json
+import math
 import os
 import pathlib
 import sys
@@ -21,11 +22,13 @@ def words(values: dict) -> list[str]:
   num = round(values["oracle/generated_clips"])
   count = round(num * values["oracle/count_accuracy"])
   right = round(num * values["oracle/class_accuracy"])
-  speed = values["oracle/speed_ratio"]
+  speed = float(values["oracle/speed_ratio"])  # JSON has "NaN" as a text.
   return [
     f"{count} of {num} clips show the right number of shapes and nothing else.",
     f"{right} of {num} clips show the shape that was asked for.",
-    f"The shapes fly at {speed:.2f} times the speed of the real ones.",
+    f"The shapes fly at {speed:.2f} times the speed of the real ones."
+    if math.isfinite(speed)
+    else "No shape was seen in flight: train for longer.",
   ]
 
 

@@ -26,6 +26,7 @@ def test_figures_in_words():
   assert count.startswith("116 of 128 clips show the right number of shapes")
   assert right.startswith("128 of 128 clips show the shape that was asked for")
   assert "0.91 times" in speed
+  assert look.words(VALUES | {"oracle/speed_ratio": "NaN"})[2].startswith("No")
 
 
 def test_still_is_drawn_in_half_blocks(tmp_path, monkeypatch):

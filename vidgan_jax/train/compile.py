@@ -75,10 +75,12 @@ def _smaller(model: Any) -> str:
   """What to say where compiling takes long: which model is smaller."""
   sizes = list(models.variants(model.name))
   smaller = sizes[: sizes.index(model.variant)]
-  way = f"--config.model.variant={smaller[0]}, " if smaller else ""
+  kept = "What is compiled is kept for the next start."
+  if not smaller:
+    return f"Still compiling: on few cores that takes minutes. {kept}"
   return (
-    "Still compiling: that is slow for a large model on few cores (this is "
-    f"variant {model.variant!r} at {model.resolution} pixels), and so is its "
-    f"training. On a laptop take a smaller one: {way}fewer pixels, a smaller "
-    "--config.batch. What is compiled is kept for the next start."
+    f"Still compiling: variant {model.variant!r} at {model.resolution} pixels "
+    "is large for few cores, and will train slowly there. On a laptop take "
+    f"--config.model.variant={smaller[0]}, fewer pixels, a smaller "
+    f"--config.batch. {kept}"
   )
