@@ -574,7 +574,8 @@ def test_what_links_lead_to_is_taken_once(videos, tmp_path, caplog):
   (src / "a" / "again.mp4").symlink_to("v0.mp4")
   os.link(src / "a" / "v0.mp4", src / "b" / "hard.mp4")
   assert folder.scan(src, "auto") == before
-  assert "2 names are links" in caplog.text and "a/again.mp4" in caplog.text
+  assert "read anyway: 2 names, as a/again.mp4" in caplog.text
+  assert "read anyway, or hold this one: 0, a/loop, b/above" in caplog.text
   # Elsewhere or hidden, and only to be had by a link: once, too.
   (src / ".store").mkdir()
   write.write(src / ".store" / "x.mp4", scene(9))

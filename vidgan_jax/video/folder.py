@@ -191,8 +191,8 @@ def _once(
   again = sorted({path for path, _ in files} - {path for path, _ in kept})
   if again:
     _warn(
-      "%s: %d names are links to clips that are there already and are passed"
-      " over; the first is %s",
+      "%s: passed over, because they are links to clips that are read anyway:"
+      " %d names, as %s",
       root,
       len(again),
       printable(again[0]),
@@ -204,7 +204,7 @@ def _walk(
   root: pathlib.Path, exclude: tuple[str, ...]
 ) -> list[tuple[str, list[_File]]]:
   """[(folder as 'a/b/' or '', its files)]; every folder on the disk once."""
-  problems, out, other = [], [], []
+  problems, out, other, again = [], [], [], []
   # A link to a folder that holds the root leads out of it and back.
   visited = set(map(str, pathlib.Path(os.path.realpath(root)).parents))
   starts = [str(root)]  # First the folder itself, then what links lead to.
@@ -212,6 +212,7 @@ def _walk(
     for folder, below, names in os.walk(start, onerror=problems.append):
       place = os.path.realpath(folder)
       if place in visited:
+        again.append(os.path.relpath(folder, root))
         below.clear()
         continue
       visited.add(place)
@@ -231,13 +232,13 @@ def _walk(
     if not any(rows for _, rows in out):
       raise FolderError(f"{text}: check its permissions")
     _warn("%s and is passed over", text)
-  if other:
-    _warn(
-      "%s: passed over, because they are thumbnails or of the system, or not"
-      " regular files: %s",
-      root,
-      ", ".join(map(printable, other[:8])) + ", ..." * (len(other) > 8),
-    )
+  for names, why in [
+    (other, "they are thumbnails or of the system, or not regular files"),
+    (again, "they are links to folders that are read anyway, or hold this one"),
+  ]:
+    if names:
+      few = ", ".join(map(printable, names[:8])) + ", ..." * (len(names) > 8)
+      _warn("%s: passed over, because %s: %s", root, why, few)
   return out
 
 
