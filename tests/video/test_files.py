@@ -7,6 +7,7 @@ neither can.
 import fractions
 
 import av
+from av.filter import graph
 import numpy as np
 from PIL import Image
 import pytest
@@ -365,3 +366,77 @@ def test_a_film_of_masks_goes_by_time(tmp_path):
   short = film(tmp_path / "s.mkv", codec="ffv1", video=steps[10:20], rate=30)
   with pytest.raises(read.VideoError, match="s.mkv: ends at 0.33 s, the video"):
     process(source, out, White(), mask=str(short))
+
+
+# ---------------------------------------------------------------- 4. fields
+
+
+def interlaced(path, codec, first):
+  """A film of a square that moves 4 pixels a field, flagged as interlaced."""
+  flag = graph.Graph()
+  flag.link_nodes(
+    flag.add_buffer(format="yuv420p", height=48, width=64, time_base=TICK),
+    flag.add("setfield", first),
+    flag.add("buffersink"),
+  ).configure()
+  with av.open(str(path), "w") as out:
+    picture = out.add_stream(codec, rate=25)
+    picture.height, picture.width, picture.pix_fmt = 48, 64, "yuv420p"
+    picture.codec_context.flags |= 1 << 18 | 1 << 29
+    picture.codec_context.field_order = {"tff": 2, "bff": 3}[first]
+    picture.options = {"crf": "1"} if codec == "libx264" else {"qmax": "2"}
+    for i in range(10):
+      image = np.full((48, 64, 3), 40, np.uint8)
+      for field, rows in enumerate((0, 1) if first == "tff" else (1, 0)):
+        x = 4 * (2 * i + field)
+        image[8 + rows : 40 : 2, x : x + 16] = 220
+      flag.push(av.VideoFrame.from_ndarray(image).reformat(format="yuv420p"))
+      frame = flag.pull()
+      frame.time_base, frame.pts = TICK, i
+      out.mux(picture.encode(frame))
+    out.mux(picture.encode(None))
+  return path
+
+
+def combs(path):
+  """How much lines differ from the mean of their neighbours."""
+  images = seen(path)[..., 1].astype(float)
+  middle = images[:, 10:38]
+  return np.abs(middle[:, 1:-1] - (middle[:, :-2] + middle[:, 2:]) / 2).mean()
+
+
+def fields(path):
+  """(flagged as interlaced?, order of fields) of a file's first picture."""
+  with av.open(str(path)) as container:
+    picture = next(container.decode(video=0))
+    codec = container.streams.video[0].codec_context
+    return bool(picture.interlaced_frame), codec.field_order
+
+
+@pytest.mark.parametrize("first", ["tff", "bff"])
+@pytest.mark.parametrize("codec", ["mpeg2video", "libx264"])
+def test_interlaced_pictures_are_made_whole_for_networks(
+  tmp_path, codec, first
+):
+  source = interlaced(tmp_path / "a.mkv", codec, first)
+  order = {"tff": 2, "bff": 3}[first]
+  assert fields(source) == (True, order) and combs(source) > 10
+  with read.Reader(source) as reader:
+    times = [time for _, time in reader.pictures()]
+  out = tmp_path / "b.mkv"
+  lines = process(source, out, stages.Resize(scale=2))
+  assert any("is interlaced; its pictures are made whole" in x for x in lines)
+  assert not fields(out)[0] and combs(out) < 2
+  with read.Reader(out) as reader:
+    assert [time for _, time in reader.pictures()] == times
+    assert abs(reader.info.duration - 0.4) < 0.05
+  process(source, out, stages.Resize(scale=1), deinterlace="no")
+  assert combs(out) > 10
+  # What nothing looks at stays as it is, flag and all, where that can be.
+  out = tmp_path / "c.mp4"
+  assert not process(source, out, stages.Identity(), codec="h264", crf=1)
+  assert fields(out) == (True, order) and combs(out) > 10
+  lines = process(source, tmp_path / "d.webm", stages.Identity())
+  assert any("what marks it as interlaced" in line for line in lines)
+  process(source, out, stages.Identity(), deinterlace="yes")
+  assert not fields(out)[0] and combs(out) < 2

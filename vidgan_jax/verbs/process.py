@@ -150,6 +150,9 @@ def _add_film(add: Callable[..., Any]) -> None:
       " images that come in (25)")  # fmt: skip
   add("--max-repeats", type=int, default=10_000, metavar="N",
       help="with --fps: frames that may be made of one")  # fmt: skip
+  add("--deinterlace", choices=("auto", "yes", "no"), default="auto",
+      help="make interlaced pictures whole; auto: where something looks at"
+      " pixels")  # fmt: skip
   add("--speed", type=float, default=1.0,
       help="2 is twice as fast, at the same frames a second unless --fps says"
       " others; sound keeps its pitch")  # fmt: skip

@@ -51,7 +51,7 @@ def whole(
     if filters is None:
       yield picture, time
     else:
-      times.append(time)
+      times.append((time, picture.duration, picture.time_base))
       yield from _made(filters, picture, times)
   if filters:
     yield from _made(filters, None, times)
@@ -76,4 +76,6 @@ def _made(filters, picture, times):
   filters.push(picture)
   with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
     while True:
-      yield filters.pull(), times.popleft()
+      made = filters.pull()
+      time, made.duration, made.time_base = times.popleft()
+      yield made, time

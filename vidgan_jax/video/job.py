@@ -225,6 +225,7 @@ class Job:
     self._pixels |= self.editing.pixels or not self.pieces.alike
     if kind not in sink_lib.TURNS:
       self._pixels |= turn != (False, 1, 1)
+    plan.make_whole(options, self.sources, self._pixels, self.tell)
     if self.timing.limited:
       self.tell(
         f"{self.out}: players of GIF show at most {plan.GIF_RATE} frames/s"

@@ -43,6 +43,7 @@ _SIDES = {
   sidedata.Type.A53_CC: "captions inside the picture",
   sidedata.Type.AFD: "the active format",
 }
+_COMBS = "what marks it as interlaced"
 _SHAPE = "the shape of its pixels"
 # Those that show when they are lost: the picture looks flat and grey.
 _TAGS = {
@@ -185,6 +186,8 @@ def rehearse(
   before = dict(_facts(source.reader, source.picture, turned))
   if square:
     before.pop(_SHAPE, None)
+  if source.whole:
+    before.pop(_COMBS, None)
   after = {}
   if container not in PICTURES:
     before |= _texts(source.reader)
@@ -224,8 +227,8 @@ def _facts(reader, picture, turned) -> Iterator[tuple[str, Any]]:
   aspect = reader.info.pixel_aspect
   if aspect != 1:
     yield _SHAPE, 1 / aspect if turned else aspect
-  if picture.interlaced_frame:
-    yield "what marks it as interlaced", True
+  if picture.interlaced_frame and not picture.format.is_rgb:  # PNG's order
+    yield _COMBS, True
   sides = reader.side_data(picture)
   for kind, name in _SIDES.items():
     if kind in sides:

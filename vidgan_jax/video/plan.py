@@ -6,6 +6,7 @@ Everything here is a function of options and of what inputs say of themselves.
 from collections.abc import Callable
 import dataclasses
 import fractions
+import functools
 import math
 import os
 import sys
@@ -63,6 +64,7 @@ class Options:
     pad: WIDTH:HEIGHT or WIDTH:HEIGHT:COLOUR of what the result is put into.
     text: see `titles.Titles`; so font.
     filter: filters of libavfilter for the result, see `filters`.
+    deinterlace: 'yes', 'no', or 'auto': where something looks at pixels.
     audio_filter: those for the sound.
     tile: see `stream.Runner`; so chunk.
     memory: bytes for a stage's window, 0: see `window_memory`.
@@ -105,6 +107,7 @@ class Options:
   text: str | None = None
   font: str | None = None
   filter: str | None = None
+  deinterlace: str = "auto"
   audio_filter: str | None = None
   tile: int = 0
   chunk: int = 0
@@ -365,6 +368,33 @@ def tell_gaps(path: str, files: list[str], tell: Callable[[str], None]) -> None:
       f"{path}: by the names of its images, {count} are missing; the others"
       " follow each other without a gap"
     )
+
+
+def make_whole(
+  options: Options,
+  sources: list[source_lib.Source],
+  pixels: bool,
+  tell: Callable[[str], None],
+) -> None:
+  """Decides if interlaced pictures of inputs are made whole, which is told.
+
+  Args:
+    options: what is wanted.
+    sources: the inputs.
+    pixels: whether something looks at pixels.
+    tell: takes lines for the user.
+  """
+  whole = options.deinterlace == "yes" or (
+    options.deinterlace == "auto" and pixels
+  )
+  how = "its combs stay, as parts of the picture"
+  if whole:
+    how = "its pictures are made whole (--deinterlace no: as they are)"
+  for source in sources:
+    source.whole = whole
+    if whole or pixels:
+      text = f"{source.path}: is interlaced; {how}"
+      source.interlaced = functools.partial(tell, text)
 
 
 def window_memory(stage: stream.Stage) -> int:

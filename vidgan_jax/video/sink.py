@@ -59,6 +59,8 @@ _EFFORT = {
 }
 TURNS = ("mp4", "mov", "3gp")  # containers that hold a display matrix
 _LIMITED = 1
+_INTERLACED = 1 << 18 | 1 << 29  # AV_CODEC_FLAG_INTERLACED_DCT, _ME
+_BOTTOM_FIRST = 3, 4  # of AVFieldOrder, as it is shown
 _ERRORS = (av.error.FFmpegError, OSError, ValueError)
 
 
@@ -398,8 +400,10 @@ class Sink:
     self._stream.pix_fmt = pixels.name
     codec.time_base = self._time_base
     own = {option.name for option in codec.supported_options.private}
-    sides = source.reader.side_data(picture)
-    codec.options = encoding.options(encoder, own, _hdr(encoder, sides))
+    params = _hdr(encoder, source.reader.side_data(picture))
+    if picture.interlaced_frame and not source.whole and frame.image is None:
+      params += _interlaced(codec, encoder, source)
+    codec.options = encoding.options(encoder, own, params)
     codec.thread_count, codec.thread_type = 0, "AUTO"  # not only slices
     tag = int(picture.colorspace)
     if tag in (0, 2, 3):  # unknown or reserved
@@ -432,9 +436,7 @@ class Sink:
 
   def _copy(self, old: Any, container: str, source: source_lib.Source) -> None:
     """Adds a stream of the source that is not its picture."""
-    if old.type != "audio" or (
-      not self._anew and source.holds(container, old)
-    ):
+    if old.type != "audio" or (not self._anew and source.holds(container, old)):
       new = self._container.add_stream_from_template(old)
       self.copies[old.index] = new
     else:
@@ -581,6 +583,18 @@ def _covers(out: Any, container: str, source: source_lib.Source) -> list[Any]:
     packet.stream.disposition = old.disposition
     packets.append(packet)
   return packets
+
+
+def _interlaced(
+  codec: Any, encoder: str, source: source_lib.Source
+) -> list[str]:
+  """Lets an encoder keep fields apart; returns what its library is told."""
+  old = source.reader.stream.codec_context
+  # DV does not say it: its bottom lines are first (IEC 61834).
+  codec.field_order = 3 if old.name == "dvvideo" else old.field_order
+  codec.flags |= _INTERLACED
+  bottom = encoder == "libx264" and codec.field_order in _BOTTOM_FIRST
+  return ["bff=1"] if bottom else []
 
 
 def _hdr(encoder: str, sides: dict[Any, bytes]) -> list[str]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from vidgan_jax.video import clips
 from vidgan_jax.video import images
+from vidgan_jax.video import interlace
 from vidgan_jax.video import read
 from vidgan_jax.video import sound
 from vidgan_jax.video import stream
@@ -87,6 +88,8 @@ class Source:
     files: what is read, when it is not live.
     images: whether these are images, see `images`.
     stopped: set it, and the frames end here.
+    whole: set it, and interlaced pictures are made whole, see `interlace`.
+    interlaced: is called at the first interlaced picture.
     rehearsed: whether was said what its copy loses, see `kept.rehearse`.
     resized: frames so far that had another size than the first.
     origin: what the file's clock shows where its first stream begins.
@@ -111,7 +114,8 @@ class Source:
     files = None if self.live else images.names(path)
     self._clip = images.Clip(files, fps) if files else None
     self.files, self.images = files or [path], files is not None
-    self.stopped = self._busy = self.rehearsed = False
+    self.stopped = self._busy = self.rehearsed = self.whole = False
+    self.interlaced = lambda: None
     self.resized = 0
     self.reader = self._open()
     streams = self.reader.container.streams
@@ -250,7 +254,12 @@ class Source:
 
   def _pictures(self, others, take):
     """Pictures until it is stopped; knows when a thread waits for one."""
-    pictures = self.reader.pictures(others, take)
+    first = iter([self.interlaced])
+    pictures = interlace.whole(
+      self.reader.pictures(others, take),
+      lambda: next(first, lambda: None)(),
+      self.whole,
+    )
     while not self.stopped:
       self._busy = True
       item = next(pictures, None)
