@@ -12,6 +12,7 @@ import time
 import types
 
 import footage
+import hostile
 import numpy as np
 import processes
 import pytest
@@ -29,6 +30,7 @@ from vidgan_jax.evals import fd_self
 from vidgan_jax.evals import frd_random
 from vidgan_jax.evals import harness
 from vidgan_jax.evals import speed
+from vidgan_jax.reports import evaluation
 from vidgan_jax.train import writer
 from vidgan_jax.verbs import evaluations
 
@@ -318,6 +320,26 @@ def test_what_could_not_be_computed_is_told_once(tmp_path):
   assert "not computed" in text and "[0.5, 2]" in text
   assert text.splitlines()[0].split() == ["ema", "raw"]
   assert text.splitlines()[-1].split() == ["c", "1", "[0.5,", "2]", "3"]
+
+
+def test_damaged_values_are_named_in_a_line(tmp_path):
+  values = {"a": evals.Value(1.0, 0.5, 2.0, num=3), "b": evals.Value(2.0)}
+  path = pathlib.Path(harness.write(tmp_path, 4, values, {"swd": {}}))
+  good, rng = path.read_bytes(), np.random.default_rng(0)
+  for text in (
+    *(b"[]", b"3", b'{"records": 3}', b'{"step": 4, "a": []}', b"[" * 99_999),
+    b'{"step": 4, "a": 1, "records": {"a": {"value": 1, "num": []}}}',
+    *(hostile.damaged(good, rng) for _ in range(100)),
+  ):
+    path.write_bytes(text)
+    try:
+      records = harness.records(tmp_path)
+      if any(records.values()):
+        evaluation.render(records, {}, {}, tmp_path / "page.html")
+    except errors.UserError as e:
+      assert "\n" not in str(e) and ("4.json" in str(e) or "step 4" in str(e))
+    harness.write(tmp_path, 4, {"c": evals.Value(3.0)})
+    assert harness.read(path)["c"] == 3
 
 
 def test_what_is_not_told_apart_is_said():

@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 
+import hostile
 import numpy as np
 from PIL import Image
 import pytest
@@ -360,6 +361,45 @@ def test_a_lost_clip_is_missed(study, capsys):
 
 
 # ----------------------------------------------------------------- answers
+
+
+def test_a_flipped_bit_of_a_clip_is_found(study, capsys):
+  path = study.folder / "clips" / next(iter(study.clips))
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(data)
+  assert cli.main(["study", "report", str(study.folder)]) == 1
+  assert "not as it was made" in capsys.readouterr().err
+
+
+def test_a_study_does_not_show_other_files_of_the_machine(study):
+  path = study.folder / "study.json"
+  fields = json.loads(path.read_text())
+  name = next(iter(fields["clips"]))
+  (study.folder / "secret").write_bytes(b"x" * fields["clips"][name]["bytes"])
+  path.write_text(path.read_text().replace(name, "../secret"))
+  with pytest.raises(store.StudyError, match="lacks fields"):
+    store.load(study.folder)
+
+
+def test_whatever_the_files_hold_the_error_is_one_line(study, capsys):
+  with store.Answers(study) as answers:
+    for _ in range(8):
+      token = answers.join()
+      for trial in range(4):
+        answers.answer(token, trial, "left", 1.0)
+  rng, failed = np.random.default_rng(0), 0
+  for name in ("study.json", "answers.sqlite"):
+    path = study.folder / name
+    good = path.read_bytes()
+    for _ in range(60):
+      path.write_bytes(hostile.damaged(good, rng))
+      if cli.main(["study", "report", str(study.folder)]):
+        failed += 1
+        assert capsys.readouterr().err.count("\n") == 1
+    path.write_bytes(good)
+  assert failed > 40
+  assert cli.main(["study", "report", str(study.folder)]) == 0
 
 
 def test_plans_are_balanced_and_follow_the_answers(tmp_path):

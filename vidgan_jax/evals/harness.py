@@ -329,11 +329,15 @@ def write(
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
-  """What `write` wrote; nothing where a crash cut it short."""
+  """What `write` wrote; nothing where the file is damaged or not there."""
   try:
-    return json.loads(path.read_text())
-  except (FileNotFoundError, ValueError):
+    row = json.loads(path.read_bytes())
+  except (FileNotFoundError, ValueError, RecursionError):
     return {}
+  whole = isinstance(row, dict) and all(
+    isinstance(row.get(part, {}), dict) for part in ("records", "evaluators")
+  )
+  return row if whole else {}
 
 
 def records(workdir: str | os.PathLike) -> dict[int, dict[str, Any]]:
@@ -343,11 +347,18 @@ def records(workdir: str | os.PathLike) -> dict[int, dict[str, Any]]:
     row = read(path)
     if "step" not in row:
       continue
-    step, known = row.pop("step"), row.pop("records", {})
-    row.pop("evaluators", None)
-    steps[step] = {
-      name: known.get(name, float(value)) for name, value in row.items()
-    }
+    known = row.pop("records", {})
+    for other in ("step", "evaluators"):
+      row.pop(other, None)
+    try:
+      steps[int(path.stem)] = {
+        name: known.get(name, float(value)) for name, value in row.items()
+      }
+    except (TypeError, ValueError) as e:
+      raise errors.UserError(
+        f"{path} is damaged ({errors.brief(e)}): move it away, or bring it "
+        "back from a copy."
+      ) from e
   return steps
 
 

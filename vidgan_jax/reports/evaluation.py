@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.reports import chart
 from vidgan_jax.reports import texts
@@ -140,8 +141,8 @@ def _record(value: Any, where: str) -> evals.Value:
         high,
         num=value.get("num"),
         protocol=value.get("protocol") or {},
-        note=value.get("note") or "",
-        unit=value.get("unit") or "",
+        note=str(value.get("note") or ""),
+        unit=str(value.get("unit") or ""),
         better=value.get("better") or "",
       )
     elif not isinstance(value, evals.Value):
@@ -150,11 +151,12 @@ def _record(value: Any, where: str) -> evals.Value:
     if None in ends or not all(map(math.isfinite, ends)):
       ends = [None, None]
     protocol = json.loads(json.dumps(dict(value.protocol)))
+    _count(value.num)  # It can be shown.
     return dataclasses.replace(
       value, value=float(value), low=ends[0], high=ends[1], protocol=protocol
     )
   except (TypeError, ValueError, KeyError) as e:
-    raise ValueError(
+    raise errors.UserError(
       f"The record {where} is {value!r}, which cannot be shown ({e}); it needs "
       "a number as value, two as interval or none, and a protocol of plain "
       "JSON."

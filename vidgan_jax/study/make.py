@@ -424,7 +424,12 @@ def _write(
   def add(name, clip, ruin=False):
     _encode(folder / name, clips[clip], video, ruin)
     size = (folder / name).stat().st_size
-    entries[name] = {"system": clip[0], "name": clip[1], "bytes": size}
+    entries[name] = {
+      "system": clip[0],
+      "name": clip[1],
+      "bytes": size,
+      "sha256": files.digest(folder / name),
+    }
 
   order = [list(names)[i] for i in rng.permutation(len(names))]
   for clip, name in names.items():

@@ -23,10 +23,13 @@ from typing import Any
 import numpy as np
 
 from vidgan_jax import errors
+from vidgan_jax.store import files
 
 FORMAT = 1
 CHOICES = ("left", "right", "tie")
 
+# What a value of another kind than is expected raises.
+_WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 _TABLES = """
 CREATE TABLE study (id TEXT NOT NULL);
 CREATE TABLE raters (
@@ -115,7 +118,7 @@ def load(folder: str | os.PathLike[str]) -> Study:
   try:
     fields = json.loads(data)
     version, maker = fields.pop("format"), fields.pop("made_by")
-  except (ValueError, KeyError, TypeError, AttributeError):
+  except (*_WRONG, RecursionError):
     raise StudyError(
       f"{path} is damaged or no study: bring it back from a copy; answers "
       "without it cannot be read."
@@ -129,19 +132,39 @@ def load(folder: str | os.PathLike[str]) -> Study:
     fields["systems"] = tuple(fields["systems"])
     identity = hashlib.sha256(data).hexdigest()[:16]
     study = Study(folder=folder, id=identity, **fields)
-  except (KeyError, TypeError):
+    _check(study)
+  except _WRONG:
     raise StudyError(
       f"{path} lacks fields of format {FORMAT}, or has others: bring it back "
       "from a copy."
     ) from None
   for name, clip in study.clips.items():
     path = folder / "clips" / name
-    if not path.is_file() or path.stat().st_size != clip["bytes"]:
+    whole = path.is_file() and path.stat().st_size == clip["bytes"]
+    wanted = clip.get("sha256")  # Which studies of earlier versions have not.
+    if not whole or (wanted and files.digest(path) != wanted):
       raise StudyError(
         f"{path} is missing or not as it was made: copy the whole folder of "
         "the study again, or make the study anew."
       )
   return study
+
+
+def _check(study: Study) -> None:
+  """Raises an error where the fields of a study do not fit each other."""
+  numbers = [study.pairs_per_rater, study.failures, study.seed]
+  for name, clip in study.clips.items():
+    if "/" in name or pathlib.PurePath(name).name != name:
+      raise ValueError(f"{name} is a way to other files of this machine")
+    numbers += clip["bytes"], clip["system"]
+    _ = study.systems[clip["system"]]
+  for one, other in (*study.pairs, *study.checks):
+    _ = study.clips[one], study.clips[other]
+  texts = study.question, *study.systems
+  whole = all(type(x) is int and x >= 0 for x in numbers)
+  if not (whole and study.pairs and all(isinstance(x, str) for x in texts)):
+    raise ValueError("a field is of another kind")
+  _ = bool(study.ties), dict(study.facts), dict(study.video)["fps"] + 0
 
 
 class Answers:
@@ -376,6 +399,29 @@ class Answers:
         (rater, trial, *plan[trial], choice, seconds, replays, time.time()),
       )
       return cursor.rowcount == 1
+
+  def check(self) -> None:
+    """Reads the whole file.
+
+    Raises:
+      StudyError: it is damaged, or has answers to what was not asked.
+    """
+    study = self.study
+    try:
+      with self._lock:
+        [(state,)] = self._db.execute("PRAGMA integrity_check(1)")
+      if state != "ok":
+        raise ValueError(state)
+      for row in self.rows():
+        asked = {"pair": study.pairs, "check": study.checks}[row["kind"]]
+        if {row["left"], row["right"]} != {*asked[row["item"]]}:
+          raise ValueError("it has an answer to what was not asked")
+        _ = row["seconds"] + row["answered"] + row["rater"]
+    except (sqlite3.DatabaseError, *_WRONG) as error:
+      raise StudyError(
+        f"{self.path} is damaged ({errors.brief(error)}): bring it back from a "
+        "copy."
+      ) from None
 
   def raters(self) -> int:
     """How many have begun."""
