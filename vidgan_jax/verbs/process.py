@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
   speed.add_argument(
     "--best", dest="effort", action="store_const", const="best",
     help="a thorough encoder at a lower crf; networks see each clip twice, once"
-    " mirrored",
+    " mirrored, for some 0.05 dB",
   )  # fmt: skip
   _add_file(parser.add_argument_group("the output's file").add_argument)
   _add_film(parser.add_argument_group("time and masks").add_argument)
