@@ -400,29 +400,6 @@ class Answers:
       )
       return cursor.rowcount == 1
 
-  def check(self) -> None:
-    """Reads the whole file.
-
-    Raises:
-      StudyError: it is damaged, or has answers to what was not asked.
-    """
-    study = self.study
-    try:
-      with self._lock:
-        [(state,)] = self._db.execute("PRAGMA integrity_check(1)")
-      if state != "ok":
-        raise ValueError(state)
-      for row in self.rows():
-        asked = {"pair": study.pairs, "check": study.checks}[row["kind"]]
-        if {row["left"], row["right"]} != {*asked[row["item"]]}:
-          raise ValueError("it has an answer to what was not asked")
-        _ = row["seconds"] + row["answered"] + row["rater"]
-    except (sqlite3.DatabaseError, *_WRONG) as error:
-      raise StudyError(
-        f"{self.path} is damaged ({errors.brief(error)}): bring it back from a "
-        "copy."
-      ) from None
-
   def raters(self) -> int:
     """How many have begun."""
     with self._lock:
@@ -434,6 +411,28 @@ class Answers:
       cursor = self._db.execute("SELECT * FROM answers ORDER BY rater, trial")
       names = [column[0] for column in cursor.description]
       return [dict(zip(names, row)) for row in cursor]
+
+
+def collected(answers: Answers) -> tuple[list[dict[str, Any]], int]:
+  """All answers and how many raters have begun, of a file that is checked.
+
+  Raises:
+    StudyError: it is damaged, or has answers to what was not asked.
+  """
+  study = answers.study
+  pairs = {"pair": study.pairs, "check": study.checks}
+  try:
+    rows, raters = answers.rows(), answers.raters()
+    for row in rows:
+      if {row["left"], row["right"]} != {*pairs[row["kind"]][row["item"]]}:
+        raise ValueError("it has an answer to what was not asked")
+      _ = row["seconds"] + row["answered"] + row["rater"]
+  except (sqlite3.DatabaseError, *_WRONG) as error:
+    raise StudyError(
+      f"{answers.path} is damaged ({errors.brief(error)}): bring it back from "
+      "a copy."
+    ) from None
+  return rows, raters
 
 
 def _shown(kind, items, pairs, rng) -> list[list[Any]]:

@@ -35,8 +35,7 @@ def summarize(study: store.Study, *, min_votes: int = 30) -> dict[str, Any]:
   path = study.folder / "answers.sqlite"
   if path.exists() and path.stat().st_size:
     with store.Answers(study, read_only=True) as answers:
-      answers.check()
-      rows, begun = answers.rows(), answers.raters()
+      rows, begun = store.collected(answers)
   if not rows:
     raise store.StudyError(
       f"{study.folder} has no answers yet: `vidgan study serve "
