@@ -199,12 +199,12 @@ class Answers:
         self._db.execute("PRAGMA synchronous = FULL")
         with self._transaction():
           self._prepare()
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeError) as error:
       self.close()
       raise StudyError(
-        f"{self.path} cannot be used ({error}): answers need a folder that can "
-        "be written to; if the file is damaged, bring it back from a copy, or "
-        "move it away to begin without answers."
+        f"{self.path} cannot be used ({errors.brief(error)}): answers need a "
+        "folder that can be written to; if the file is damaged, bring it back "
+        "from a copy, or move it away to begin without answers."
       ) from None
     except StudyError:
       self.close()
