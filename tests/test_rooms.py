@@ -511,6 +511,7 @@ INSIDE = {
   "losses/": "config models store/archives store/tensors train/optim",
   "tasks/": "baselines config",
   "data/": "config store/files video",
+  "data/prepare.py": "data store/files store/workdir video",
   "devices/": "config",
   "store/": "config",
   "sampler.py": "config data/text devices models store tasks train/state",
