@@ -161,6 +161,7 @@ def main():
     lines.append(
       f"{name:22}{values['psnr']:7.2f}{values['psnr/base']:7.2f}"
       f"{values['best']:7.2f}  {values['gain']:+.2f} [{low:+.2f}, {high:+.2f}]"
+      f"{', not told apart' * (low <= 0 <= high)}"
       f"{values.get('minutes', math.nan):6.1f}"
       f"{values.get('processor', math.nan):6.0f}"
       f"  {'; '.join(text for text, _ in gates)}"

@@ -44,10 +44,11 @@ def load(name: str) -> sampler.Sampler:
   try:
     flat, facts = tensors.load(path)
     record = json.loads(facts["facts"])
+    flat = {name: jnp.asarray(x, jnp.float32) for name, x in flat.items()}
+    params = traverse_util.unflatten_dict(flat, sep="/")
   except (KeyError, ValueError, TypeError):
     raise config_lib.ConfigError(
-      f"{path} is damaged, or not a file that `python -m vidgan_jax.zoo` wrote."
+      f"{path} is damaged, or not a file that `python -m vidgan_jax.zoo` "
+      "wrote: install the package again, or bring the file back from a copy."
     ) from None
-  flat = {name: jnp.asarray(x, jnp.float32) for name, x in flat.items()}
-  params = traverse_util.unflatten_dict(flat, sep="/")
   return sampler.build(params, provenance.from_json(record))
