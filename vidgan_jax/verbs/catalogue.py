@@ -85,8 +85,8 @@ def show() -> None:
     print(textwrap.indent(limits, 8 * " "), flush=True)
   print(
     f"\nFRAMES/S: of the result, for {_WIDTH}x{_HEIGHT} that comes in, on this"
-    f" machine ({kept.machine}), without reading and writing. `--probe` says"
-    " how long a file takes."
+    f" machine ({kept.machine}), without reading and writing; measured anew"
+    f" without {kept.path}. `--probe` says how long a file takes."
   )
 
 
@@ -115,11 +115,11 @@ class _Speeds:
     device = jax.devices()[0].device_kind
     self.machine = f"{platform.node()}, {os.cpu_count()} x {device}"
     folder = jax.config.jax_compilation_cache_dir
-    self._path = pathlib.Path(folder, "speeds.json") if folder else None
+    self.path = pathlib.Path(folder, "speeds.json") if folder else None
     self._known = {}
-    if self._path and self._path.exists():
+    if self.path and self.path.exists():
       try:
-        self._known = json.loads(self._path.read_text())
+        self._known = json.loads(self.path.read_text())
       except ValueError:
         pass  # It is measured anew.
 
@@ -130,8 +130,8 @@ class _Speeds:
     if key not in self._known:
       print(f"measuring {card.spec}, once on this machine", file=sys.stderr)
       self._known[key] = _rate(stage)
-      if self._path:
-        files.write_json(self._path, self._known)
+      if self.path:
+        files.write_json(self.path, self._known)
     return self._known[key]
 
 

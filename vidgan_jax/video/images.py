@@ -12,6 +12,7 @@ are refused, because the meaning is not clear.
 
 from collections.abc import Iterator
 import contextlib
+import errno
 import fractions
 import glob
 import os
@@ -181,30 +182,35 @@ def filling(out: str) -> Iterator[str]:
     out: see `place`.
 
   Raises:
-    OSError: they cannot get their names; it says where they are kept.
+    read.VideoError: they cannot get their names; it says where they are kept.
   """
   target, pattern = place(out)
   inside = os.path.isdir(target)
-  whole = os.path.abspath(target)
   before = set(_numbered(target, pattern)) if inside else set()
-  if inside:
-    whole = os.path.join(whole, f"new-{secrets.token_hex(4)}")
+  parent, name = os.path.split(os.path.abspath(target))
+  whole = f"{'new' if inside else name}-{secrets.token_hex(4)}"
+  whole = os.path.join(target if inside else parent, whole)
   with files.write(whole) as temporary:
     temporary.mkdir()
     yield str(temporary)
-  if not inside:
-    return
-  # Whoever else puts images here meanwhile loses none of theirs.
-  if others := sorted(set(_numbered(target, pattern)) - before):
+  try:
+    if not os.path.lexists(target):
+      files.move(whole, target)
+      return
+    # Whoever else puts images here meanwhile loses none of theirs.
+    if others := sorted(set(_numbered(target, pattern)) - before):
+      raise FileExistsError(errno.EEXIST, f"{others[0]} has come meanwhile")
+    for name in before:
+      os.unlink(os.path.join(target, name))
+    for name in sorted(os.listdir(whole)):
+      files.move(os.path.join(whole, name), os.path.join(target, name))
+    os.rmdir(whole)
+  except OSError as error:
+    left = len(os.listdir(whole))
     raise read.VideoError(
-      f"{target}: {others[0]} has come into this folder meanwhile; the"
-      f" {len(os.listdir(whole))} images that were made are kept in {whole}"
-    )
-  for name in before:
-    os.unlink(os.path.join(target, name))
-  for name in sorted(os.listdir(whole)):
-    files.move(os.path.join(whole, name), os.path.join(target, name))
-  os.rmdir(whole)
+      f"{target}: {read.reason(error)}; the {left} images made are kept in"
+      f" {whole}"
+    ) from None
 
 
 def taken(target: str) -> bool:
