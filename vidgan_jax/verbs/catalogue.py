@@ -21,6 +21,7 @@ import numpy as np
 import vidgan_jax
 from vidgan_jax.store import files
 from vidgan_jax.video import plan
+from vidgan_jax.video import stages
 from vidgan_jax.video import stream
 
 _FOLDER = pathlib.Path(vidgan_jax.__file__).parent / "zoo"
@@ -83,7 +84,11 @@ def show() -> None:
     print(textwrap.indent(textwrap.fill(card.purpose, 72), 8 * " "))
     limits = textwrap.fill(f"Limits: {card.limits}", 72)
     print(textwrap.indent(limits, 8 * " "), flush=True)
+  known = lambda step: inspect.signature(step).parameters
+  takes = lambda step: ",".join(f"{name}=" for name in known(step))
+  built_in = "  ".join(f"{k}:{takes(v)}" for k, v in stages.BUILT_IN.items())
   print(
+    f"\nWithout a network: {built_in}"
     f"\nFRAMES/S: of the result, for {_WIDTH}x{_HEIGHT} that comes in, on this"
     f" machine ({kept.machine}), without reading and writing; measured anew"
     f" without {kept.path}. `--probe` says how long a file takes."

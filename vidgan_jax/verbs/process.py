@@ -276,7 +276,7 @@ def main(argv: list[str]) -> int:
     return 0
   options = _options(args)
   planned = outputs.plan(args.input, args.out, args.format)
-  chain = stages.chain(_spec(args, planned[0][0]), _model)
+  chain = stages.chain(_spec(args, [path for path, _ in planned]), _model)
   if args.effort == "best":
     chain = stages.mirrored(chain)
   chain = stages.mixed(chain, args.strength)
@@ -324,16 +324,24 @@ def main(argv: list[str]) -> int:
   return 1 if failed else 0
 
 
-def _spec(args: argparse.Namespace, path: str) -> str:
+def _spec(args: argparse.Namespace, paths: list[str]) -> str:
   """SPEC; of super_resolve --height chooses the scale, if there is none."""
   bare = r"(^|,)(super_resolve)(?=,|$)"
-  live = source_lib.is_live(path)
-  if not args.height or live or not re.search(bare, args.spec):
+  if not args.height or not re.search(bare, args.spec):
     return args.spec
-  source = source_lib.Source(path)
-  source.close()
-  scale = 2 if 2 * source.reader.info.height >= args.height else 4
-  return re.sub(bare, rf"\1\2:scale={scale}", args.spec)
+  for path in paths:
+    if source_lib.is_live(path):
+      continue  # To look at it takes from it.
+    try:
+      source = source_lib.Source(path)
+    except Exception:  # It is said when its turn comes.
+      continue
+    source.close()
+    crop = re.match(r"\d+:(\d+)", args.crop or "")
+    height = int(crop[1]) if crop else source.reader.info.height
+    scale = 2 if 2 * height >= args.height else 4
+    return re.sub(bare, rf"\1\2:scale={scale}", args.spec)
+  return args.spec
 
 
 def _model(name: str, options: dict[str, Any]) -> stream.Step:
