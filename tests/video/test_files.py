@@ -440,3 +440,71 @@ def test_interlaced_pictures_are_made_whole_for_networks(
   assert any("what marks it as interlaced" in line for line in lines)
   process(source, out, stages.Identity(), deinterlace="yes")
   assert not fields(out)[0] and combs(out) < 2
+
+
+# ---------------------------------------------------------------- 5. alpha
+
+
+def cleared(path, codec, pix_fmt, frames=4):
+  """A film whose first picture is opaque, and the others half clear."""
+  pixels = np.dstack([smooth(1)[0], np.full((48, 64), 255, np.uint8)])
+  with av.open(str(path), "w") as out:
+    picture = out.add_stream(codec, rate=25)
+    picture.height, picture.width, picture.pix_fmt = 48, 64, pix_fmt
+    for i in range(frames):
+      pixels[:, :32, 3] = 255 if i == 0 else 60
+      out.mux(picture.encode(av.VideoFrame.from_ndarray(pixels, "rgba")))
+    out.mux(picture.encode(None))
+  return path
+
+
+def alphas(path):
+  """(T, H, W) alpha of a file, of 8 bits."""
+  with read.Reader(path) as reader:
+    return np.stack(
+      [reader.convert(p, "rgba")[..., 3] for p, _ in reader.pictures()]
+    )
+
+
+@pytest.mark.parametrize(
+  ("name", "codec", "pix_fmt"),
+  [("a.mov", "prores_ks", "yuva444p10le"), ("a.mkv", "ffv1", "bgra"),
+   ("a.webm", "libvpx-vp9", "yuva420p"), ("a.mov", "qtrle", "argb"),
+   ("a.mov", "png", "rgba"), ("a.mov", "png", "ya8")],
+)  # fmt: skip
+def test_transparency_is_carried_or_told(tmp_path, name, codec, pix_fmt):
+  source = cleared(tmp_path / name, codec, pix_fmt)
+  for suffix in (".mov", ".mkv", ".webm"):
+    out = tmp_path / f"b{suffix}"
+    lines = process(source, out, stages.Resize(scale=2), codec=None)
+    told = [line for line in lines if "is transparent, which" in line]
+    assert len(told) == (suffix != ".webm")
+    got = alphas(out)
+    assert got.shape == (4, 96, 128)
+    assert got[0].min() > 250 and got[1:, :, 70:].min() > 250
+    assert np.abs(got[1:, :, :58].astype(int) - 60).max() < 4
+  lines = process(source, tmp_path / "b.mp4", stages.Identity())
+  assert any("transparency is lost" in line for line in lines)
+  lines = process(source, tmp_path / "c.mov", stages.Identity(), codec="h264")
+  assert any("transparency is lost" in line for line in lines)
+
+
+def test_transparency_that_comes_late_is_carried(tmp_path, monkeypatch):
+  monkeypatch.setattr("vidgan_jax.video.source._LOOKS", 1)
+  source = cleared(tmp_path / "a.mov", "qtrle", "argb")
+  process(source, tmp_path / "b.mkv", stages.Identity())
+  assert alphas(tmp_path / "b.mkv")[:, 5, 5].tolist() == [255, 60, 60, 60]
+  lines = process(source, tmp_path / "b.mp4", stages.Identity())
+  assert any("transparency, if some comes later, is" in x for x in lines)
+
+
+def test_a_palette_may_be_transparent(tmp_path):
+  clear = np.dstack([smooth(1)[0], np.full((48, 64), 255, np.uint8)])
+  clear[:, :32, 3] = 0
+  (tmp_path / "in").mkdir()
+  for i in range(2):
+    image = Image.fromarray(clear).quantize(64)
+    image.save(tmp_path / "in" / f"{i}.png")
+  process(tmp_path / "in", tmp_path / "b.mkv", stages.Identity())
+  alpha = alphas(tmp_path / "b.mkv")
+  assert alpha[:, :, :32].max() == 0 and alpha[:, :, 32:].min() == 255

@@ -148,7 +148,7 @@ def _film(
         if size != (picture.height, picture.width):
           size = picture.height, picture.width
           reader.aim(picture, anew=True)
-        clear = any(part.is_alpha for part in picture.format.components)
+        clear = read.has_alpha(picture.format)
         image = reader.convert(picture, "rgba" if clear else "rgb24")
         if clear:
           image = np.asarray(_over_black(Image.fromarray(image), tally))

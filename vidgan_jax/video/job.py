@@ -153,6 +153,7 @@ class Job:
       self.pieces.woven or options.speed != 1 or options.audio_filter
     )
     plan.check_overwrites(out, self.sources, options)
+    self.encoding = sink_lib.keeping_alpha(self.encoding, self.source, tell)
     self._plan(stages)
     if options.resume:
       self.segments = segments.Segments(self, mark)

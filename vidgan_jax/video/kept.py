@@ -28,7 +28,7 @@ PICTURES = {  # containers of pictures alone, and what encodes them
 }  # fmt: skip
 # Texts that muxers write themselves, or that are not true of what is made.
 _MADE = ("major_brand", "minor_version", "compatible_brands", "encoder",
-         "rotate", "handler_name", "vendor_id")  # fmt: skip
+         "rotate", "handler_name", "vendor_id", "software")  # fmt: skip
 _COUNTED = ("duration", "bps", "number_of_", "_statistics_")
 _SIDES = {
   sidedata.Type.SPHERICAL: "its 360 degrees (spherical mapping)",
@@ -244,6 +244,6 @@ def _texts(reader: read.Reader) -> dict[str, bool]:
   names = {"chapters"} if reader.container.chapters() else set()
   for s in (reader.container, reader.stream):
     for key, value in texts(s.metadata).items():
-      if (key, value) != ("language", "und"):
+      if (key, value) != ("language", "und") and key != "alpha_mode":
         names.add(f"the text {key.lower()!r}")
   return dict.fromkeys(names, True)

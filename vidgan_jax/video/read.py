@@ -565,6 +565,12 @@ def _element(head: bytes) -> int:
   return 0 if value == most else at + size + value
 
 
+def has_alpha(form: Any) -> bool:
+  """Whether pictures of an `av` format can be transparent."""
+  # A palette's colours can be.
+  return form.name == "pal8" or any(c.is_alpha for c in form.components)
+
+
 def colour(picture: av.VideoFrame) -> tuple[int, int]:
   """(matrix, range) by which the converter is to read a picture's YUV."""
   hd = picture.height >= 720 or picture.width >= 1280

@@ -43,6 +43,7 @@ CODECS = {  # what people call an encoder -> its name
 # Good, not lossless: what a generator drew shall not be lost again.
 _CRF = {"libx264": 17, "libx265": 17, "libsvtav1": 18, "libvpx-vp9": 18,
         "libvpx": 8}  # fmt: skip
+_CLEAR = {"mov": "prores", "matroska": "ffv1"}  # for what is transparent
 _RGB = (*kept.PICTURES.values(), "ffv1")  # encoders to be given what it is
 _ANY_SIZE = ("libvpx", "libvpx-vp9", "prores_ks", *_RGB)
 _SMOOTH = (
@@ -550,10 +551,10 @@ def _tell_pixels(name, encoding, encoder, source, pixels, tell) -> None:
   """Says what pixels lose in the encoder's format."""
   form = pixels.form
   if pixels.wants_alpha and not pixels.alpha:
+    some = "" if source.clear else ", if some comes later,"
     tell(
-      f"{name}: transparency is lost ({encoder} has none; --codec ffv1"
-      " in .mkv, prores --pix-fmt yuva444p10le in .mov or vp9 in .webm keep"
-      " it)"
+      f"{name}: transparency{some} is lost ({pixels.name} of {encoder} has"
+      " none; .webm keeps it, --codec ffv1 in .mkv, --codec prores in .mov)"
     )
   eight = max(c.bits for c in form.components) <= 8
   if source_lib.is_deep(source.picture) and eight:
@@ -647,6 +648,21 @@ def _shape(frame: stream.Frame, picture: Any) -> tuple[int, int]:
 
 def _clear(form: Any) -> bool:
   return any(component.is_alpha for component in form.components)
+
+
+def keeping_alpha(
+  encoding: Encoding, source: source_lib.Source, tell: Callable[[str], None]
+) -> Encoding:
+  """With an encoder that keeps transparency, where nobody chose another."""
+  codec = _CLEAR.get(encoding.container)
+  chosen = encoding.codec, encoding.crf, encoding.preset, encoding.pix_fmt
+  if not (codec and source.clear) or any(x is not None for x in chosen):
+    return encoding
+  tell(
+    f"{source.path}: is transparent, which {codec} keeps; --codec h264 gives a"
+    " smaller file without"
+  )
+  return dataclasses.replace(encoding, codec=codec)
 
 
 def is_clear(encoder: str) -> bool:

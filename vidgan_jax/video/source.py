@@ -26,6 +26,7 @@ from vidgan_jax.video import sound
 from vidgan_jax.video import stream
 
 _LATE = 0.1  # seconds that the pictures may end before what the file promises
+_LOOKS = 100  # pictures in which transparency is looked for
 _SAMPLE = 2000  # packets in which the first one of every stream is looked for
 
 
@@ -96,7 +97,8 @@ class Source:
     others: streams besides the picture; their packets can be copied.
     covers: streams of one picture each, which belongs to the whole film.
     picture: the first one, once `frames` has yielded.
-    alpha: whether that is transparent somewhere.
+    alpha: whether pictures may be transparent.
+    clear: whether one of the first `_LOOKS` is.
     end: seconds where the last frame or packet so far ends, on the new clock.
   """
 
@@ -124,7 +126,7 @@ class Source:
     self.others = [s for s in streams if s not in taken]
     self.origin = _origin([self.reader.stream, *self.others])
     self._held = {}  # (container, stream) -> whether it can hold it
-    self.picture, self.alpha = None, False
+    self.picture, self.alpha, self.clear = None, False, False
     self.end = fractions.Fraction(0)
 
   def _open(self, threads: int = 0) -> read.Reader:
@@ -298,16 +300,22 @@ class Source:
 
   def look(self, picture: Any = None) -> None:
     """Notes what the first picture is like; finds it itself if not given."""
-    if picture is None:
-      with self._open(threads=1) as reader:
-        picture, _ = next(reader.pictures())
-    self.reader.aim(picture)
-    self.picture, self.alpha = picture, self._transparent(picture)
+    if picture is not None:
+      self.picture, self.alpha = picture, read.has_alpha(picture.format)
+      self.reader.aim(picture)
+      return
+    with self._open(threads=1) as reader:
+      pictures = (picture for picture, _ in reader.pictures())
+      self.picture = next(pictures)
+      self.reader.aim(self.picture)
+      if read.has_alpha(self.picture.format):
+        some = itertools.islice(pictures, _LOOKS - 1)
+        some = itertools.chain([self.picture], some)
+        self.clear = any(map(self._is_clear, some))
+        self.alpha = self.clear or next(pictures, None) is not None
 
-  def _transparent(self, picture: Any) -> bool:
-    """Whether a picture has an alpha channel that says something."""
-    if not any(c.is_alpha for c in picture.format.components):
-      return False
+  def _is_clear(self, picture: Any) -> bool:
+    """Whether a picture is transparent somewhere."""
     return self.reader.convert(picture, "rgba")[..., 3].min() < 255
 
   def _convert(self, frame: stream.Frame) -> None:
