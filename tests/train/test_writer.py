@@ -150,6 +150,19 @@ def test_numbers_are_added_beside_a_run(tmp_path, writer):
   assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_lines_of_nobody_are_dropped(tmp_path):
+  rows = '{"step": 1, "x": 1.0}', '{"step": 3, "x": 2.0}'
+  foreign = (
+    *("[]", "3", "null", '{"step": null}', '{"step": "2"}', '{"step": 1.5}'),
+    *('{"step": 2, "x": NaN}', "[" * 99_999, "9" * 9999, '{"x": 1}'),
+  )
+  path = tmp_path / "metrics.jsonl"
+  path.write_text("\n".join([rows[0], *foreign, rows[1], ""]))
+  assert [row["x"] for row in writer_lib.read(tmp_path)] == [1, 2]
+  writer_lib.add(tmp_path, 2, {"x": 3.0})
+  assert [row["x"] for row in writer_lib.read(tmp_path)] == [1, 3, 2]
+
+
 def test_two_processes_add_and_one_is_killed(tmp_path):
   """Every line that was told to be there is there, once and whole."""
   program = """

@@ -554,9 +554,11 @@ def _rows(content: bytes) -> dict[int, dict[str, Any]]:
   """
   rows: dict[int, dict[str, Any]] = {}
   for line in content.split(b"\n"):
-    with contextlib.suppress(ValueError, TypeError, KeyError):
+    # What another program wrote is dropped, as is what JSON does not know.
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
       row = json.loads(line)
-      rows.setdefault(row["step"], {}).update(row)
+      if isinstance(row["step"], int) and _text({0: row}):
+        rows.setdefault(row["step"], {}).update(row)
   return dict(sorted(rows.items()))
 
 
