@@ -150,7 +150,6 @@ def refused(capsys, *argv):
   capsys.readouterr()
   assert main(argv) != 0
   lines = capsys.readouterr().err.strip().splitlines()
-  lines = [line for line in lines if not line.startswith("loading ")]
   assert len(lines) == 1, lines
   return lines[0]
 

@@ -23,6 +23,7 @@ import dataclasses
 import math
 import re
 import sys
+import threading
 import time
 import traceback
 from typing import Any
@@ -346,7 +347,12 @@ def _spec(args: argparse.Namespace, paths: list[str]) -> str:
 
 def _model(name: str, options: dict[str, Any]) -> stream.Step:
   """A step that is a model; those who only cut and crop need no JAX."""
-  print(f"loading {name}", file=sys.stderr, flush=True)
-  from vidgan_jax import footage
+  say = lambda: print(f"loading {name}", file=sys.stderr, flush=True)
+  wait = threading.Timer(1.0, say)  # Who mistypes a name reads of that alone.
+  wait.start()
+  try:
+    from vidgan_jax import footage
 
-  return footage.load(name, options)
+    return footage.load(name, options)
+  finally:
+    wait.cancel()
