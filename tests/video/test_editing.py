@@ -5,6 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from vidgan_jax.video import filters
 from vidgan_jax.video import job
@@ -12,6 +13,7 @@ from vidgan_jax.video import plan
 from vidgan_jax.video import read
 from vidgan_jax.video import segments
 from vidgan_jax.video import stages
+from vidgan_jax.video import steady
 from vidgan_jax.video import stream
 
 STEP = fractions.Fraction(1, 25)
@@ -139,7 +141,6 @@ def made(given, out, *chain, tell=lambda text: None, **options):
   (dict(rotate=-180.0), "hflip,vflip"),
   (dict(pad="80:60:blue", filter="negate"),
    "pad=80:60:8:6:blue,negate"),
-  (dict(stabilise=True), "deshake=rx=32:ry=32:edge=mirror"),
   (dict(rotate=30), "rotate=PI/6:ow=80:oh=74"),
 ])  # fmt: skip
 def test_flags_stand_for_filters(film, ffmpeg, tmp_path, options, text):
@@ -209,3 +210,30 @@ def test_texts_that_cannot_be_drawn_are_refused(film, tmp_path, options, why):
   with pytest.raises(read.VideoError) as caught:
     made(film, tmp_path / "b.mkv", **options)
   assert why in str(caught.value) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_the_shaking_of_a_camera_is_taken_out(deep):
+  rng = np.random.default_rng(0)
+  wide = rng.uniform(0, 255, (200, 280, 3))
+  wide = ndimage.gaussian_filter(wide, (3, 3, 0))
+  wide = (wide - wide.min()) / np.ptp(wide)
+  kind = np.uint16 if deep else np.uint8
+  wide = (wide * np.iinfo(kind).max).astype(kind)
+  places = np.cumsum(rng.integers(-2, 3, (40, 2)), 0) + (25, 30)
+  places[:, 1] += np.arange(40) // 2  # the camera moves on evenly as well
+  views = [wide[y : y + 120, x : x + 160] for y, x in np.clip(places, 0, 80)]
+  frames = [
+    stream.Frame(time=k * STEP, duration=STEP, image=image, alpha=image[..., 0])
+    for k, image in enumerate(views)
+  ]
+  out = list(steady.steadied(frames))
+  assert [frame.time for frame in out] == [k * STEP for k in range(40)]
+  middle = [frame.image[20:-20, 20:-20] * 1.0 for frame in out]
+  still = [view[20:-20, 20:-20] * 1.0 for view in views]
+  apart = lambda film: np.mean(
+    [np.abs(a - b).mean() for a, b in zip(film, film[1:])]
+  )
+  assert apart(middle) < 0.5 * apart(still)
+  for frame in out[10:30]:
+    assert np.abs(frame.alpha * 1.0 - frame.image[..., 0]).max() <= 1

@@ -18,15 +18,13 @@ from vidgan_jax.video import masks
 from vidgan_jax.video import matte
 from vidgan_jax.video import plan
 from vidgan_jax.video import read
+from vidgan_jax.video import steady
 from vidgan_jax.video import stream
 from vidgan_jax.video import titles
 
 _FLIPS = {"horizontal": "hflip", "vertical": "vflip"}
 _TURNS = {0: "", 90: "transpose=clock", 180: "hflip,vflip",
           270: "transpose=cclock"}  # fmt: skip
-# As far as PyAV's libavfilter goes, which is built without vid.stab. Looks for
-# movements of up to 32 pixels; what comes in from outside is mirrored.
-_STEADY = "deshake=rx=32:ry=32:edge=mirror"
 _SHARP = "lanczos+accurate_rnd+full_chroma_int"
 _PAD = re.compile(r"\d+:\d+(:[#\w]+)?")
 
@@ -82,8 +80,6 @@ class Editing:
     if options.start or options.end or options.cuts or options.concat:
       total = 0
     self._masks = options.mask and masks.Masks(options.mask, total, tell)
-    steady = [("--stabilise", _STEADY)]
-    self._first = steady if options.stabilise else []
     self._last = _after(options)
     self._fades = _fades(options, float(length) / options.speed)
     self._titles = options.text and titles.Titles(options.text, options.font)
@@ -100,19 +96,19 @@ class Editing:
         " prores, .mkv with --codec ffv1, or .webm"
       )
     self.whole = bool(timing.grid or options.filter)
-    self.whole_input = bool(self.whole or self._cut or self._first)
+    self.whole_input = bool(self.whole or self._cut or options.stabilise)
     self.pixels = bool(
-      options.mask or options.compare or options.crossfade
+      options.mask or options.compare or options.crossfade or options.stabilise
       or self._cut or self._behind or self._titles
-      or (turned and (self._first or self._last or self._fades))
+      or (turned and (self._last or self._fades))
     )  # fmt: skip
 
-  def check(self, given: tuple[int, int], made: tuple[int, int]) -> None:
-    """Refuses filters that cannot work on frames of these sizes.
+  def check(self, height: int, width: int) -> None:
+    """Refuses filters that cannot work on frames of this size.
 
     Args:
-      given: height and width before the stages.
-      made: those after them.
+      height: of the result of the stages.
+      width: of it.
 
     Raises:
       read.VideoError: says which.
@@ -123,20 +119,17 @@ class Editing:
         ("abuffer", "sample_fmt=fltp:sample_rate=48000:channel_layout=stereo"),
         ("anull", ""),
       )  # fmt: skip
-    height, width = made
     width *= 1 + (self._options.compare == "side")
-    for pairs, size in ((self._first, given), (self._last, (height, width))):
-      if pairs and all(size):  # a camera may not say its own
-        grey = np.zeros((*size, 3), np.uint8)
-        base = self._timing.base
-        frames = (
-          stream.Frame(time=k * base, duration=base, image=grey)
-          for k in range(2)
-        )
-        next(self._filtered(frames, pairs), None)
+    if self._last and height * width:  # a camera may not say its own
+      grey = np.zeros((height, width, 3), np.uint8)
+      base = self._timing.base
+      frames = (
+        stream.Frame(time=k * base, duration=base, image=grey) for k in range(2)
+      )
+      next(self._filtered(frames, self._last, False), None)
 
   def _filtered(
-    self, frames: Any, pairs: Any, pixels: bool = False
+    self, frames: Any, pairs: Any, pixels: bool
   ) -> Iterator[stream.Frame]:
     for flag, text in pairs:
       frames = filters.filtered(
@@ -153,7 +146,8 @@ class Editing:
     """What the stages are shown of decoded frames."""
     if self._cut or self._behind:
       frames = matte.replaced(frames, self._cut, self._behind)
-    frames = self._filtered(frames, self._first)
+    if self._options.stabilise:
+      frames = steady.steadied(frames)
     if self._masks:
       frames = self._masks(frames)
       if self._options.grow:

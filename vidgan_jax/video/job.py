@@ -220,7 +220,7 @@ class Job:
       length=self.pieces.length,
       tell=self.tell,
     )
-    self.editing.check(size, made)
+    self.editing.check(*made)
     # Images are upright RGB.
     self._pixels = bool(stages) or kind in kept.PICTURES
     self._pixels |= self.editing.pixels or not self.pieces.alike

@@ -406,12 +406,16 @@ def _times(
     source.look()
     reader = source.reader
     base = reader.stream.time_base
-    packets = [p for p in reader.container.demux(reader.stream) if p.size]
-    ticks = {p.pts: p.duration or 0 for p in packets if p.pts is not None}
+    # The packets themselves are let go of.
+    ticks = {
+      p.pts: p.duration or 0
+      for p in reader.container.demux(reader.stream)
+      if p.size
+    }
   finally:
     source.close()
   first = source.picture.pts
-  if len(ticks) < len(packets) or first is None:
+  if None in ticks or first is None:
     raise read.VideoError(
       f"{path}: not all pictures have times, so it cannot be reversed or faded;"
       " make an .mp4 of it first (vidgan process identity)"
