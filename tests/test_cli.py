@@ -347,6 +347,6 @@ def test_data_in_memory_trains_without_tensorflow(tmp_path):
   names = {p.name for p in (tmp_path / "run").iterdir()}
   assert names == {
     *("config.json", "checkpoints", "eval", "samples", "metrics.jsonl"),
-    "log.txt",
+    *("log.txt", "lock"),
   }
   assert (tmp_path / "run.mp4").stat().st_size > 500

@@ -261,7 +261,6 @@ def _options(args: argparse.Namespace) -> plan.Options:
     "memory": int(args.memory * 2**30),
     "concat": tuple(args.concat),
     "fade": tuple(args.fade * 2)[:2],
-    "chunk": args.chunk or _LONG * (args.effort == "fast"),
     "cuts": tuple(map(tuple, args.cut)),
   }
   return plan.Options(**values)
@@ -280,6 +279,9 @@ def main(argv: list[str]) -> int:
   chain = stages.chain(_spec(args, [path for path, _ in planned]), _model)
   if args.effort == "best":
     chain = stages.mirrored(chain)
+  if args.effort == "fast" and not args.chunk:
+    chunk = max(_LONG, forecast.step(chain, 0))
+    options = dataclasses.replace(options, chunk=chunk)
   chain = stages.mixed(chain, args.strength)
   if args.crop:
     places = zip("whxy", args.crop.split(":"))
