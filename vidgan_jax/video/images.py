@@ -188,8 +188,11 @@ def filling(out: str) -> Iterator[str]:
   inside = os.path.isdir(target)
   before = set(_numbered(target, pattern)) if inside else set()
   parent, name = os.path.split(os.path.abspath(target))
-  whole = f"{'new' if inside else name}-{secrets.token_hex(4)}"
-  whole = os.path.join(target if inside else parent, whole)
+  whole = os.path.join(parent, f"{name}.new")
+  if inside:
+    whole = os.path.join(target, "new")
+  if os.path.exists(whole):  # kept, of another time
+    whole += f"-{secrets.token_hex(4)}"
   with files.write(whole) as temporary:
     temporary.mkdir()
     yield str(temporary)
