@@ -95,7 +95,7 @@ with files.write({str(tmp_path / "a.b.json")!r}) as temporary:
   assert not path.exists()
   assert len(os.listdir(tmp_path)) == 5
   assert files.leftovers(tmp_path / "none") == []
-  old = tmp_path / ".a.b.json.0123abcd.tmp"  # Of an earlier version.
+  old = tmp_path / ".a.b.json.0123abcd.tmp.film"  # Of an earlier version.
   elsewhere = tmp_path / ".a.b.json.0123abcd-1-0123.tmp"  # Another host's.
   old.touch()
   elsewhere.touch()

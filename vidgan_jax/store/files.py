@@ -32,9 +32,10 @@ import zlib
 
 from vidgan_jax import errors
 
-# .NAME.HOST-PID-RANDOM.tmp; earlier versions had a random number alone.
+# .NAME.HOST-PID-RANDOM.tmp, and what is made beside it with a suffix more;
+# earlier versions had a random number alone.
 _TEMPORARY = re.compile(
-  r"\.(.+)\.(?:([0-9a-f]{8})-(\d+)-)?[0-9a-f]{4,8}\.tmp", re.DOTALL
+  r"\.(.+)\.(?:([0-9a-f]{8})-(\d+)-)?[0-9a-f]{4,8}\.tmp(\.\w+)?", re.DOTALL
 )
 # What file systems without flock answer.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
