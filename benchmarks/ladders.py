@@ -10,9 +10,10 @@ needs no weights runs as `vidgan evaluate` runs it; paired metrics hold the
 damaged half against itself.
 
 Prints a table a set. `+`: the metric is worse at the first step than of real
-clips, and worse at each step than at the one before; `.` else. "lowest": real
-clips have the best figure of the row. "Worse" is larger, smaller, or farther
-from the reference's own value, as the metric has it: column "worse".
+clips, and worse at each step than at the one before; `.` else. `~` behind a
+value: the intervals do not tell it apart from that of real clips. "lowest":
+real clips have the best figure of the row. "Worse" is larger, smaller, or
+farther from the reference's own value, as the metric has it: column "worse".
 
 FOLDER has `sky_timelapse_mdgan/real_video.mp4`, `weizmann_mocogan/0..4` or
 `asl_gestures` of docs/results.md; $VIDGAN_REAL_DATA if it is not given.
@@ -285,12 +286,21 @@ def paired_names(side, names=None):
 
 def distances(judges, fake, real):
   """Values of evaluators: name -> number; `NAME_real` is the reference's."""
+  return numbers(figures(judges, fake, real))
+
+
+def numbers(values):
+  return {name: float(value) for name, value in values.items()}
+
+
+def figures(judges, fake, real):
+  """The same with their intervals: name -> `Value`."""
   values = {}
   sets = [evals.Reference(clips=footage.Clips(video)) for video in (fake, real)]
   for judge in judges:
     for name, value in judge.run(*sets):
       if isinstance(value, evals.Value):
-        values[name] = float(value)
+        values[name] = value
   return values
 
 
@@ -325,14 +335,17 @@ def table(real, half, judges, names):
     judges: evaluators.
     names: of paired metrics.
   """
-  pair = lambda clips: {name: paired(name, clips, half) for name in names}
-  first = distances(judges, half, real) | pair(half)
+  pair = lambda clips: {
+    name: evals.Value(paired(name, clips, half)) for name in names
+  }
+  undamaged = figures(judges, half, real) | pair(half)
+  first = numbers(undamaged)
   rungs = {}
   for damage, steps in LADDERS.items():
-    rungs[damage.__name__] = [first]
+    rungs[damage.__name__] = [undamaged]
     for step in steps:
       clips = damage(half, step)
-      found = distances(judges, clips, real)
+      found = figures(judges, clips, real)
       if damage is not modes:  # Other scenes have no pairs.
         found |= pair(clips)
       rungs[damage.__name__].append(found)
@@ -343,15 +356,20 @@ def table(real, half, judges, names):
     if name not in first:
       continue
     cells, best = [], True
-    for found in rungs.values():
-      if name not in found[1]:
+    for values in rungs.values():
+      if name not in values[1]:
         cells.append("")
         continue
+      found = [numbers(value) for value in values]
       # Rounding apart: time backwards leaves some values as they are.
       worse = np.array([float(f"{v:.4g}") for v in losses(name, found)])
       best &= bool((worse[1:] >= worse[0]).all())
       sign = "+" if follows(worse) else "."
-      text = " ".join(f"{value[name]:.3g}" for value in found[1:])
+      text = " ".join(
+        f"{float(value[name]):.3g}"
+        + "~" * (not evals.told_apart(value[name], undamaged[name]))
+        for value in values[1:]
+      )
       cells.append(f"{text} {sign}")
     aim = first.get(f"{name}_real")
     way += f" {aim:.3g}" if way == "far" and aim is not None else ""

@@ -669,7 +669,8 @@ def test_a_foreign_name_is_refused(study):
       assert Client(port).ask("POST", "/api/join", {}, Host=host)[0] == 421
     assert server.answers.raters() == 0
   with serve.Server(study, "0.0.0.0", 0) as server:  # The network is let in.
-    for host in ("10.0.0.1:80", socket.gethostname(), "localhost"):
+    name = socket.gethostname()
+    for host in ("10.0.0.1:80", name, f"{name}.local", "localhost"):
       assert server.known_as(host), host
     assert not server.known_as("evil.example")
 

@@ -120,7 +120,8 @@ class Server(http.server.ThreadingHTTPServer):
     try:
       return ipaddress.ip_address(name).is_loopback or not local
     except ValueError:
-      return not local and name == socket.gethostname().lower()
+      ours = socket.gethostname().lower()
+      return not local and name in (ours, f"{ours}.local")
 
   def handle_error(self, request: Any, client_address: Any) -> None:
     # A browser may go away at any time.
@@ -144,7 +145,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     known = self.server.known_as(self.headers.get("Host", ""))
     if not known:
       self.close_connection = True  # A body stays unread.
-      text = "This server has another name."
+      text = "This server has another name: open it by its address."
       self._error(http.HTTPStatus.MISDIRECTED_REQUEST, text)
     return known
 
