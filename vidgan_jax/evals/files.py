@@ -425,7 +425,8 @@ def _loaded(path) -> np.ndarray:
 
 
 def _data_set(path, split, frames, stride, size):
-  data = {"name": "tfds", "options": {"directory": str(path)}, split: split}
+  options = {"directory": str(path)}
+  data = {"name": "tfds", "options": options, "text": {}, split: split}
   ops = f"clip({frames}, {stride})"
   if size is not None:
     ops += f" | resize({size}) | center_crop({size})"
