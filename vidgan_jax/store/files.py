@@ -223,9 +223,10 @@ def alone(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
       file = stack.enter_context(locked(path, wait=False))
     except BlockingIOError:
+      holder = path.read_text() or "since a moment ago"
       raise errors.UserError(
-        f"{path.parent} is in use by another process ({path.read_text()}): "
-        "wait for its end, or stop it."
+        f"{path.parent} is in use by another process ({holder}): wait for its "
+        "end, or stop it."
       ) from None
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     text = f"{os.getpid()} on {socket.gethostname()}, since {now}"
