@@ -498,9 +498,11 @@ def test_a_moving_webp_is_read_back(tmp_path):
     4,
   )  # equal ones join
   whole = path.read_bytes()
-  path.write_bytes(whole[: len(whole) // 2])
-  with pytest.raises(read.VideoError, match="a.webp: not a video"):
-    list(read.frames(path))
+  huge = whole[:24] + b"\xff" * 6 + whole[30:]
+  for broken, why in ((whole[: len(whole) // 2], ""), (huge, "limit")):
+    path.write_bytes(broken)
+    with pytest.raises(read.VideoError, match=f"a.webp: not a video.*{why}"):
+      list(read.frames(path))
 
 
 def test_gif_is_exact_where_the_palette_suffices(tmp_path):

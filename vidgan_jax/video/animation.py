@@ -21,16 +21,23 @@ def is_animated(path: str) -> bool:
   return names == (b"RIFF", b"WEBPVP8X") and moves
 
 
-def open_webp(path: str, **options: Any) -> Any:
+def open_webp(path: str, most: int, **options: Any) -> Any:
   """An open `av` container of the same pictures, times and transparency.
 
   Args:
     path: of an animated WebP.
+    most: pixels of a frame; more are refused before they are decoded.
     options: of `av.open`.
 
   Raises:
-    OSError: it is damaged, or too large for Pillow.
+    OSError: it is damaged, or too large.
   """
+  with open(path, "rb") as file:
+    head = file.read(30)
+  width, height = (1 + int.from_bytes(head[i : i + 3], "little")
+                   for i in (24, 27))  # fmt: skip
+  if width * height > most:
+    raise OSError(f"frames of {width}x{height} are beyond the limit")
   # Until the container lets go of it; it has no name on the disk.
   film = tempfile.TemporaryFile(prefix="vidgan-")
   time = 0

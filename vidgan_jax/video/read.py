@@ -402,7 +402,7 @@ def _opened(path: str) -> Any:
     if os.path.getsize(path) == 0:
       raise VideoError(f"{path}: the file is empty")
     if animation.is_animated(path):
-      return animation.open_webp(path, **LENIENT)
+      return animation.open_webp(path, MAX_PIXELS, **LENIENT)
     # 'file:' keeps names such as 'concat:x' or '-a.mp4' plain names.
     return av.open(
       "file:" + os.path.abspath(path),
