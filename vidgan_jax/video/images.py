@@ -230,11 +230,26 @@ def _numbered(target: str, pattern: str) -> list[str]:
   return [n for n in os.listdir(target) if re.fullmatch(name, n)]
 
 
+def plays(path: str) -> int | None:
+  """How often moving images are shown; 0: for ever, None: it is a film."""
+  try:
+    with Image.open(path) as image:
+      if image.format not in ("GIF", "PNG", "WEBP") or image.n_frames == 1:
+        return None
+      again = image.info.get("loop")
+      if image.format == "GIF":  # says how often it is shown once more
+        return 1 if again is None else again and again + 1
+      return again or 0
+  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    return None
+
+
 def gif(film: str, out: str) -> None:
-  """A film as a GIF that is repeated for ever, with one palette for all of it.
+  """A film as a GIF with one palette for all of it.
 
   Args:
     film: lossless, of pixel format bgra; is read twice, so memory stays flat.
+      Its text 'plays' says how often it is shown, 0: for ever.
     out: to write to.
 
   Raises:
@@ -242,9 +257,12 @@ def gif(film: str, out: str) -> None:
   """
   try:
     palette = _palette(film)
+    with av.open(film) as given:
+      count = int(given.metadata.get("PLAYS", 0))
+    loop = str(count - 1 or -1 if count else 0)  # -1: not once more
     with (
       av.open(film) as given,
-      av.open(out, "w", format="gif", options={"loop": "0"}) as result,
+      av.open(out, "w", format="gif", options={"loop": loop}) as result,
     ):
       old = given.streams.video[0]
       new = result.add_stream("gif", rate=100)

@@ -15,7 +15,6 @@ from typing import Any
 
 import av
 from av.sidedata import sidedata
-from PIL import Image
 
 from vidgan_jax.video import read
 from vidgan_jax.video import sound
@@ -109,7 +108,7 @@ def copyable(
     tell(f"{source.path}: {container} cannot hold {_name(s)}, which is left"
          f" out{_homes(source, s)}")  # fmt: skip
   if source.covers and not holds_covers(container):
-    left.append("its cover")
+    left.append("its cover (.mp4 and .mkv keep it)")
   if left:
     tell(f"{source.path}: {container} cannot hold {', '.join(left)}: left out")
   return kept
@@ -144,24 +143,10 @@ def _homes(source: source_lib.Source, s: Any) -> str:
 
 def holds_covers(container: str) -> bool:
   """Whether a container has a place for the picture on the cover."""
-  return container in ("mp4", "mov", "matroska")
+  return container in ("mp4", "matroska")
 
 
 # ---------------------------------------------------------------- the rest
-
-
-def loops(path: str) -> int | None:
-  """How often moving images are shown; 0: for ever, None: it is a film."""
-  try:
-    with Image.open(path) as image:
-      if image.format not in ("GIF", "PNG", "WEBP") or image.n_frames == 1:
-        return None
-      again = image.info.get("loop")
-      if image.format == "GIF":  # says how often it is shown once more
-        return 1 if again is None else again and again + 1
-      return again or 0
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-    return None
 
 
 def rehearse(
@@ -189,10 +174,10 @@ def rehearse(
   if source.whole:
     before.pop(_COMBS, None)
   after = {}
-  if container not in PICTURES:
+  if container != "image2":  # in whose place nobody looks for texts
     before |= _texts(source.reader)
-    repeats = None if source.live or source.images else loops(source.path)
-    before["how often it is repeated"] = repeats
+  if container not in PICTURES:
+    before["how often it is repeated"] = source.plays
     file = io.BytesIO()
     sink = make(file)
     # x265's times of decoding mean nothing with fewer frames than it reorders.

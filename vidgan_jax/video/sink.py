@@ -347,6 +347,7 @@ class Sink:
     """
     self.name, self._time_base = name, time_base
     self._pts, self._durations = None, {}
+    self._even = tell if encoding.container == "avi" else None
     self._dts, self._speed = {}, speed
     self._anew, self._audio_filter = anew, audio_filter
     self.copies, self._voices = {}, {}  # index of the source's stream -> ours
@@ -372,6 +373,8 @@ class Sink:
       self._container.metadata.update(
         kept.texts(source.reader.container.metadata)
       )
+      if encoding is FILM:
+        self._container.metadata["plays"] = str(source.plays or 0)
       if shift is not None:
         shift -= source.origin
         self._container.set_chapters(
@@ -391,7 +394,6 @@ class Sink:
     """Settings of the picture stream."""
     picture, codec = source.picture, self._stream.codec_context
     pixels = self._pixels = _Pixels(encoding, encoder, source, frame)
-    form = pixels.form
     texts = kept.texts(source.reader.stream.metadata)
     if not pixels.alpha:
       texts.pop("alpha_mode", None)
@@ -409,8 +411,8 @@ class Sink:
     tag = int(picture.colorspace)
     if tag in (0, 2, 3):  # unknown or reserved
       tag = pixels.matrix
-    codec.colorspace = 0 if form.is_rgb else tag
-    codec.color_range = 2 if form.is_rgb else pixels.full
+    codec.colorspace = 0 if pixels.form.is_rgb else tag
+    codec.color_range = 2 if pixels.form.is_rgb else pixels.full
     codec.color_primaries = picture.color_primaries
     codec.color_trc = picture.color_trc
     aspect = 1 if square else source.reader.info.pixel_aspect
@@ -420,10 +422,9 @@ class Sink:
     elif turn != (False, 1, 1) and encoding.container in TURNS:
       matrix9 = source.reader.side_data(picture)[sidedata.Type.DISPLAYMATRIX]
       self._stream.set_display_matrix(np.frombuffer(matrix9, np.int32))
+    aspect = fractions.Fraction(aspect).limit_denominator(32_767)
     if aspect != 1:
-      codec.sample_aspect_ratio = fractions.Fraction(aspect).limit_denominator(
-        32_767
-      )
+      codec.sample_aspect_ratio = aspect
     try:
       codec.open(strict=False)
     except _ERRORS as error:
@@ -471,6 +472,9 @@ class Sink:
         pts = round(frame.time / self._time_base)
         if self._pts is not None:
           pts = max(pts, self._pts + 1)
+          if self._even and pts > self._pts + 1:
+            self._even(f"{self.name}: AVI has one rate; times of frames move")
+            self._even = None
         self._pts = pts
         self._durations[pts] = round(frame.duration / self._time_base)
         picture.pts, picture.time_base = pts, self._time_base
@@ -716,8 +720,8 @@ def _container_options(
   # Else Matroska gives each file a random name of its own.
   exact = {"fflags": "+bitexact"} if encoding.exact else {}
   if encoding.container not in ("mp4", "mov", "3gp"):
-    forever = {"webp": {"loop": "0"}, "apng": {"plays": "0"}}
-    return exact | forever.get(encoding.container, {})
+    name = {"webp": "loop", "apng": "plays"}.get(encoding.container)
+    return exact | ({name: str(source.plays or 0)} if name else {})
   flags = "+faststart" if isinstance(path, str) else ""  # reads its own file
   keys = kept.texts(source.reader.container.metadata)
   if any("." in key for key in keys):  # com.apple.quicktime.location and such

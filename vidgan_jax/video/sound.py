@@ -41,6 +41,8 @@ def holds(container: str, stream: Any, packet: Any = None) -> bool:
       takes what nobody can read, so a file of this packet is made and opened.
   """
   codec = stream.codec_context
+  if stream.type == "attachment":
+    return container == "matroska"  # WebM's muxer takes them and writes none
   if codec is not None and not _is_safe(container, codec.name):
     return False
   try:
@@ -52,18 +54,20 @@ def holds(container: str, stream: Any, packet: Any = None) -> bool:
         packet = copied(packet)
         packet.stream = new
         trial.mux(packet)
-    if packet is None or stream.type != "audio":
-      return True
-    return _is_read(file, container, codec.codec)
+    return packet is None or _is_read(file, container, stream.type, codec)
   except _ERRORS:
     return False
 
 
-def _is_read(file: io.BytesIO, container: str, codec: codecs.Codec) -> bool:
-  """Whether a file that was written has sound of this codec."""
+def _is_read(file: io.BytesIO, container: str, kind: str, codec: Any) -> bool:
+  """Whether a file that was written has such a stream, of this codec if any."""
+  name = codec and codec.codec.canonical_name
   with av.open(io.BytesIO(file.getvalue()), format=container) as trial:
-    names = [s.codec_context.codec.canonical_name for s in trial.streams.audio]
-  return names == [codec.canonical_name]
+    return any(
+      s.type == kind
+      and (not name or s.codec_context.codec.canonical_name == name)
+      for s in trial.streams
+    )
 
 
 def _is_safe(container: str, codec: str) -> bool:
@@ -105,7 +109,7 @@ def encoder(container: str, stream: Any) -> str | None:
         new = _add(trial, name, stream)
         trial.mux(new.encode(_silence(new.codec_context)))
         trial.mux(new.encode(None))
-      if _is_read(file, container, codec):
+      if _is_read(file, container, "audio", new.codec_context):
         return name
     except _ERRORS:
       pass

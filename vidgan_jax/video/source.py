@@ -151,6 +151,11 @@ class Source:
     with self._open(threads=1) as look:
       return _first_packets(look.container, [*self.others, *self.covers])
 
+  @functools.cached_property
+  def plays(self) -> int | None:
+    """How often moving images are shown, see `images.plays`."""
+    return None if self.live or self.images else images.plays(self.path)
+
   def holds(self, container: str, stream: Any) -> bool:
     """Whether a container can hold a stream of this file as it is."""
     key = container, stream.index
@@ -309,14 +314,11 @@ class Source:
       self.picture = next(pictures)
       self.reader.aim(self.picture)
       if read.has_alpha(self.picture.format):
-        some = itertools.islice(pictures, _LOOKS - 1)
-        some = itertools.chain([self.picture], some)
-        self.clear = any(map(self._is_clear, some))
+        some = itertools.chain([self.picture], pictures)
+        rgba = (self.reader.convert(picture, "rgba") for picture in some)
+        rgba = itertools.islice(rgba, _LOOKS)
+        self.clear = any(image[..., 3].min() < 255 for image in rgba)
         self.alpha = self.clear or next(pictures, None) is not None
-
-  def _is_clear(self, picture: Any) -> bool:
-    """Whether a picture is transparent somewhere."""
-    return self.reader.convert(picture, "rgba")[..., 3].min() < 255
 
   def _convert(self, frame: stream.Frame) -> None:
     """Fills in the image, and alpha."""
