@@ -237,3 +237,38 @@ def test_the_shaking_of_a_camera_is_taken_out(deep):
   assert apart(middle) < 0.5 * apart(still)
   for frame in out[10:30]:
     assert np.abs(frame.alpha * 1.0 - frame.image[..., 0]).max() <= 1
+
+
+class Counts(stream.Stage):
+  """Fails after some frames, as if it were killed; counts those it saw."""
+
+  name = "counts"
+  seen, most = 0, 99
+
+  def __call__(self, video, times, mask):
+    Counts.seen += len(video)
+    if Counts.seen > Counts.most:
+      raise read.VideoError("enough")
+    return video
+
+  def __repr__(self):
+    return "Counts"
+
+
+def test_edits_leave_results_that_exist_as_they_are(
+  film, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(segments, "SEGMENT", 2)
+  options = dict(
+    rotate=90, flip="vertical", text="a", fade=(0.1, 0.1), resume=True,
+    chunk=1, stabilise=True, pix_fmt="yuv444p",
+  )  # fmt: skip
+  whole = made(film, tmp_path / "a.mkv", Counts(), **options)
+  monkeypatch.setattr(Counts, "seen", 0)
+  monkeypatch.setattr(Counts, "most", 7)
+  with pytest.raises(read.VideoError, match="enough"):
+    made(film, tmp_path / "b.mkv", Counts(), **options)
+  monkeypatch.setattr(Counts, "seen", 0)
+  again = made(film, tmp_path / "b.mkv", Counts(), **options)
+  assert Counts.seen < 8
+  np.testing.assert_array_equal(whole, again)

@@ -5,8 +5,8 @@
 The output appears under its name when it is whole. With `resume` it is made in
 closed segments in the folder OUT.parts, from which a crashed run goes on: the
 input is decoded again, which is cheap, and stages begin with the window where
-the last segment ended. With `fps`, interpolate:fps= or a recurrent stage it
-starts over: the segments do not record which input frames were consumed.
+the last segment ended. With `fps`, `filter`, interpolate:fps= or a recurrent
+stage it starts over: segments do not record which input frames were consumed.
 """
 
 import collections
