@@ -289,3 +289,15 @@ def test_a_property_is_kept_or_told(tmp_path, name):
     told = any(word in line for line in lines)
     found = {(1, 0): "kept", (0, 1): "told", (1, 1): "both", (0, 0): "lost"}
     assert found[bool(has(out)), told] == cell, (suffix, lines)
+
+
+def test_many_texts_are_counted(tmp_path):
+  texts = {f"note{i}": "text" for i in range(9)}
+  source = make(tmp_path / "a.mkv", texts=texts)
+  lines = []
+  job.process(
+    [stages.Identity()], str(source), str(tmp_path / "b.mp4"), plan.Options(),
+    tell=lines.append,
+  )  # fmt: skip
+  (line,) = lines
+  assert line.count("the text 'note") == 3 and "6 more texts" in line

@@ -42,6 +42,7 @@ _SIDES = {
   sidedata.Type.A53_CC: "captions inside the picture",
   sidedata.Type.AFD: "the active format",
 }
+_TEXTS = 3  # that are named; some files have dozens
 _COMBS = "what marks it as interlaced"
 _SHAPE = "the shape of its pixels"
 # Those that show when they are lost: the picture looks flat and grey.
@@ -198,6 +199,10 @@ def rehearse(
     for name, value in before.items()
     if value is not None and not _same(value, after.get(name))
   ]
+  others = [name for name in lost if name.startswith("the text ")][_TEXTS:]
+  if others:
+    lost = [name for name in lost if name not in others]
+    lost.append(f"{len(others)} more texts")
   if lost:
     tell(f"{source.path}: not kept in {container}: {', '.join(lost)}")
 
@@ -216,7 +221,8 @@ def _facts(reader, picture, turned) -> Iterator[tuple[str, Any]]:
     yield _COMBS, True
   sides = reader.side_data(picture)
   for kind, name in _SIDES.items():
-    if kind in sides:
+    flat = kind is sidedata.Type.STEREO3D and not any(sides.get(kind, b"")[:4])
+    if kind in sides and not flat:  # some files say that they are not 3D
       yield name, True
   for field, names in _TAGS.items():
     value = int(getattr(picture, field))
@@ -231,4 +237,4 @@ def _texts(reader: read.Reader) -> dict[str, bool]:
     for key, value in texts(s.metadata).items():
       if (key, value) != ("language", "und") and key != "alpha_mode":
         names.add(f"the text {key.lower()!r}")
-  return dict.fromkeys(names, True)
+  return dict.fromkeys(sorted(names), True)

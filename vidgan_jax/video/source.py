@@ -175,8 +175,7 @@ class Source:
     Args:
       start: seconds from the first frame; what is earlier is left out.
       end: seconds; what is not earlier is left out.
-      shift: where on the new clock `start` is to be; None: the file's own
-        clock, less its `origin` and `start`.
+      shift: where `start` is to be; None: as the file says, from `origin` on.
     """
     start = fractions.Fraction(start).limit_denominator(10**6)
     begin = None
@@ -318,7 +317,8 @@ class Source:
         rgba = (self.reader.convert(picture, "rgba") for picture in some)
         rgba = itertools.islice(rgba, _LOOKS)
         self.clear = any(image[..., 3].min() < 255 for image in rgba)
-        self.alpha = self.clear or next(pictures, None) is not None
+        more = self.picture.format.name != "pal8" and next(pictures, None)
+        self.alpha = self.clear or bool(more)
 
   def _convert(self, frame: stream.Frame) -> None:
     """Fills in the image, and alpha."""
