@@ -309,7 +309,7 @@ def test_only_a_run_that_never_began_leaves_nothing(
         checkpoints.save(1, {"x": jax.numpy.ones(3)}, force=True)
     raise errors.UserError("no more")
 
-  monkeypatch.setattr(loop, "_start", begin)
+  monkeypatch.setattr(loop.start_lib, "start", begin)
   with pytest.raises(errors.UserError, match="no more"):
     loop.train(_config(), tmp_path / "run")
   assert (tmp_path / "run" / "checkpoints" / "1").exists() == saved
@@ -488,7 +488,7 @@ def test_a_signal_before_the_first_step_stops_at_once(tmp_path, monkeypatch):
     signal.raise_signal(signal.SIGHUP)
     raise AssertionError("it goes on")
 
-  monkeypatch.setattr(loop.compile_lib, "variants", lower)
+  monkeypatch.setattr(loop.start_lib.compile_lib, "variants", lower)
   assert not loop.train(_config("total=2steps"), tmp_path / "run")
   assert not (tmp_path / "run").exists()
 
