@@ -37,6 +37,15 @@ def commands(text: str) -> list[list[str]]:
   ]
 
 
+def printed(text: str) -> list[tuple[str, str]]:
+  """The shell blocks of a Markdown text, with why each is not run, or ''.
+
+  That stands in a comment above the block: `<!-- not run: REASON -->`.
+  """
+  pattern = r"^(?:<!-- not run: ([^\n]+) -->\n)?```sh\n(.*?)^```"
+  return [(block, why) for why, block in re.findall(pattern, text, re.M | re.S)]
+
+
 def blocks(text: str) -> list[str]:
   """The shell blocks of a Markdown text."""
   return re.findall(r"^```(?:sh|bash)?\n(.*?)^```", text, re.M | re.S)
