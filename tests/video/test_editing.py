@@ -175,6 +175,7 @@ def test_pixels_that_are_not_square_are_made_so(ffmpeg, film, tmp_path):
   (dict(filter="vignete"), "did you mean vignette"),
   (dict(pad="64"), "--pad 64: give WIDTH:HEIGHT"),
   (dict(pad="8:8"), "--pad pad=8:8"),
+  (dict(filter="scale=9000:9000"), "9000x9000 are beyond the limit of"),
   (dict(filter="crop=100:100"), "--filter crop=100:100: Invalid too big"),
 ])  # fmt: skip
 def test_edits_are_refused_before_the_first_frame(
@@ -272,3 +273,10 @@ def test_edits_leave_results_that_exist_as_they_are(
   again = made(film, tmp_path / "b.mkv", Counts(), **options)
   assert Counts.seen < 8
   np.testing.assert_array_equal(whole, again)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_filters_that_leave_no_frame_are_told(film, tmp_path, resume):
+  with pytest.raises(read.VideoError, match="leaves not one frame"):
+    made(film, tmp_path / "b.mkv", filter="select='gt(n,99)'", resume=resume)
+  assert not (tmp_path / "b.mkv").exists()

@@ -174,7 +174,13 @@ class Editing:
     frames = self._filtered(frames, self._last, pixels)
     if self._titles:
       frames = self._titles(frames)
-    return self._filtered(frames, self._fades, pixels)
+    empty = True
+    for frame in self._filtered(frames, self._fades, pixels):
+      empty = False
+      yield frame
+    if empty:
+      text = self._options.filter
+      raise read.VideoError(f"--filter {text}: leaves not one frame")
 
 
 def _fades(options: Any, length: float) -> list[tuple[str, str]]:

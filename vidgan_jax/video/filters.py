@@ -229,11 +229,18 @@ class _Pictures:
       picture.time_base = self._base
       picture.pts = round(frame.time / self._base)
       picture.duration = round(frame.duration / self._base)
+    if self._graph is None:
+      return False
     try:
       self._graph.push(picture)
-    except (EOFError, av.error.EOFError):
+    except EOFError:
       return False
+    except _ERRORS as error:
+      raise self._failed(read.reason(error)) from None
     return True
+
+  def _failed(self, why: str) -> read.VideoError:
+    return read.VideoError(f"{self._flag} {self._text}: {why}")
 
   def _open(self, kind: tuple[str, int, int], picture: Any) -> None:
     matrix, full = (0, 2) if picture.format.is_rgb else read.colour(picture)
@@ -253,9 +260,17 @@ class _Pictures:
     """The pictures that are ready."""
     while self._graph is not None:
       try:
-        yield self._graph.pull()
+        picture = self._graph.pull()
       except (BlockingIOError, EOFError):
         return
+      except _ERRORS as error:
+        raise self._failed(read.reason(error)) from None
+      if picture.width * picture.height > read.MAX_PIXELS:
+        raise self._failed(
+          f"frames of {picture.width}x{picture.height} are beyond the limit of"
+          f" {read.MAX_PIXELS} pixels"
+        )
+      yield picture
 
 
 def _picture(frame: stream.Frame) -> Any:
@@ -318,21 +333,15 @@ def filtered(
     yield from frames
     return
   pictures, frame = _Pictures(text, flag, base, aspect), None
-  try:
-    for frame in frames:
-      if pixels and frame.image is None:
-        yield frame
-        continue
-      more = pictures.push(frame)
-      for picture in pictures.pull():
-        yield _frame(picture, frame)
-      if not more:
-        return
-    if frame is not None:
-      pictures.push(None)
-      for picture in pictures.pull():
-        yield _frame(picture, frame)
-  except _ERRORS as error:
-    if isinstance(error, read.VideoError):
-      raise
-    raise read.VideoError(f"{flag} {text}: {read.reason(error)}") from None
+  for frame in frames:
+    if pixels and frame.image is None:
+      yield frame
+      continue
+    more = pictures.push(frame)
+    for picture in pictures.pull():
+      yield _frame(picture, frame)
+    if not more:
+      return
+  if pictures.push(None):
+    for picture in pictures.pull():
+      yield _frame(picture, frame)

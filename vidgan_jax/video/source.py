@@ -250,7 +250,7 @@ class Source:
       if not self.stopped:
         _check_end(self, clock, time + self._duration(picture))
     if not count:
-      why = "no frame lies within --start and --end"
+      why = "no frame lies within --start and --end, or a --cut"
       if self.stopped:
         why = "was stopped before the first frame"
       raise read.VideoError(f"{self.path}: {why}")
