@@ -7,8 +7,9 @@ from `vidgan train` until its loop begins, with an empty compile cache and with
 a warm one (aim: at most 20 s on two cores for the quickstart). Samples and
 evaluations of step 0, if the config asks for them, are made between that and
 the end of the first step. Beside seconds on the clock it prints those of the
-processor, which say more on a busy machine (Linux only). Exits with 1 when an
-aim is missed. Takes about three minutes on two cores.
+processor, which say more on a busy machine, and the most memory that the
+process has held (both Linux only). Exits with 1 when an aim is missed. Takes
+about three minutes on two cores.
 """
 
 import argparse
@@ -57,17 +58,29 @@ def processor_seconds(pid: int) -> float:
   return (user + system) / os.sysconf("SC_CLK_TCK")
 
 
+def peak_mib(pid: int) -> float:
+  """The most memory that a process has held so far; nan where unknown."""
+  try:
+    text = pathlib.Path(f"/proc/{pid}/status").read_text()
+  except OSError:
+    return float("nan")
+  (kib,) = [x.split()[1] for x in text.splitlines() if x.startswith("VmHWM")]
+  return int(kib) / 1024
+
+
 def first_step(config: str, workdir: pathlib.Path, cache: str) -> dict:
   """Seconds from the start of the process to lines that the run prints.
 
   Returns:
-    name of the line -> (seconds on the clock, seconds of the processor).
+    name of the line -> (seconds on the clock, seconds of the processor, peak
+    memory in MiB).
   """
   marks = {
     "Data:": "data there",
     "mesh ": "state there",
     "First step after": "loop begins",
     "step 1/": "first step done",
+    "step 20/": "20 steps done",
   }
   began, seen, text = time.perf_counter(), {}, []
   process = subprocess.Popen(
@@ -93,8 +106,11 @@ def first_step(config: str, workdir: pathlib.Path, cache: str) -> dict:
       for mark, name in marks.items():
         if line.startswith(mark):
           passed = time.perf_counter() - began
-          seen.setdefault(name, (passed, processor_seconds(process.pid)))
-      if "first step done" in seen:
+          seen.setdefault(
+            name,
+            (passed, processor_seconds(process.pid), peak_mib(process.pid)),
+          )
+      if "20 steps done" in seen:
         return seen
   finally:
     process.kill()
@@ -117,11 +133,11 @@ def main() -> int:
       for i in range(args.runs + 1)
     ]
   middle = {
-    name: [statistics.median(run[name][i] for run in warm) for i in (0, 1)]
+    name: [statistics.median(run[name][i] for run in warm) for i in range(3)]
     for name in cold
   }
-  print(f"{'seconds since the start':<24}{'cold cache':>20}{'warm cache':>20}")
-  print(f"{'':<24}" + 2 * f"{'clock':>10}{'processor':>10}")
+  print(f"{'seconds since the start':<24}{'cold cache':>30}{'warm cache':>30}")
+  print(f"{'':<24}" + 2 * f"{'clock':>10}{'processor':>10}{'MiB':>10}")
   for name in cold:
     numbers = (*cold[name], *middle[name])
     print(f"{name:<24}" + "".join(f"{n:>10.1f}" for n in numbers))
