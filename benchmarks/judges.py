@@ -46,7 +46,7 @@ class Clips:
 def main():
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("workdir")
-  parser.add_argument("--steps", help="comma separated; default: all there are")
+  parser.add_argument("--steps", help="comma separated; default: all")
   parser.add_argument("--num", type=int, default=256)
   args = parser.parse_args()
   judges = {
@@ -73,11 +73,14 @@ def main():
   for step in steps or workdir_lib.steps(args.workdir):
     model = sampler.load(args.workdir, step=step)
     values = row(f"step {step}", model)
-  clips = np.concatenate([*distribution.generated_clips(model, 1, args.num, 32)])
+  clips = np.concatenate(
+    [*distribution.generated_clips(model, 1, args.num, 32)]
+  )
   still = np.repeat(clips[:, :1], clips.shape[1], 1)
   row("standing clips", evals.Reference(clips=Clips(still)))
   train = reference.train
-  chosen = np.linspace(0, len(train) - 1, min(args.num, len(train))).astype(int)
+  num = min(args.num, len(train))
+  chosen = np.linspace(0, len(train) - 1, num).astype(int)
   copies = np.stack([x["video"] for x in train.read(chosen)])
   row("training clips", evals.Reference(clips=Clips(copies)))
   for name in NAMES:

@@ -116,6 +116,47 @@ def test_tiles_and_chunks_are_the_whole(workdirs, clip, task):
   assert np.abs(run(stage, clip, tile=16, chunk=3) - whole).max() <= 1
 
 
+class Borderless(stage_lib.Stage):
+  """The stage, shown what comes in as it is."""
+
+  border = 0
+
+
+def test_mirrored_frames_leave_the_inside(workdirs):
+  stage = shaken(stage_lib.load(str(workdirs["denoise"]), {}))
+  fields = {f.name: getattr(stage, f.name) for f in dataclasses.fields(stage)}
+  reach = stage.halo[0]
+  clip = np.random.default_rng(0).integers(
+    0, 256, (2, 2 * reach + 12, 2 * reach + 20, 3), np.uint8
+  )
+  with_border = run(stage, clip, tile=128)
+  without = run(Borderless(**fields), clip, tile=128)
+  assert with_border.shape == clip.shape
+  inside = (slice(None), *[slice(reach, -reach)] * 2)
+  assert np.abs(with_border - without)[inside].max() <= 1  # Of rounding.
+  assert np.abs(with_border - without).max() > 1
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    name if name == "enhance" else pytest.param(name, marks=pytest.mark.slow)
+    for name in zoo.names()
+  ],
+)
+def test_no_shipped_model_draws_a_rim(name):
+  """Of a plain frame the border comes out as the middle does."""
+  task, _, scale = name.partition("_x")
+  stage = stage_lib.load(task, {"scale": int(scale)} if scale else {})
+  clip = np.full((2, 48, 56, 3), 77, np.uint8)
+  mask = np.zeros((2, 48, 56), bool)
+  mask[:, 20:24, 20:24] = True
+  out = run(stage, clip, tile=128, mask=mask if task == "inpaint" else None)
+  _, height, width, _ = out.shape
+  middle = out[:, height // 2, width // 2][:, None, None]
+  assert np.abs(out - middle).max() <= 2
+
+
 @pytest.fixture(scope="module")
 def recurrent(tmp_path_factory):
   folder = tmp_path_factory.mktemp("recurrent")

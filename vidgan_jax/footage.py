@@ -73,6 +73,18 @@ class Stage(stream.Stage):
     return self.sampler.generator.align
 
   @property
+  def border(self) -> int:
+    """Pixels by which frames are mirrored beyond their borders.
+
+    The convolutions take what lies beyond a border for black, or for the mean
+    of a frame, and answer with a light or a dark rim of some pixels. Mirrored
+    frames go on as they are.
+    """
+    generator = self.sampler.generator
+    mirrored = _has(generator, "border") and not self.recurrent
+    return generator.border if mirrored else 0
+
+  @property
   def halo(self) -> tuple[int, int, int]:
     """Pixels, frames before and frames after, all of the input."""
     if self.recurrent:

@@ -80,6 +80,12 @@ def test_the_same_numbers_twice():
   assert "steps" in first.protocol and first.hash
 
 
+def test_halves_are_fair_where_classes_come_in_turn():
+  """A network must not be asked about classes that it has not seen."""
+  for half in two_sample._halves(40, 1):
+    assert sorted(np.unique(half % 4)) == [0, 1, 2, 3] and len(half) == 20
+
+
 def test_real_beside_real():
   real, clips = world()
   assert "half of the real clips" in undamaged()["frame_auc_real"].note

@@ -33,6 +33,7 @@ def variant(width: int, blocks: int, d_width: int) -> dict:
   }
 
 
+_RIM = 8  # Pixels; what is left of a rim there is below a tenth of a level.
 # A gradient of "S" on 8 clips of 5 x 48 x 48 is half a second of one CPU core.
 VARIANTS = {
   "XS": variant(32, 4, 24),  # 0.1 M parameters
@@ -142,6 +143,16 @@ class Base(nn.Module):
     Of the given clip. The right and the lower border may be anywhere.
     """
     return math.lcm(self.patch, bases.ALIGN[self.base])
+
+  @property
+  def border(self) -> int:
+    """Pixels by which footage is mirrored, see `footage.Stage.border`.
+
+    None where a network enlarges or fills holes: there what a border adds is
+    within its noise.
+    """
+    rim = -(-_RIM // self.align) * self.align
+    return 0 if self.scale > 1 or self.compose else rim
 
   @property
   def cost(self) -> float:

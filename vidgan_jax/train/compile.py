@@ -8,6 +8,8 @@ import threading
 import time
 from typing import Any
 
+import jax
+
 from vidgan_jax import models
 
 PATIENCE = 60  # seconds of compiling, after which a user wants a word
@@ -43,10 +45,12 @@ def variants(
   # Lowered one after the other: where two threads open one global array at
   # once, jaxlib may hand out its parts twice.
   lowered = [run.lower(state, batch, due) for due in dues]
+  # On a CPU a compiler takes gigabytes, and all cores by itself: they queue.
+  workers = 1 if jax.default_backend() == "cpu" else len(dues)
   late = threading.Timer(PATIENCE, log, [_smaller(config.model)])
   late.start()
   try:
-    with concurrent.futures.ThreadPoolExecutor(len(dues)) as pool:
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
       results = list(pool.map(compile_one, lowered))
   finally:
     late.cancel()

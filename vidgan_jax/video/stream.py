@@ -13,6 +13,8 @@ the result is that of the whole video at once, by construction:
     border that a stage sees is always a real one.
   * the context in time never crosses a scene cut.
   * frames whose sides are not multiples of `align` are padded by repetition.
+  * a stage that does otherwise at a border than within the picture is shown
+    frames that go on beyond it, mirrored (`border`).
 
 A chain of stages needs no halo of its own: each stage has its own windows.
 
@@ -100,6 +102,8 @@ class Stage(Step):
     halo: (pixels, frames before, frames after) that a pixel of the result looks
       at. With a rate, frames between i and i+1 look at i - before to i + after.
     align: input pixels, of which offsets and sizes of windows are multiples.
+    border: input pixels by which frames are mirrored beyond their borders
+      before they are cut, a multiple of `align`; the result has none of them.
     masks: whether it looks at the mask.
     unmasked: what a user is told who gives none, '' if it does without.
     cost: bytes of working memory an input pixel and frame.
@@ -111,6 +115,7 @@ class Stage(Step):
 
   rate = align = 1
   halo = (0, 0, 0)
+  border = 0
   masks = True
   cost: float = 512
   compiled = recurrent = False
@@ -364,7 +369,7 @@ class Runner:
       self._tell_tiles("out of memory")
 
   def cover(self, height: int, width: int) -> tuple[tuple[int, int], Any, Any]:
-    """Covers a frame with windows; chooses the tile unless it is known.
+    """Covers a frame and its border with windows; chooses the tile once.
 
     Returns:
       (height, width) of each window, and the `spans` of rows and of columns.
@@ -375,7 +380,8 @@ class Runner:
       self.tile = max(64, side // 32 * 32)
     align, halo = self.stage.align, self._halo
     up = lambda size: -(-size // align) * align
-    window, sizes = up(self.tile + 2 * halo), (up(height), up(width))
+    window = up(self.tile + 2 * halo)
+    sizes = [up(size + 2 * self.stage.border) for size in (height, width)]
     rows, columns = (list(spans(size, window, halo)) for size in sizes)
     return tuple(min(window, size) for size in sizes), rows, columns
 
@@ -386,8 +392,9 @@ class Runner:
     self._tell(text)
 
   def _tiles(self, frames, start, count, first, height, width) -> np.ndarray:
-    stage, s = self.stage, self.stage.scale
+    stage, s, edge = self.stage, self.stage.scale, self.stage.border
     (high, wide), rows, columns = self.cover(height, width)
+    height, width = height + 2 * edge, width + 2 * edge
     if self._waits:
       self._waits = False
       self._tell(
@@ -398,13 +405,15 @@ class Runner:
     out = np.empty((count, height * s, width * s, 3), kind)
     times = np.array([float(f.time - first) for f in frames])
     stage = stage.look([f.image for f in frames])
+    images = [_mirrored(f.image, edge) for f in frames]
+    masks = [f.mask is not None and _mirrored(f.mask, edge) for f in frames]
     for y, y0, y1 in rows:
       for x, x0, x1 in columns:
         cut = lambda a, y=y, x=x: _padded(a, y, x, high, wide)
-        video = to_float(np.stack([cut(f.image) for f in frames]))
+        video = to_float(np.stack([*map(cut, images)]))
         mask = None
         if frames[0].mask is not None:
-          mask = np.stack([cut(f.mask) for f in frames])[..., None]
+          mask = np.stack([*map(cut, masks)])[..., None]
           mask = mask.astype(np.float32)
         if self._recurrent:
           state = self._states.get((y, x))
@@ -423,7 +432,9 @@ class Runner:
           got[:, (y0 - y) * s : (y1 - y) * s, (x0 - x) * s : (x1 - x) * s],
           kind,
         )
-    return out
+    edge *= s
+    whole = out[:, edge : height * s - edge, edge : width * s - edge]
+    return np.ascontiguousarray(whole)
 
 
 def between(frame: Frame, after: Frame, copies: list[Frame]) -> Iterator[Frame]:
@@ -434,6 +445,13 @@ def between(frame: Frame, after: Frame, copies: list[Frame]) -> Iterator[Frame]:
     yield dataclasses.replace(
       copy, time=frame.time + k * step, duration=step, picture=None
     )
+
+
+def _mirrored(a: np.ndarray, edge: int) -> np.ndarray:
+  """(h, w, ...) with so many pixels more on each side."""
+  if not edge:
+    return a
+  return np.pad(a, ((edge, edge),) * 2 + ((0, 0),) * (a.ndim - 2), "reflect")
 
 
 def _padded(a: np.ndarray, y: int, x: int, height: int, width: int):
