@@ -22,6 +22,7 @@ from vidgan_jax.models import trunk
 from vidgan_jax.verbs import process
 from vidgan_jax.video import phases
 from vidgan_jax.video import read
+from vidgan_jax.video import stages
 from vidgan_jax.video import stream
 from vidgan_jax.video import write
 from vidgan_jax.zoo import __main__ as zoo_main
@@ -132,6 +133,7 @@ def test_mirrored_frames_leave_the_inside(workdirs):
   with_border = run(stage, clip, tile=128)
   without = run(Borderless(**fields), clip, tile=128)
   assert with_border.shape == clip.shape
+  assert stages.Mixed(stages.Mirrored(stage), 0.5).border == stage.border > 0
   inside = (slice(None), *[slice(reach, -reach)] * 2)
   assert np.abs(with_border - without)[inside].max() <= 1  # Of rounding.
   assert np.abs(with_border - without).max() > 1

@@ -82,7 +82,7 @@ class _Around(stream.Stage):
   scale, rate, align = map(_of_stage, ("scale", "rate", "align"))
   masks, cost, recurrent = map(_of_stage, ("masks", "cost", "recurrent"))
   compiled, unmasked = map(_of_stage, ("compiled", "unmasked"))
-  halo = _of_stage("halo")
+  halo, border = map(_of_stage, ("halo", "border"))
 
   def look(self, images):
     """Shows the stage whole frames."""
