@@ -483,7 +483,7 @@ ALLOWED = {
   "train/loop.py": {"jax"},
   "train/start.py": _PLAIN,
   "train/observe.py": _PLAIN,
-  "train/compile.py": set(),
+  "train/compile.py": {"jax"},
   "train/__init__.py": set(),
   "store/__init__.py": set(),
   "store/archives.py": {"numpy"},
