@@ -63,7 +63,7 @@ def _open_streams() -> None:
 
 
 def _quiet() -> None:
-  """Silences what TensorFlow, XLA and absl say of themselves in C++.
+  """Silences what TensorFlow, XLA, absl and encoders say of themselves in C++.
 
   They read the environment when they are imported, so this comes before the
   verb is. What a user has set stays; the level 1 is JAX's doing, where it has
@@ -72,6 +72,7 @@ def _quiet() -> None:
   if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+  os.environ.setdefault("SVT_LOG", "1")  # the encoder of AV1: errors alone
 
 
 def _named(text: str) -> str:
