@@ -30,9 +30,10 @@ _MADE = ("major_brand", "minor_version", "compatible_brands", "encoder",
          "rotate", "handler_name", "vendor_id", "software")  # fmt: skip
 _COUNTED = ("duration", "bps", "number_of_", "_statistics_")
 _SIDES = {
-  sidedata.Type.SPHERICAL: "its 360 degrees (spherical mapping)",
+  sidedata.Type.SPHERICAL: "its 360 degrees (players show it flat)",
   sidedata.Type.STEREO3D: "what marks it as 3D (stereo mode)",
-  sidedata.Type.MASTERING_DISPLAY_METADATA: "the HDR mastering display",
+  sidedata.Type.MASTERING_DISPLAY_METADATA: "the HDR mastering display (H.264,"
+  " H.265 and AV1 keep it)",
   sidedata.Type.CONTENT_LIGHT_LEVEL: "the HDR light level",
   sidedata.Type.DYNAMIC_HDR_PLUS: "HDR10+",
   sidedata.Type.DYNAMIC_HDR_VIVID: "HDR Vivid",
@@ -43,8 +44,8 @@ _SIDES = {
   sidedata.Type.AFD: "the active format",
 }
 _TEXTS = 3  # that are named; some files have dozens
-_COMBS = "what marks it as interlaced"
-_SHAPE = "the shape of its pixels"
+_COMBS = "what marks it as interlaced (H.264 keeps it)"
+_SHAPE = "the shape of its pixels (.mp4 keeps it)"
 # Those that show when they are lost: the picture looks flat and grey.
 _TAGS = {
   "color_primaries": {9: "the wide colours (BT.2020)"},
