@@ -238,24 +238,11 @@ def load(name: str, options: dict[str, Any]) -> Stage:
   check(sampler.generator)
   known = list(inspect.signature(footage.given).parameters)[3:]
   known += ["fps"] * (footage.rate > 1)
+  known += ["method"] * (name == "interpolate")  # see `stages.chain`
   for option in options:
     rooms.check_name(option, known, f"the option of {name}")
   fps = options.pop("fps", None)
-  if fps is not None and not (
-    isinstance(fps, (int, float)) and 0 < fps <= 1000
-  ):
-    raise errors.UserError(
-      f"The option fps of {name} is {fps!r}: give frames a second, above 0 and "
-      "at most 1000."
-    )
-  rate = options.get("rate")
-  # With more in a row than `phases.MOST` it would not see a known frame.
-  whole = isinstance(rate, int) and 2 <= rate <= phases.MOST + 1
-  if rate is not None and (fps is not None or not whole):
-    raise errors.UserError(
-      f"The option rate of {name} is {rate!r}: give how many frames one "
-      f"becomes, 2 to {phases.MOST + 1}, and no fps beside it."
-    )
+  phases.check(name, rate=options.get("rate"), fps=fps)
   return Stage(name=name, sampler=sampler, options=options, fps=fps)
 
 

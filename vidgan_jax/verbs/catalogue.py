@@ -104,7 +104,7 @@ def _options(stage: stream.Stage) -> str:
   """Options of a stage, as SPEC takes them."""
   taken = stage.sampler.task.footage
   names = [*inspect.signature(taken.given).parameters][3:]
-  names = [f"{n}=" for n in names] + ["fps="] * (taken.rate > 1)
+  names = [f"{n}=" for n in names] + ["fps=", "method="] * (taken.rate > 1)
   return ", ".join((["--mask"] if stage.masks else []) + names) or "none"
 
 

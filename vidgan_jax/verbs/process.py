@@ -11,7 +11,8 @@
   ffmpeg ... -f matroska - | vidgan process denoise - - | ffplay -
 
 SPEC is a chain of stages with commas between: a task (its shipped weights), a
-workdir, or one of those that need no network: identity, crop, resize, blend.
+workdir, or one of those that need no network: identity, crop, resize, blend,
+interpolate:method=classical.
 Sound, subtitles, chapters and texts are copied; every frame keeps its time.
 A folder that holds images, and no videos, is one clip; so is a glob of images.
 See `vidgan_jax.video.job` for how, and `--help` for what.
@@ -160,6 +161,9 @@ def _add_film(add: Callable[..., Any]) -> None:
   add("--mask", help="an image, video, folder, or colour: what is unknown")
   add("--grow", type=int, default=0, metavar="PIXELS",
       help="make the mask larger to each side")  # fmt: skip
+  add("--method", metavar="|".join(stages.METHODS),
+      help="of interpolate: its network, or block motion, which is closer to"
+      " the truth where things move, and faster")  # fmt: skip
   add("--strength", type=float, default=1.0, help="0 (nothing) to 1 (all)")
   add("--compare", choices=("side", "split"), help="show the input as well")
 
@@ -328,7 +332,15 @@ def main(argv: list[str]) -> int:
 
 
 def _spec(args: argparse.Namespace, paths: list[str]) -> str:
-  """SPEC; of super_resolve --height chooses the scale, if there is none."""
+  """SPEC with --method; of super_resolve --height chooses a missing scale."""
+  if args.method:
+    named = r"(^|,)\s*interpolate(:|(?=,|$))"
+    if not re.search(named, args.spec):
+      raise read.VideoError(
+        f"--method {args.method}: is for interpolate, which is not in SPEC"
+      )
+    with_method = rf"\1interpolate:method={args.method},"
+    args.spec = re.sub(named, with_method, args.spec)
   bare = r"(^|,)(super_resolve)(?=,|$)"
   if not args.height or not re.search(bare, args.spec):
     return args.spec

@@ -205,7 +205,7 @@ class Job:
       fps=info.fps,
       bases=[s.reader.stream.time_base for s in self.sources]
       + [fractions.Fraction(1, 90_000)] * bool(options.filter),  # other rates
-      rate=math.prod(r.stage.rate for r in self.runners),
+      rate=math.prod(s.rate for s in stages if not s.fps),
       asked=asked[-1] if asked else None,
       duration=info.duration,
     )
@@ -240,14 +240,15 @@ class Job:
     """The frames to be written; of the first `skip` images may be missing."""
     first = 0 if self.editing.whole else skip
     needs = []
-    for runner in reversed(self.runners):
-      needs.append(first)
-      first = runner.needs(first)
+    for step in reversed(self._steps):
+      if isinstance(step, stream.Runner):
+        needs.append(first)
+      first = step.needs(first)
     first = 0 if self.editing.whole_input else first
     drop = self._dropped if self._hurry else None
     frames = self.pieces.frames(
       pixels=self._pixels,
-      cuts=any(runner.temporal for runner in self.runners),
+      cuts=any(step.temporal for step in self._steps),
       skip=first,
       take=self._take,
     )

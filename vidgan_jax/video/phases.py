@@ -15,24 +15,47 @@ from collections.abc import Iterator
 import dataclasses
 import fractions
 import itertools
+from typing import Any
 
 import numpy as np
 
 from vidgan_jax.video import edits
+from vidgan_jax.video import read
 from vidgan_jax.video import stream
 
 MOST = 8  # unknown frames in a row: so far a model looks for a known one
 # Seconds. A frame so near to the grid is on it: containers round their times.
-_NEAR = fractions.Fraction(1, 1000)
+NEAR = fractions.Fraction(1, 1000)
 
 
-def around(stage: stream.Step) -> list[stream.Step]:
-  """The steps of a chain that a stage stands for: three, if it has an `fps`."""
-  if not stage.fps:
-    return [stage]
-  rate = fractions.Fraction(stage.fps).limit_denominator(1001)
+def check(name: str, *, rate: Any, fps: Any) -> None:
+  """Checks the options of what makes frames between frames; None: not given.
+
+  Raises:
+    read.VideoError: says in which range they are.
+  """
+  number = isinstance(fps, (int, float, fractions.Fraction))
+  if fps is not None and not (number and 0 < fps <= 1000):
+    raise read.VideoError(
+      f"The option fps of {name} is {fps!r}: give frames a second, above 0 and "
+      "at most 1000."
+    )
+  # With more in a row than `MOST` a model would not see a known frame.
+  whole = isinstance(rate, int) and 2 <= rate <= MOST + 1
+  if rate is not None and (fps is not None or not whole):
+    raise read.VideoError(
+      f"The option rate of {name} is {rate!r}: give how many frames one "
+      f"becomes, 2 to {MOST + 1}, and no fps beside it."
+    )
+
+
+def around(step: stream.Step) -> list[stream.Step]:
+  """What a step of a chain stands for: of a stage with an `fps` three."""
+  if not step.fps or not isinstance(step, stream.Stage):
+    return [step]
+  rate = fractions.Fraction(step.fps).limit_denominator(1001)
   marks = collections.deque()
-  return [Ask(fps=rate, marks=marks), stage, Pick(fps=rate, marks=marks)]
+  return [Ask(fps=rate, marks=marks), step, Pick(fps=rate, marks=marks)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,11 +83,11 @@ class Ask(stream.Step):
       else:
         end = frame.time if frame else held.time + held.duration
         wanted = []
-        while start + k / self.fps < end - _NEAR:
+        while start + k / self.fps < end - NEAR:
           wanted.append(start + k / self.fps)
           k += 1
         own = None
-        if wanted and wanted[0] <= held.time + _NEAR:
+        if wanted and wanted[0] <= held.time + NEAR:
           own = wanted.pop(0)
         yield self._masked(held, own, False)
         yield from self._between(held, frame, wanted)

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from vidgan_jax import rooms
+from vidgan_jax.video import block_motion
 from vidgan_jax.video import edits
 from vidgan_jax.video import phases
 from vidgan_jax.video import read
@@ -150,15 +152,22 @@ def mixed(steps: list[stream.Step], strength: float) -> list[stream.Step]:
   """A chain whose stages act with a strength of 0 (nothing) to 1 (all)."""
   if strength == 1:
     return steps
-  return [
-    Mixed(step, strength) if isinstance(step, stream.Stage) else step
-    for step in steps
-  ]
+  mix = lambda step: (
+    Mixed(step, strength)
+    if isinstance(step, stream.Stage)
+    else dataclasses.replace(step, strength=strength)
+    if isinstance(step, block_motion.BlockMotion)
+    else step
+  )
+  return [mix(step) for step in steps]
 
 
 BUILT_IN = {
   "identity": Identity, "resize": Resize, "blend": Blend, "crop": edits.Crop,
 }  # fmt: skip
+
+
+METHODS = ("model", "classical")  # of interpolate: trained, or block motion
 
 
 def chain(
@@ -185,8 +194,14 @@ def chain(
   steps = []
   for item in items:
     name, options = _parsed(item)
+    method = METHODS[0]
+    if name == "interpolate":
+      method = options.pop("method", method)
+      rooms.check_name(method, METHODS, f"The option method of {name}")
     if name in BUILT_IN:
       step = _built_in(item, name, options)
+    elif method == "classical":
+      step = _classical(name, options)
     else:
       step = model(name, options)
     steps += phases.around(step)
@@ -224,6 +239,14 @@ def _built_in(spec: str, name: str, options: dict[str, Any]) -> stream.Step:
       " crop:w=64,h=48"
     ) from None
   return BUILT_IN[name](**options)
+
+
+def _classical(name: str, options: dict[str, Any]) -> stream.Step:
+  for option in options:
+    where = f"The option of {name}:method=classical"
+    rooms.check_name(option, ("rate", "fps"), where)
+  phases.check(name, rate=options.get("rate"), fps=options.get("fps"))
+  return block_motion.BlockMotion(**options)
 
 
 def _number(text: str) -> Any:

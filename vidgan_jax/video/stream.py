@@ -79,12 +79,20 @@ class Step:
       `phases`.
     pixels: False if it leaves all pixels as they are: pictures then go from the
       decoder to the encoder as they are.
+    rate: frames of the result for each frame of the input, but the last.
+    temporal: whether scene cuts matter.
   """
 
   name = "step"
   scale = 1
   fps: float | fractions.Fraction | None = None
   pixels: bool | int = True
+  rate: int = 1
+  temporal = False
+
+  def needs(self, skip: int) -> int:
+    """Input frames that may be missing when the first `skip` results are."""
+    return skip
 
   def size(self, height: int, width: int) -> tuple[int, int]:
     """Height and width of the result for those of the input."""
@@ -113,7 +121,7 @@ class Stage(Step):
       next state. Its halo is that of one frame.
   """
 
-  rate = align = 1
+  align = 1
   halo = (0, 0, 0)
   border = 0
   masks = True
