@@ -7,9 +7,9 @@ gets a workdir a task (a finished one is not trained again). Interpolation and
 prediction are tried on sprites, where motion can be learnt in minutes. Prints
 for each task the model, the base, the best classical answer (each at its best
 strength, on the same clips), the gain over it with its interval, the minutes,
-the seconds of the processor (ten minutes of two cores are 1,200), and whether
-the gate is met. --shipped holds the weights that come with the package to the
-same gates, without training.
+the seconds of the processor (ten minutes of two cores are 1,200), whether the
+gate is met, and every classical answer, the best one first. --shipped holds the
+weights that come with the package to the same gates, without training.
 """
 
 import argparse
@@ -47,6 +47,7 @@ TASKS = {
     {"auto_levels": 3.0, "auto_levels_gamma": 0.0},
   ),
   "interpolate": ("interpolate" + SPRITES, {}, {"average": 2.0}),
+  "interpolate_clips": ("interpolate", {"arbitrary": True, "rate": 3}, {}),
   "predict": ("predict" + SPRITES, {}, {"hold": 2.0}),
   "super_resolve_x4_gan": (
     "super_resolve,scale=4,gan=True,total=2400steps",
@@ -65,6 +66,7 @@ SHIPPED = {
   "inpaint": "inpaint",
   "enhance": "enhance",
   "interpolate": "interpolate",
+  "interpolate_clips": "interpolate",
   "colorize": "colorize",
   "restore": "restore",
 }
@@ -108,6 +110,17 @@ def gate(values: dict, what: str, bound: float) -> tuple[str, bool]:
     return f"{figure} {share:.2f} of {other}'s (<= {bound})", share <= bound
   gain = values["psnr"] - values[f"psnr/{other}"]
   return f"{other} {gain:+.2f} (>= {bound})", gain >= bound
+
+
+def ranked(values: dict) -> str:
+  """All classical answers, the best one first."""
+  answers = {
+    key.removeprefix("psnr/"): value
+    for key, value in values.items()
+    if key.startswith("psnr/") and key != "psnr/base"
+  }
+  best = sorted(answers, key=answers.get, reverse=True)
+  return ", ".join(f"{name} {answers[name]:.2f}" for name in best)
 
 
 def shipped(name: str, data: str, workdir: pathlib.Path) -> dict:
@@ -164,7 +177,7 @@ def main():
       f"{', not told apart' * (low <= 0 <= high)}"
       f"{values.get('minutes', math.nan):6.1f}"
       f"{values.get('processor', math.nan):6.0f}"
-      f"  {'; '.join(text for text, _ in gates)}"
+      f"  {'; '.join([*(text for text, _ in gates), ranked(values)])}"
     )
   print(
     f"\n{'dB':22}{'model':>7}{'base':>7}{'best':>7}  gain over the best"

@@ -191,25 +191,34 @@ def test_nlmeans_enlarges():
 
 @pytest.mark.parametrize("rate", [2, 4])
 def test_minterpolate(rate):
-  pytest.importorskip("imageio_ffmpeg")
-  clip = scene(1, 9, 64, 96, speed=2)
-  times = np.arange(9, dtype=np.float32)[None] / 25
-  mask = np.ones((1, 9, 64, 96, 1), np.float32)
+  clip = scene(2, 9, 64, 96, speed=2)
+  times = np.tile(np.arange(9, dtype=np.float32) / 25, (2, 1))
+  mask = np.ones((2, 9, 64, 96, 1), np.float32)
   mask[:, ::rate] = 0
   given = {"video": clip * (1 - mask), "mask": mask}
   out = classical.minterpolate()(given, times)
   np.testing.assert_array_equal(out[:, ::rate], clip[:, ::rate])
   better = psnr(out, clip, mask)
-  assert better > psnr(classical.average()(given, times), clip, mask)
+  plain = psnr(classical.average()(given, times), clip, mask)
+  assert np.all(better > plain)
   # Every frame is the one of its own time.
   for t in range(9):
     error = [np.mean((out[0, t] - clip[0, s]) ** 2) for s in range(9)]
     assert np.argmin(error) == t
-  mask[:, [1, 3]] = 0
-  with pytest.raises(ValueError, match="arbitrary"):
-    mask[:, 2] = 1
-    mask[:, 4:8] = 1
-    classical.minterpolate()(given, times)
+  # At any distances, others in each clip.
+  mask[:] = 1
+  mask[0, [0, 3, 4, 8]] = mask[1, [2, 5]] = 0
+  given = {"video": clip * (1 - mask), "mask": mask}
+  out = classical.minterpolate()(given, times)
+  mean = classical.average()(given, times)
+  np.testing.assert_array_equal(out[mask[..., 0] == 0], clip[mask[..., 0] == 0])
+  np.testing.assert_array_equal(out[1, :2], mean[1, :2])
+  np.testing.assert_array_equal(out[1, 6:], mean[1, 6:])
+  for i, between in ((0, np.s_[1:8]), (1, np.s_[3:5])):
+    made, want = (
+      psnr(x[i : i + 1, between], clip[i : i + 1, between]) for x in (out, mean)
+    )
+    assert made > want
 
 
 def test_errors_of_ffmpeg_are_told():

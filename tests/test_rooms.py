@@ -505,7 +505,7 @@ INSIDE = {
   "cli.py": "verbs",
   "config.py": "fields data/oplang",
   "fields.py": "data/oplang",
-  "baselines.py": "",
+  "baselines.py": "video",
   "measures/": "",
   "nets/": "store/archives store/files store/tensors",
   "video/": "store/files",

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from vidgan_jax import errors
 from vidgan_jax import pixels
 
 Given = Mapping[str, np.ndarray]
@@ -244,45 +243,29 @@ def spp(tune: tuple[int, ...]) -> Baseline:
 
 
 def minterpolate(tune: tuple[str, ...] = ("bidir", "bilat")) -> Baseline:
-  """Motion-compensated interpolation, of ffmpeg.
+  """Motion-compensated interpolation, see `video.block_motion`.
 
-  Known frames must be at equal distances, and the same in all clips; the last
-  one may be nearer.
+  Frames are known as a whole, or not at all.
 
   Args:
     tune: 'bidir' and 'bilat', ways to estimate motion.
   """
 
   def answer(given, times, strength):
+    from vidgan_jax.video import block_motion  # loads libav
+
     video, mask = given["video"], given["mask"]
-    # Frames k, k + rate, k + 2 rate, ... are known: ffmpeg gets these alone, as
-    # a video of 25 frames a second, and makes `rate` times as many.
-    known = np.flatnonzero(mask[0, :, 0, 0, 0] == 0)
-    rate = int(known[1] - known[0]) if len(known) > 1 else 1
-    regular = np.arange(known[0], video.shape[1], rate)
-    if rate < 2 or not np.isin(regular, known).all():
-      raise errors.UserError(
-        f"minterpolate: the frames {known} are known, not each n-th: take "
-        "tasks.interpolate with arbitrary=False."
-      )
-    graph = (
-      f"minterpolate=fps={25 * rate}:mi_mode=mci:mc_mode=aobmc:vsbmc=1:"
-      f"me_mode={strength}:scd=none"
-    )
-    # The filter drops frames at both ends: it looks two ahead, and needs some
-    # before it begins. The first and the last frame are repeated there.
-    beyond = [(0, 0), (2, 4), (0, 0), (0, 0), (0, 0)]
-    frames = np.pad(pixels.to_bytes(video[:, regular]), beyond, "edge")
-    made = pixels.to_floats(_ffmpeg(frames, graph, memory=True, same=False))
-    # Two repeated frames became 2 `rate`; then come those of the clip.
-    count = video.shape[1] - regular[0]
-    made = made[:, 2 * rate : 2 * rate + count]
-    # Before the first known frame there is nothing to interpolate.
+    # Before the first and after the last known frame nothing moves.
     out = average().answer(given, times, None)
-    out[:, regular[0] :] = made
+    known = mask[:, :, 0, 0, 0] == 0
+    for clip, places, made in zip(pixels.to_bytes(video), known, out):
+      places = np.flatnonzero(places)
+      if len(places) > 1:
+        between = block_motion.filled(clip, places, strength)
+        made[places[0] : places[-1] + 1] = pixels.to_floats(between)
     return np.where(mask > 0, out, video)
 
-  return Baseline(answer=answer, tune=tune, needs="imageio_ffmpeg")
+  return Baseline(answer=answer, tune=tune)
 
 
 def _filter(
@@ -314,10 +297,8 @@ def _filter(
   return Baseline(answer=answer, tune=tune, needs="imageio_ffmpeg")
 
 
-def _ffmpeg(
-  video: np.ndarray, graph: str, memory: bool, same: bool = True
-) -> np.ndarray:
-  """Clips (B, T, H, W, 3) uint8 through a filter; `same`: as many frames.
+def _ffmpeg(video: np.ndarray, graph: str, memory: bool) -> np.ndarray:
+  """Clips (B, T, H, W, 3) uint8 through a filter that keeps their frames.
 
   Clips share one process if the filter has no memory of other frames.
   """
@@ -334,14 +315,13 @@ def _ffmpeg(
   for clip in video:
     done = subprocess.run(command, input=clip.tobytes(), capture_output=True)
     frames = np.frombuffer(done.stdout, np.uint8)
-    whole = frames.size and frames.size % clip[0].size == 0
-    if done.returncode or not whole or (same and frames.size != clip.size):
+    if done.returncode or frames.size != clip.size:
       raise RuntimeError(
         f"ffmpeg -vf {graph} on {len(clip)} frames of {shape[3]} x {shape[2]} "
         f"gave {frames.size} bytes: {done.stderr.decode(errors='replace')}"
       )
-    out.append(frames.reshape(-1, *shape[2:]))
-  return np.stack(out).reshape(shape) if same else np.stack(out)
+    out.append(frames)
+  return np.stack(out).reshape(shape)
 
 
 # ---------------------------------------------------------------------- holes

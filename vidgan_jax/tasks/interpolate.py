@@ -59,16 +59,13 @@ def make(rate: int = 2, arbitrary: bool = False) -> tasks.Task:
     out[::rate], unknown[::rate] = video, 0
     return {"video": out, "mask": unknown[..., :1]}
 
-  baselines = {
-    "average": classical.average(),
-    "hold": classical.hold(),
-    "minterpolate": classical.minterpolate(tune=("bidir", "bilat")),
-  }
-  if arbitrary:
-    del baselines["minterpolate"]  # It knows one rate for the whole clip.
   return tasks.Task(
     prepare=prepare,
     footage=tasks.Footage(given=given, rate=rate),
-    baselines=classical.Available(baselines),
+    baselines={
+      "average": classical.average(),
+      "hold": classical.hold(),
+      "minterpolate": classical.minterpolate(tune=("bidir", "bilat")),
+    },
     tf=arbitrary,
   )

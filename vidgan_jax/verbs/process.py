@@ -162,8 +162,8 @@ def _add_film(add: Callable[..., Any]) -> None:
   add("--grow", type=int, default=0, metavar="PIXELS",
       help="make the mask larger to each side")  # fmt: skip
   add("--method", metavar="|".join(stages.METHODS),
-      help="of interpolate: its network, or block motion, which is closer to"
-      " the truth where things move, and faster")  # fmt: skip
+      help="of interpolate: its network, or block motion, which is better for"
+      " large frames and motion, and faster, see --list")  # fmt: skip
   add("--strength", type=float, default=1.0, help="0 (nothing) to 1 (all)")
   add("--compare", choices=("side", "split"), help="show the input as well")
 

@@ -171,6 +171,25 @@ class BlockMotion(stream.Step):
     return _at(place, image, before, after)
 
 
+def filled(
+  clip: np.ndarray, known: np.ndarray, estimate: str = "bidir"
+) -> np.ndarray:
+  """(T, H, W, 3) integers -> those from the first known frame to the last.
+
+  Args:
+    clip: frames at even times.
+    known: numbers of those that are known, rising; the others are made anew.
+    estimate: see `BlockMotion`.
+  """
+  second = fractions.Fraction(1)
+  frames = (
+    stream.Frame(time=int(i) * second, duration=second, image=clip[i])
+    for i in known
+  )
+  step = BlockMotion(fps=1, estimate=estimate)
+  return np.stack([frame.image for frame in step.frames(frames)])
+
+
 def _held(before: _Placed, after: _Placed) -> Iterator[stream.Frame]:
   """The nearer frame, at the whole places from one to the next."""
   for place in range(math.ceil(before.place), math.ceil(after.place)):
