@@ -9,9 +9,10 @@ import pytest
 # rounds otherwise when it optimises, .ci/run tries on the other Python.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
-# A shell that starts the tests in the background has SIGINT ignored, and the
-# processes that tests start and interrupt would inherit that.
+# A shell that starts the tests in the background has SIGINT ignored, `nohup`
+# SIGHUP, and the processes that tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="module", autouse=True)
