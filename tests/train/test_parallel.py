@@ -224,7 +224,7 @@ def test_a_signal_to_one_process_stops_both_at_one_step(tmp_path):
   assert not any(r["finished"] for r in reports)
   done = max(int(p.name) for p in (workdir / "checkpoints").iterdir())
   text = (workdir / "log.txt").read_text()
-  assert f"at step {done}, which is saved" in text and 5 < done < 4000
+  assert f"at step {done}: the same command" in text and 5 < done < 4000
 
 
 def test_the_flagship(tmp_path):
