@@ -387,7 +387,9 @@ class _SideData:
     # garbage collector frees, hundreds of frames later.
     sides = sidedata.SideDataContainer(filters.pull())
     self._filters[kind] = filters
-    return {data.type: bytes(data) for data in sides}
+    # By kind: what iterating gives is not the same in PyAV 18 and 19.
+    found = ((kind, sides.get(kind)) for kind in sidedata.Type)
+    return {kind: bytes(data) for kind, data in found if data is not None}
 
 
 def _opened(path: str) -> Any:
