@@ -524,7 +524,10 @@ def test_sounds_that_cannot_be(workdir, drums, tmp_path, capsys):
     (("--sound", drums, "--react", "speed=onst:1"), ("'onset'",)),
     (("--sound", drums), ("trained without", "--react")),
     (("--sound", drums, "--speed", "2"), ("run away",)),
-    (("--sound", silent, "--react", "speed=onset:2"), ("no sound",)),
+    (
+      ("--sound", silent, "--react", "speed=onset:2"),
+      (f"vidgan generate: {silent}: it has no sound",),
+    ),
     (("--sound", tmp_path / "no.wav"), ("no.wav",)),
   ):
     assert run(workdir, "--out", out, *options) == 1

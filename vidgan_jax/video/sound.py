@@ -164,7 +164,7 @@ def decode(path: str | os.PathLike[str], rate: int) -> np.ndarray:
           begin = round(((frame.time or 0.0) - start) * rate)
         parts += [x.to_ndarray()[0] for x in resampler.resample(frame)]
       parts += [x.to_ndarray()[0] for x in resampler.resample(None)]
-  except _ERRORS as error:
+  except (av.error.FFmpegError, OSError) as error:
     raise read.VideoError(
       f"{path}: its sound cannot be read ({error})"
     ) from None
