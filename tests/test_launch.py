@@ -1,6 +1,7 @@
 """The scripts of launch/: what the quickstart shows, and its environment."""
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -88,3 +89,21 @@ def test_environment_is_made_once_where_it_stays(environment, tmp_path):
   # Another setup.py asks for an install, not for another environment.
   (moved / "setup.py").write_text("# Another.")
   assert environment(moved) == (False, True)
+
+
+def test_folders_of_a_user_do_not_change_what_ruff_says(tmp_path):
+  """After the quickstart there is runs/, named as a module of the tests."""
+  ruff = pathlib.Path(sys.executable).parent / "ruff"
+  if not ruff.exists():
+    pytest.skip("ruff is not installed: it comes with the extra 'test'")
+  settings = (documents.ROOT / "pyproject.toml").read_text()
+  (tmp_path / "pyproject.toml").write_text(settings)
+  (tmp_path / "tests").mkdir()
+  text = (documents.ROOT / "tests" / "verbs" / "test_generate.py").read_text()
+  assert "import runs\n" in text
+  (tmp_path / "tests" / "test_generate.py").write_text(text)
+  for folder in ("vidgan_jax", "runs"):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "__init__.py").touch()
+    done = subprocess.run([ruff, "check", "tests"], cwd=tmp_path)
+    assert done.returncode == 0, folder
