@@ -289,13 +289,11 @@ def _picture(frame: stream.Frame) -> Any:
 
 def _frame(picture: Any, was: stream.Frame) -> stream.Frame:
   """A frame of what came out of a graph; `was` went in before it."""
-  base = picture.time_base
-  time, duration = (
-    fractions.Fraction(ticks * base.numerator, base.denominator)
-    for ticks in (picture.pts, picture.duration or 0)
-  )
+  duration = read.seconds(picture.duration or 0, picture.time_base)
   new = stream.Frame(
-    time=time, duration=duration or was.duration, shot=was.shot
+    time=read.seconds(picture.pts, picture.time_base),
+    duration=duration or was.duration,
+    shot=was.shot,
   )
   if was.image is None:
     new.picture = picture

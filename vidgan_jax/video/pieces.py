@@ -314,7 +314,7 @@ class Pieces:
         index = {s.index: to for s, to in piece.streams}
         same = [source.reader.container.streams[i] for i in index]
         for packet in source.packets(piece.clock(source), same):
-          time = source_lib.seconds(packet.dts, packet.time_base)
+          time = read.seconds(packet.dts, packet.time_base)
           yield time, index[packet.stream.index], packet
 
 
@@ -421,8 +421,8 @@ def _times(
       " make an .mp4 of it first (vidgan process identity)"
     )
   order = sorted(tick for tick in ticks if tick >= first)
-  last = source_lib.seconds(ticks[order[-1]], base) or reader.step
-  times = [source_lib.seconds(tick - first, base) for tick in order]
+  last = read.seconds(ticks[order[-1]], base) or reader.step
+  times = [read.seconds(tick - first, base) for tick in order]
   return times, times[-1] + last
 
 

@@ -256,10 +256,7 @@ class Reader:
       if picture.pts is None:
         time = fractions.Fraction(0) if last is None else last + self.step
       else:
-        base = picture.time_base
-        time = fractions.Fraction(
-          picture.pts * base.numerator, base.denominator
-        )
+        time = seconds(picture.pts, picture.time_base)
       if last is not None and time <= last:
         time = last + self.step
       last = time
@@ -580,6 +577,11 @@ def colour(picture: av.VideoFrame) -> tuple[int, int]:
   name = picture.format.name
   full = name.startswith(("gray", "yuvj"))
   return matrix, int(picture.color_range) or (_JPEG if full else _MPEG)
+
+
+def seconds(ticks: int, base: Any) -> fractions.Fraction:
+  """Exact seconds; PyAV's rationals differ between its versions."""
+  return fractions.Fraction(ticks * base.numerator, base.denominator)
 
 
 def reason(error: BaseException) -> str:

@@ -733,7 +733,7 @@ def _moved(chapters: list[Any], shift: Any, speed: Any) -> list[Any]:
   """Chapters on another clock; those that end before it begins are left out."""
   out = []
   for chapter in chapters:
-    ticks = shift / source_lib.seconds(1, chapter["time_base"])
+    ticks = shift / read.seconds(1, chapter["time_base"])
     start, end = (round((chapter[k] + ticks) / speed) for k in ("start", "end"))
     if end > 0:
       out.append({**chapter, "start": max(start, 0), "end": end})

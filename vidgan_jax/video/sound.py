@@ -250,8 +250,7 @@ class Voice:
     if frame.pts is None or base is None:  # what the decoder still held
       frame.pts = self._heard
     else:
-      seconds = fractions.Fraction(frame.pts * base.numerator, base.denominator)
-      frame.pts = round(seconds * rate)
+      frame.pts = round(read.seconds(frame.pts, base) * rate)
     frame.time_base = fractions.Fraction(1, rate)
     self._heard = frame.pts + frame.samples
     self._end = self._place(self._heard, rate)

@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 
+from vidgan_jax.video import read
 from vidgan_jax.video import sound
 from vidgan_jax.video import source as source_lib
 
@@ -91,7 +92,7 @@ class Track:
           continue  # silence
         for frame in frames:
           if frame.pts is not None:
-            time = frame.pts * source_lib.seconds(1, frame.time_base)
+            time = frame.pts * read.seconds(1, frame.time_base)
             place = round(time * self._rate)
             if at is None or abs(place - at) > _GAP * self._rate:
               at = place

@@ -30,11 +30,6 @@ _LOOKS = 100  # pictures in which transparency is looked for
 _SAMPLE = 2000  # packets in which the first one of every stream is looked for
 
 
-def seconds(ticks: int, base: Any) -> fractions.Fraction:
-  """Exact seconds; PyAV's rationals differ between its versions."""
-  return fractions.Fraction(ticks * base.numerator, base.denominator)
-
-
 def is_live(path: str) -> bool:
   """Whether a name means a pipe, a URL or a camera, not a file."""
   return path == "-" or "://" in path or path.startswith("/dev/video")
@@ -256,7 +251,8 @@ class Source:
       raise read.VideoError(f"{self.path}: {why}")
 
   def _duration(self, picture) -> fractions.Fraction:
-    return seconds(picture.duration or 0, picture.time_base) or self.reader.step
+    own = read.seconds(picture.duration or 0, picture.time_base)
+    return own or self.reader.step
 
   def _pictures(self, others, take):
     """Pictures until it is stopped; knows when a thread waits for one."""
@@ -292,14 +288,14 @@ class Source:
     ticks = packet.dts if packet.pts is None else packet.pts
     if ticks is None or not packet.size:
       return
-    time = seconds(ticks, packet.time_base)
+    time = read.seconds(ticks, packet.time_base)
     if clock.outside(time):
       return
-    move = round(clock.move / seconds(1, packet.time_base))
+    move = round(clock.move / read.seconds(1, packet.time_base))
     packet.pts = ticks + move
     packet.dts = packet.pts if packet.dts is None else packet.dts + move
-    last = time + clock.move + seconds(packet.duration or 0, packet.time_base)
-    self.end = max(self.end, last)
+    duration = read.seconds(packet.duration or 0, packet.time_base)
+    self.end = max(self.end, time + clock.move + duration)
     take(packet)
 
   def look(self, picture: Any = None) -> None:
@@ -368,9 +364,9 @@ def _check_end(source: Source, clock: Clock, end: fractions.Fraction) -> None:
 
 def _origin(streams: list[Any]) -> fractions.Fraction:
   """Time of the first stream; in ticks of the picture, whose times stay."""
-  base = seconds(1, streams[0].time_base)
+  base = read.seconds(1, streams[0].time_base)
   starts = [
-    seconds(s.start_time, s.time_base) // base * base
+    read.seconds(s.start_time, s.time_base) // base * base
     for s in streams
     if s.type in ("video", "audio") and s.start_time is not None
   ]
