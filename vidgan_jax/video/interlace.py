@@ -15,7 +15,8 @@ import contextlib
 import fractions
 
 import av
-from av.filter import graph
+
+from vidgan_jax.video import read
 
 # One picture for one, the order of fields as each says, the others as they are.
 _FILTER = "bwdif", "mode=send_frame:parity=auto:deint=interlaced"
@@ -47,7 +48,7 @@ def whole(
       yield from _made(filters, None, times)
       filters = None
     if filters is None and make and combed:
-      filters, kind = _graph(*this), this
+      filters, kind = read.graph_of(*this, _FILTER), this
     if filters is None:
       yield picture, time
     else:
@@ -55,20 +56,6 @@ def whole(
       yield from _made(filters, picture, times)
   if filters:
     yield from _made(filters, None, times)
-
-
-def _graph(pix_fmt: str, height: int, width: int) -> graph.Graph:
-  filters = graph.Graph()
-  buffer = filters.add_buffer(
-    format=pix_fmt,
-    height=height,
-    width=width,
-    time_base=fractions.Fraction(1, 1000),
-  )
-  filters.link_nodes(
-    buffer, filters.add(*_FILTER), filters.add("buffersink")
-  ).configure()
-  return filters
 
 
 def _made(filters, picture, times):

@@ -378,15 +378,15 @@ class _SideData:
   def __call__(self, picture: av.VideoFrame) -> dict[sidedata.Type, bytes]:
     kind = picture.format.name, picture.height, picture.width
     # Taken out meanwhile: the threads that read and that write come here.
-    filters = self._filters.pop(kind, None) or _known_sides(*kind)
-    filters.push(picture)
+    nodes = self._filters.pop(kind, None) or _known_sides(*kind)
+    nodes.push(picture)
     # Not `picture.side_data`, which ties the picture into a cycle that only the
     # garbage collector frees, hundreds of frames later.
-    sides = sidedata.SideDataContainer(filters.pull())
-    self._filters[kind] = filters
-    # By kind: what iterating gives is not the same in PyAV 18 and 19.
-    found = ((kind, sides.get(kind)) for kind in sidedata.Type)
-    return {kind: bytes(data) for kind, data in found if data is not None}
+    sides = sidedata.SideDataContainer(nodes.pull())
+    self._filters[kind] = nodes
+    # By type: what iterating gives is not the same in PyAV 18 and 19.
+    given = ((side, sides.get(side)) for side in sidedata.Type)
+    return {side: bytes(data) for side, data in given if data is not None}
 
 
 def _opened(path: str) -> Any:
@@ -591,19 +591,34 @@ def reason(error: BaseException) -> str:
   return text.strip()
 
 
-def _known_sides(pix_fmt: str, height: int, width: int) -> graph.Graph:
-  """Filters that drop side data of the kinds that PyAV does not know."""
-  filters = graph.Graph()
-  last = max(kind.value for kind in sidedata.Type)
-  filters.link_nodes(
-    filters.add_buffer(
+def graph_of(
+  pix_fmt: str, height: int, width: int, *steps: tuple[str, str]
+) -> graph.Graph:
+  """Filters of libavfilter, one after another, for pictures of one kind.
+
+  Args:
+    pix_fmt: the format of the pictures.
+    height: lines.
+    width: columns.
+    steps: name and options of each filter.
+  """
+  nodes = graph.Graph()
+  nodes.link_nodes(
+    nodes.add_buffer(
       format=pix_fmt, height=height, width=width,
       time_base=fractions.Fraction(1, 1000),
     ),
-    *(filters.add("sidedata", f"delete:type={last + i}") for i in range(1, 33)),
-    filters.add("buffersink"),
+    *(nodes.add(*step) for step in steps),
+    nodes.add("buffersink"),
   ).configure()  # fmt: skip
-  return filters
+  return nodes
+
+
+def _known_sides(*kind: Any) -> graph.Graph:
+  """Filters that drop side data of the kinds that PyAV does not know."""
+  last = max(side.value for side in sidedata.Type)
+  unknown = range(last + 1, last + 33)
+  return graph_of(*kind, *(("sidedata", f"delete:type={i}") for i in unknown))
 
 
 def _orientation(side_data: dict[Any, bytes]) -> tuple[bool, int, int]:

@@ -21,7 +21,6 @@ import struct
 from typing import Any
 
 import av
-from av.filter import graph
 import numpy as np
 from PIL import Image
 
@@ -211,17 +210,10 @@ class Converter:
     """The picture in the new format."""
     kind = picture.format.name, picture.height, picture.width
     if kind != self._from:
-      self._from, self._graph = kind, graph.Graph()
-      source = self._graph.add_buffer(
-        format=kind[0], height=kind[1], width=kind[2],
-        time_base=fractions.Fraction(1, 1000),
-      )  # fmt: skip
-      self._graph.link_nodes(
-        source,
-        self._graph.add("scale", self._scale),
-        self._graph.add("format", self._pix_fmt),
-        self._graph.add("buffersink"),
-      ).configure()
+      self._from = kind
+      self._graph = read.graph_of(
+        *kind, ("scale", self._scale), ("format", self._pix_fmt)
+      )
     picture.pts = 0
     self._graph.push(picture)
     return self._graph.pull()
