@@ -33,9 +33,10 @@ def steadied(frames: Iterable[stream.Frame]) -> Iterator[stream.Frame]:
   last, place = None, np.zeros(2)
   for frame in frames:
     small, scale = _small(frame.image)
+    spectrum = _spectrum(small)
     if last is not None:
-      place = place + scale * _movement(last, small)
-    last = small
+      place = place + scale * _movement(last, spectrum, small.shape)
+    last = spectrum
     held.append(frame)
     path.append(place)
     if len(held) > _AHEAD:
@@ -54,13 +55,24 @@ def _small(image: np.ndarray) -> tuple[np.ndarray, int]:
   return grey.reshape(height, scale, width, scale).mean((1, 3)), scale
 
 
-def _movement(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-  """(y, x) by which the picture moved; 0 if it is another one."""
-  window = np.outer(*(np.hanning(side + 2)[1:-1] for side in before.shape))
-  a, b = (np.fft.rfft2((image - image.mean()) * window)
-          for image in (before, after))  # fmt: skip
-  cross = np.conj(a) * b
-  peak = np.fft.irfft2(cross / np.maximum(np.abs(cross), 1e-6), before.shape)
+def _spectrum(image: np.ndarray) -> np.ndarray:
+  """Frequencies of a picture (h, w) that fades out towards its borders."""
+  window = np.outer(*(np.hanning(side + 2)[1:-1] for side in image.shape))
+  return np.fft.rfft2((image - image.mean()) * window)
+
+
+def _movement(
+  before: np.ndarray, after: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+  """(y, x) by which the picture moved; 0 if it is another one.
+
+  Args:
+    before: from `_spectrum`.
+    after: that of the next frame.
+    shape: (h, w) of both pictures.
+  """
+  cross = np.conj(before) * after
+  peak = np.fft.irfft2(cross / np.maximum(np.abs(cross), 1e-6), shape)
   # The noise of single frequencies, which have one weight each, is blurred.
   peak = ndimage.gaussian_filter(peak, 1, mode="wrap")
   where = np.unravel_index(np.argmax(peak), peak.shape)
