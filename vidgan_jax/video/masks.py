@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from PIL import ImageColor
 from PIL import ImageOps
+from scipy import ndimage
 
 from vidgan_jax.video import folder
 from vidgan_jax.video import read
@@ -235,13 +236,9 @@ def grown(
   A hand-made mask ends where an object seems to end; its blurred edge, left
   outside, is taken for background and drawn into the hole.
   """
-  window = 2 * pixels + 1
   for frame in frames:
-    # Frames whose result exists have none.
-    for axis in () if frame.mask is None else (0, 1):
-      edge = [(pixels, pixels) if a == axis else (0, 0) for a in (0, 1)]
-      padded = np.pad(frame.mask, edge)
-      frame.mask = np.lib.stride_tricks.sliding_window_view(
-        padded, window, axis
-      ).any(-1)
+    if frame.mask is not None:  # it is for frames whose result exists
+      frame.mask = ndimage.maximum_filter(
+        frame.mask, 2 * pixels + 1, mode="constant"
+      )
     yield frame
