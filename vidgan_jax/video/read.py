@@ -570,6 +570,11 @@ def has_alpha(form: Any) -> bool:
   return form.name == "pal8" or any(c.is_alpha for c in form.components)
 
 
+def is_deep(form: Any) -> bool:
+  """Whether an `av` format has more than 8 bits a colour."""
+  return max(c.bits for c in form.components) > 8
+
+
 def colour(picture: av.VideoFrame) -> tuple[int, int]:
   """(matrix, range) by which the converter is to read a picture's YUV."""
   hd = picture.height >= 720 or picture.width >= 1280

@@ -204,7 +204,7 @@ class _Pixels:
         f"--pix-fmt {self.name}: the encoder {encoder} has {', '.join(known)}"
       )
     self.form = form = av.VideoFormat(self.name, 16, 16)
-    self.alpha = any(c.is_alpha for c in form.components)
+    self.alpha = _clear(form)
     # Colours may be stored for two columns, or two rows, at a time.
     rows, columns = form.chroma_height(16) < 16, form.chroma_width(16) < 16
     even = encoder not in _ANY_SIZE
@@ -241,7 +241,7 @@ class _Pixels:
     # Only what the stages changed is converted: what the way to RGB and back
     # loses (half of the colours' samples, what RGB cannot show) stays.
     new, base = self._yuv(frame.image, None), self._yuv(frame.base, None)
-    kind = np.uint16 if source_lib.is_deep(new) else np.uint8
+    kind = np.uint16 if read.is_deep(new.format) else np.uint8
     most = 2 ** max(c.bits for c in new.format.components) - 1
     for to, of, keep in zip(new.planes, base.planes, old.planes):
       to, of, keep = (_samples(plane, kind) for plane in (to, of, keep))
@@ -560,8 +560,7 @@ def _tell_pixels(name, encoding, encoder, source, pixels, tell) -> None:
       f"{name}: transparency{some} is lost ({pixels.name} of {encoder} has"
       " none; .webm keeps it, --codec ffv1 in .mkv, --codec prores in .mov)"
     )
-  eight = max(c.bits for c in form.components) <= 8
-  if source_lib.is_deep(source.picture) and eight:
+  if read.is_deep(source.picture.format) and not read.is_deep(form):
     tell(f"{name}: {source.picture.format.name} becomes {pixels.name}, 8 bits")
   if encoder in ("libx264", "libx265") and not encoding.pix_fmt:
     if form.chroma_width(16) == 16:
@@ -679,7 +678,7 @@ def _pixels(encoder: str, form: Any, alpha: bool, shape: Any) -> str:
   """The encoder's pixel format that is nearest to the source's."""
   source = form.name
   if encoder in kept.PICTURES.values():
-    deep = max(c.bits for c in form.components) > 8 and encoder.endswith("png")
+    deep = read.is_deep(form) and encoder.endswith("png")
     if encoder == "libwebp_anim":
       return "bgra"  # the library's own, better, way to 4:2:0
     return ("rgba" if alpha else "rgb24", "rgba64be" if alpha else "rgb48be")[

@@ -318,7 +318,7 @@ class Source:
 
   def _convert(self, frame: stream.Frame) -> None:
     """Fills in the image, and alpha."""
-    deep = is_deep(frame.picture)
+    deep = read.is_deep(frame.picture.format)
     pixels = ("rgba", "rgba64le") if self.alpha else ("rgb24", "rgb48le")
     image = self.reader.convert(frame.picture, pixels[deep])
     if self.alpha:
@@ -400,11 +400,6 @@ def numbered(
     if count < skip:
       seen.frame.image = None
     yield seen.frame
-
-
-def is_deep(picture: Any) -> bool:
-  """Whether a picture has more than 8 bits a colour."""
-  return max(c.bits for c in picture.format.components) > 8
 
 
 def _eight(image: np.ndarray) -> np.ndarray:
