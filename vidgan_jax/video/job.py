@@ -191,11 +191,9 @@ class Job:
       self._steps.append(stage)
     self.runners = [s for s in self._steps if isinstance(s, stream.Runner)]
     kind = self.encoding.container
-    info, turn = source.reader.info, (False, 1, 1)
-    if source.picture is not None:
-      turn = source.reader.turn(source.picture)
-    size = (info.width, info.height) if turn[0] else (info.height, info.width)
-    made = plan.check_size(stages, *size)
+    info, turned = source.reader.info, source.turn != read.UPRIGHT
+    height, width, aspect = source.shown
+    made = plan.check_size(stages, height, width)
     asked = [s.fps for s in stages if s.fps]
     if all(s.images for s in self.sources):
       options = dataclasses.replace(options, fps=None)  # they have it already
@@ -212,8 +210,8 @@ class Job:
     self.editing = editing.Editing(
       options,
       timing=self.timing,
-      aspect=1 / info.pixel_aspect if turn[0] else info.pixel_aspect,
-      turned=turn != (False, 1, 1),
+      aspect=aspect,
+      turned=turned,
       masked=any(stages[i].masks for i in networks),
       total=info.frames,
       clear=sink_lib.is_clear(self.encoding.encoder()),
@@ -225,7 +223,7 @@ class Job:
     self._pixels = bool(stages) or kind in kept.PICTURES
     self._pixels |= self.editing.pixels or not self.pieces.alike
     if kind not in sink_lib.TURNS:
-      self._pixels |= turn != (False, 1, 1)
+      self._pixels |= turned
     plan.make_whole(options, self.sources, self._pixels, self.tell)
     if self.timing.limited:
       self.tell(

@@ -318,22 +318,13 @@ class Pieces:
           yield time, index[packet.stream.index], packet
 
 
-def _shown(source: source_lib.Source) -> tuple[int, int, float]:
-  """Height, width and pixel aspect of an input, upright."""
-  info = source.reader.info
-  height, width, aspect = info.height, info.width, info.pixel_aspect
-  if source.picture is not None and source.reader.turn(source.picture)[0]:
-    return width, height, 1 / aspect
-  return height, width, aspect
-
-
 def _stored(source: source_lib.Source) -> Any:
   """What has to be equal for pictures to go into one film as they are."""
   picture = source.picture
   if picture is None:
     return None
-  turn = source.reader.turn(picture)
-  return _shown(source), turn, picture.format.name, read.colour(picture)
+  form, colour = picture.format.name, read.colour(picture)
+  return source.shown, source.turn, form, colour
 
 
 def _fit(
@@ -343,8 +334,8 @@ def _fit(
   tell: Callable[[str], None],
 ) -> str:
   """Filters that give frames of an input the size of the first; tells of it."""
-  height, width, aspect = _shown(first)
-  rows, columns, wide = _shown(other)
+  height, width, aspect = first.shown
+  rows, columns, wide = other.shown
   if (rows, columns, wide) == (height, width, aspect):
     return ""
   shape = columns * wide / aspect, rows  # in pixels of the first

@@ -38,6 +38,7 @@ from vidgan_jax.video import animation
 
 MAX_SIDE = 16_384  # pixels; more is a damaged or hostile header
 MAX_PIXELS = 2**26  # 8K has half as many
+UPRIGHT = False, 1, 1  # what `Reader.turn` says of pictures stored upright
 
 _STILL = ("image2", "tty", "concat", "hls", "dash", "sdp", "rtsp", "imf")
 _SMOOTH = (
@@ -634,11 +635,11 @@ def _orientation(side_data: dict[Any, bytes]) -> tuple[bool, int, int]:
   """
   matrix = side_data.get(sidedata.Type.DISPLAYMATRIX)
   if matrix is None:
-    return False, 1, 1
+    return UPRIGHT
   a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].astype(float)
   straight, turned = abs(a) + abs(d), abs(b) + abs(c)
   if min(straight, turned) > 0.2 * max(straight, turned):
-    return False, 1, 1
+    return UPRIGHT
   transpose = turned > straight
   x, y = (c, b) if transpose else (a, d)
   return transpose, -1 if y < 0 else 1, -1 if x < 0 else 1

@@ -403,7 +403,8 @@ class Sink:
     self._stream.pix_fmt = pixels.name
     codec.time_base = self._time_base
     own = {option.name for option in codec.supported_options.private}
-    params = _hdr(encoder, source.reader.side_data(picture))
+    sides = source.reader.side_data(picture)
+    params = _hdr(encoder, sides)
     if picture.interlaced_frame and not source.whole and frame.image is None:
       params += _interlaced(codec, encoder, source)
     codec.options = encoding.options(encoder, own, params)
@@ -416,11 +417,11 @@ class Sink:
     codec.color_primaries = picture.color_primaries
     codec.color_trc = picture.color_trc
     aspect = 1 if square else source.reader.info.pixel_aspect
-    transpose, *_ = turn = source.reader.turn(picture)
+    transpose, *_ = turn = source.turn
     if frame.image is not None:
       aspect = 1 / aspect if transpose else aspect
-    elif turn != (False, 1, 1) and encoding.container in TURNS:
-      matrix9 = source.reader.side_data(picture)[sidedata.Type.DISPLAYMATRIX]
+    elif turn != read.UPRIGHT and encoding.container in TURNS:
+      matrix9 = sides[sidedata.Type.DISPLAYMATRIX]
       self._stream.set_display_matrix(np.frombuffer(matrix9, np.int32))
     aspect = fractions.Fraction(aspect).limit_denominator(32_767)
     if aspect != 1:

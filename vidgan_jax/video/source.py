@@ -151,6 +151,21 @@ class Source:
     """How often moving images are shown, see `images.plays`."""
     return None if self.live or self.images else images.plays(self.path)
 
+  @property
+  def turn(self) -> tuple[bool, int, int]:
+    """How the first picture is turned, see `read.Reader.turn`."""
+    if self.picture is None:
+      return read.UPRIGHT
+    return self.reader.turn(self.picture)
+
+  @property
+  def shown(self) -> tuple[int, int, float]:
+    """Height, width and pixel aspect of the first picture, upright."""
+    info = self.reader.info
+    if self.turn[0]:
+      return info.width, info.height, 1 / info.pixel_aspect
+    return info.height, info.width, info.pixel_aspect
+
   def holds(self, container: str, stream: Any) -> bool:
     """Whether a container can hold a stream of this file as it is."""
     key = container, stream.index
@@ -324,7 +339,7 @@ class Source:
     if self.alpha:
       image, frame.alpha = np.ascontiguousarray(image[..., :3]), image[..., 3]
     frame.image = frame.base = image
-    if self.reader.turn(frame.picture) != (False, 1, 1):
+    if self.reader.turn(frame.picture) != read.UPRIGHT:
       frame.picture = None
 
 
