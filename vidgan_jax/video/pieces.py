@@ -45,8 +45,8 @@ class Piece:
   """
 
   source: source_lib.Source
-  start: float
-  end: float | None
+  start: fractions.Fraction
+  end: fractions.Fraction | None
   fit: str = ""
   streams: list[tuple[Any, int]] = dataclasses.field(default_factory=list)
   begin: fractions.Fraction | None = None
@@ -62,8 +62,7 @@ class Piece:
     if self.end is None or self.begin is None:
       return self.source.end
     # Not where its last packet of sound ends, which may be later.
-    length = fractions.Fraction(self.end - self.start)
-    return min(self.source.end, self.begin + length.limit_denominator(10**6))
+    return min(self.source.end, self.begin + self.end - self.start)
 
 
 class Pieces:
@@ -91,7 +90,10 @@ class Pieces:
     Raises:
       read.VideoError: one cannot be opened.
     """
-    ranges = options.cuts or ((options.start, options.end),)
+    ranges = [
+      (source_lib.exact(start), None if end is None else source_lib.exact(end))
+      for start, end in options.cuts or ((options.start, options.end),)
+    ]
     self._options, self._stack, self.copies = options, stack, []
     self.pieces = []
     for name in (path, *options.concat):
@@ -106,6 +108,8 @@ class Pieces:
     if len(self.pieces) > 1:
       self.pieces[0].begin = fractions.Fraction(0)
     self._voices, self.length = [], fractions.Fraction(0)
+    crossfade = fractions.Fraction(options.crossfade)
+    self._overlap = crossfade.limit_denominator(1000)
     self._strange = _strange(self.sources) if options.sound else []
     self.woven = bool(
       options.reverse or options.crossfade or any(options.fade)
@@ -159,7 +163,7 @@ class Pieces:
     """Seconds that chapters of the first input move by; None: they are lost."""
     if self._options.reverse or len(self._options.cuts) > 1:
       return None
-    return -fractions.Fraction(self.pieces[0].start).limit_denominator(10**6)
+    return -self.pieces[0].start
 
   @property
   def ends(self) -> list[fractions.Fraction]:
@@ -179,29 +183,26 @@ class Pieces:
     Raises:
       read.VideoError: there are no times, or a piece is too short.
     """
-    options, begin = self._options, fractions.Fraction(0)
-    cross = fractions.Fraction(options.crossfade).limit_denominator(1000)
-    known = {}
+    options, begin, known = self._options, fractions.Fraction(0), {}
     for number, piece in enumerate(self.pieces):
       path = piece.source.path
       if path not in known:
         known[path] = _times(path, options.fps)
       times, end = known[path]
       if piece.end is not None:
-        end = min(end, fractions.Fraction(piece.end).limit_denominator(10**6))
-      start = fractions.Fraction(piece.start).limit_denominator(10**6)
-      piece.times = [time for time in times if start <= time < end]
+        end = min(end, piece.end)
+      piece.times = [time for time in times if piece.start <= time < end]
       if not piece.times:
         raise read.VideoError(f"{path}: no frame lies within its range")
-      piece.length, piece.begin = end - start, begin
+      piece.length, piece.begin = end - piece.start, begin
       joins = (number > 0) + (number + 1 < len(self.pieces))
-      if piece.length < joins * cross:
+      if piece.length < joins * self._overlap:
         raise read.VideoError(
           f"--crossfade {options.crossfade:g}: {path} has a piece of"
           f" {float(piece.length):.2f} s, which is too short for it"
         )
-      begin += piece.length - cross
-    self.length = begin + cross
+      begin += piece.length - self._overlap
+    self.length = begin + self._overlap
     if self.length < sum(options.fade):
       raise read.VideoError(
         f"--fade: the result is {float(self.length):.2f} s long, too short"
@@ -251,8 +252,7 @@ class Pieces:
 
   def _joined(self, pixels, skip, take) -> Iterator[stream.Frame]:
     """Frames of all pieces; where they overlap they are mixed."""
-    cross = fractions.Fraction(self._options.crossfade).limit_denominator(1000)
-    end, tail = fractions.Fraction(0), []
+    cross, end, tail = self._overlap, fractions.Fraction(0), []
     for number, piece in enumerate(self.pieces):
       if number and not self.woven:
         piece.begin = end
@@ -427,7 +427,7 @@ def _backwards(
   info = piece.source.reader.info
   most = max(8, _HELD // (5 * max(1, info.height * info.width)))
   times = piece.times
-  start = fractions.Fraction(piece.start).limit_denominator(10**6)
+  start = piece.start
   end = after = start + piece.length
   for low in reversed(range(0, len(times), most)):
     high = low + most
@@ -437,7 +437,7 @@ def _backwards(
     source = source_lib.Source(piece.source.path, fps)
     try:
       source.look()
-      a = a.limit_denominator(10**6)
+      a = source_lib.exact(a)
       frames = list(source.frames(source.clock(a, b, a), pixels=pixels))
     finally:
       source.close()

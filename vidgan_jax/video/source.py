@@ -30,6 +30,11 @@ _LOOKS = 100  # pictures in which transparency is looked for
 _SAMPLE = 2000  # packets in which the first one of every stream is looked for
 
 
+def exact(time: float | fractions.Fraction) -> fractions.Fraction:
+  """Seconds as a fraction, to the microsecond."""
+  return fractions.Fraction(time).limit_denominator(10**6)
+
+
 def is_live(path: str) -> bool:
   """Whether a name means a pipe, a URL or a camera, not a file."""
   return path == "-" or "://" in path or path.startswith("/dev/video")
@@ -187,14 +192,14 @@ class Source:
       end: seconds; what is not earlier is left out.
       shift: where `start` is to be; None: as the file says, from `origin` on.
     """
-    start = fractions.Fraction(start).limit_denominator(10**6)
+    start = exact(start)
     begin = None
     if not self.live and (start or end is not None or shift is not None):
       begin = self._origin(start) + start
     move = -self.origin - start if shift is None else shift - begin
     length = None
     if end is not None:
-      length = fractions.Fraction(end).limit_denominator(10**6) - start
+      length = exact(end) - start
     return Clock(start=start, begin=begin, length=length, move=move)
 
   def _origin(self, start: fractions.Fraction) -> fractions.Fraction:
