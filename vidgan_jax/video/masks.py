@@ -77,16 +77,13 @@ class Masks:
         path = os.path.join(self._mask, clips[0].file, name)
         yield _image(path), fractions.Fraction(i)
     else:
-      film = source_lib.Source(self._mask)
-      try:
+      with source_lib.Source(self._mask) as film:
         film.look()
         for frame in film.frames(film.clock()):
           pixels = frame.image
           if frame.alpha is not None:
             pixels = np.dstack([pixels, frame.alpha])
           yield pixels, frame.time
-      finally:
-        film.close()
 
   def __call__(self, frames: Iterable[stream.Frame]) -> Iterator[stream.Frame]:
     """Gives every frame a mask; says if they hide all or nothing.

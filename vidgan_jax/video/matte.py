@@ -338,11 +338,8 @@ def _frames(path: str) -> Iterator[stream.Frame]:
   if is_picture and os.path.isfile(path):
     yield _picture(path)
     return
-  film = source_lib.Source(path)
-  try:
+  with source_lib.Source(path) as film:
     yield from film.frames(film.clock())
-  finally:
-    film.close()
 
 
 def _picture(path: str) -> stream.Frame:

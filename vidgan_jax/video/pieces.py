@@ -392,8 +392,7 @@ def _times(
   path: str, fps: float | None
 ) -> tuple[list[fractions.Fraction], fractions.Fraction]:
   """Seconds of all pictures from the first one on, and where the last ends."""
-  source = source_lib.Source(path, fps)
-  try:
+  with source_lib.Source(path, fps) as source:
     source.look()
     reader = source.reader
     base = reader.stream.time_base
@@ -403,8 +402,6 @@ def _times(
       for p in reader.container.demux(reader.stream)
       if p.size
     }
-  finally:
-    source.close()
   first = source.picture.pts
   if None in ticks or first is None:
     raise read.VideoError(
@@ -434,13 +431,10 @@ def _backwards(
     # Between two frames, so that no rounding moves one to the wrong side.
     a = start if low == 0 else (times[low - 1] + times[low]) / 2
     b = end if high >= len(times) else (times[high - 1] + times[high]) / 2
-    source = source_lib.Source(piece.source.path, fps)
-    try:
+    with source_lib.Source(piece.source.path, fps) as source:
       source.look()
       a = source_lib.exact(a)
       frames = list(source.frames(source.clock(a, b, a), pixels=pixels))
-    finally:
-      source.close()
     while frames:
       frame = frames.pop()
       begin, frame.time = frame.time, piece.begin + end - after

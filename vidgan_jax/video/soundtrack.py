@@ -76,8 +76,7 @@ class Track:
 
   def _decoded(self, piece, number) -> Iterator[tuple[int, np.ndarray]]:
     """(first sample on the output's clock, (n, channels)) of a piece."""
-    source = source_lib.Source(piece.source.path)
-    try:
+    with source_lib.Source(piece.source.path) as source:
       like = [s for s in source.others if s.type == "audio"]
       if number >= len(like):
         return
@@ -102,8 +101,6 @@ class Track:
             wave = part.to_ndarray().T
             yield at, wave
             at += len(wave)
-    finally:
-      source.close()
 
   def until(self, time: fractions.Fraction | None) -> Iterator[tuple[Any, Any]]:
     """(seconds, frame) of what begins before a time, or of all that is left."""

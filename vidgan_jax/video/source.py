@@ -136,6 +136,12 @@ class Source:
       container = self._clip.open()
     return read.Reader(self.path, container=container, threads=threads)
 
+  def __enter__(self) -> "Source":
+    return self
+
+  def __exit__(self, *exc) -> None:
+    self.close()
+
   def close(self) -> None:
     """Closes it."""
     if not self._busy:  # else a thread waits inside for a camera: never mind
