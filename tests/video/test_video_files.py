@@ -442,6 +442,14 @@ def test_interlaced_pictures_are_made_whole_for_networks(
   assert not fields(out)[0] and combs(out) < 2
 
 
+def test_reversed_pictures_are_made_whole_as_well(tmp_path):
+  source = interlaced(tmp_path / "a.mkv", "mpeg2video", "tff")
+  out = tmp_path / "b.mkv"
+  lines = process(source, out, stages.Resize(scale=1), reverse=True)
+  assert combs(out) < 2
+  assert len([line for line in lines if "is interlaced" in line]) == 1
+
+
 # ---------------------------------------------------------------- 5. alpha
 
 

@@ -433,6 +433,8 @@ def _backwards(
     b = end if high >= len(times) else (times[high - 1] + times[high]) / 2
     with source_lib.Source(piece.source.path, fps) as source:
       source.look()
+      source.whole = piece.source.whole
+      source.interlaced = piece.source.interlaced
       a = source_lib.exact(a)
       frames = list(source.frames(source.clock(a, b, a), pixels=pixels))
     while frames:

@@ -390,11 +390,12 @@ def make_whole(
   how = "its combs stay, as parts of the picture"
   if whole:
     how = "its pictures are made whole (--deinterlace no: as they are)"
+  tell_once = functools.cache(tell)
   for source in sources:
     source.whole = whole
     if whole or pixels:
       text = f"{source.path}: is interlaced; {how}"
-      source.interlaced = functools.partial(tell, text)
+      source.interlaced = functools.partial(tell_once, text)
 
 
 def window_memory(stage: stream.Stage) -> int:

@@ -90,7 +90,7 @@ class Source:
     images: whether these are images, see `images`.
     stopped: set it, and the frames end here.
     whole: set it, and interlaced pictures are made whole, see `interlace`.
-    interlaced: is called at the first interlaced picture.
+    interlaced: is called at each interlaced picture.
     rehearsed: whether was said what its copy loses, see `kept.rehearse`.
     resized: frames so far that had another size than the first.
     origin: what the file's clock shows where its first stream begins.
@@ -282,11 +282,8 @@ class Source:
 
   def _pictures(self, others, take):
     """Pictures until it is stopped; knows when a thread waits for one."""
-    first = iter([self.interlaced])
     pictures = interlace.whole(
-      self.reader.pictures(others, take),
-      lambda: next(first, lambda: None)(),
-      self.whole,
+      self.reader.pictures(others, take), self.interlaced, self.whole
     )
     while not self.stopped:
       self._busy = True
