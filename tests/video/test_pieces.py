@@ -100,6 +100,7 @@ def test_pieces_are_resumed(films, tmp_path, monkeypatch):
   monkeypatch.setattr(segments, "SEGMENT", 7)
   options = dict(cuts=((1, 1.4), (0.2, 0.6)), concat=(str(films / "b.mkv"),))
   images, times = made(films / "a.mkv", tmp_path / "c.mkv", **options)
+  monkeypatch.setattr(job.Job, "_take", None)  # nothing is kept in memory
   again, same = made(
     films / "a.mkv", tmp_path / "d.mkv", resume=True, **options
   )
@@ -212,6 +213,7 @@ def test_woven_pieces_are_resumed(films, ffmpeg, tmp_path, monkeypatch):
     concat=(str(films / "b.mkv"),), reverse=True, crossfade=0.3, fade=(0.2, 0.2)
   )
   images, times = made(films / "a.mkv", tmp_path / "c.mkv", **options)
+  monkeypatch.setattr(job.Job, "_take", None)  # nothing is kept in memory
   again, same = made(
     films / "a.mkv", tmp_path / "d.mkv", resume=True, **options
   )

@@ -248,7 +248,8 @@ class Job:
       pixels=self._pixels,
       cuts=any(step.temporal for step in self._steps),
       skip=first,
-      take=self._take,
+      # Segments are joined with what `pieces.packets` reads once more.
+      take=None if self.options.resume else self._take,
     )
     frames = stream.background(frames, self._queue, drop=drop)
     self.stack.callback(_close, frames)  # before the inputs are

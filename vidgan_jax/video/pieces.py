@@ -214,7 +214,7 @@ class Pieces:
     pixels: bool,
     cuts: bool,
     skip: int,
-    take: Callable[[int, Any], None],
+    take: Callable[[int, Any], None] | None,
   ) -> Iterator[stream.Frame]:
     """Frames of all pieces, one after the other; sets where each begins.
 
@@ -222,13 +222,14 @@ class Pieces:
       pixels: convert them to RGB.
       cuts: number the shots.
       skip: so many first frames need no image.
-      take: is called with (index of the stream, packet or frame of sound).
+      take: is called with (index of the stream, packet or frame of sound);
+        None: nobody wants these.
     """
     skip = 0 if self.woven or len(self.pieces) > 1 else skip
     frames = self._joined(pixels, 0 if cuts else skip, take)
     if cuts:
       frames = source_lib.numbered(frames, skip)
-    tracks = self._tracks()
+    tracks = self._tracks() if take else []
     for frame in frames:
       for track in tracks:
         for _, sound in track.until(frame.time):
@@ -278,7 +279,8 @@ class Pieces:
       pixels=pixels,
       skip=skip,
       others=[s for s, _ in piece.streams],
-      take=lambda packet: take(index[packet.stream.index], packet),
+      # They are read in any case: they say where the piece ends.
+      take=lambda p: take and take(index[p.stream.index], p),
     )
 
   def _fitted(self, frames, piece) -> Iterator[stream.Frame]:
