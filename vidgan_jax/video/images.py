@@ -90,6 +90,11 @@ def _inside(path: str) -> list[str] | None:
   return [os.path.join(path, name) for name in here] or None
 
 
+def is_picture(path: str) -> bool:
+  """Whether a file has the name of an image."""
+  return _suffix(path) in folder.IMAGES and os.path.isfile(path)
+
+
 class Clip:
   """Images as a video that can be opened, more than once."""
 

@@ -20,6 +20,7 @@ from PIL import ImageOps
 from scipy import ndimage
 
 from vidgan_jax.video import folder
+from vidgan_jax.video import images
 from vidgan_jax.video import read
 from vidgan_jax.video import source as source_lib
 from vidgan_jax.video import stream
@@ -51,8 +52,7 @@ class Masks:
       read.VideoError: it cannot be read.
     """
     self._mask, self._tell = mask, tell
-    is_image = os.path.splitext(mask)[1].lower() in folder.IMAGES
-    self.still = is_image and os.path.isfile(mask)
+    self.still = images.is_picture(mask)
     if not os.path.exists(mask):
       self._colour = _colour(mask)
       return

@@ -23,7 +23,6 @@ from PIL import ImageOps
 from scipy import ndimage
 
 from vidgan_jax.video import edits
-from vidgan_jax.video import folder
 from vidgan_jax.video import images
 from vidgan_jax.video import read
 from vidgan_jax.video import source as source_lib
@@ -334,8 +333,7 @@ def _frames(path: str) -> Iterator[stream.Frame]:
   """Upright frames with images of a picture, a film or a folder of pictures."""
   if not os.path.exists(path) and images.names(path) is None:
     raise read.VideoError(f"{path}: there is no such file")
-  is_picture = os.path.splitext(path)[1].lower() in folder.IMAGES
-  if is_picture and os.path.isfile(path):
+  if images.is_picture(path):
     yield _picture(path)
     return
   with source_lib.Source(path) as film:

@@ -131,8 +131,7 @@ def check(options: Options, path: str, out: str, kind: str) -> None:
   """
   live = source_lib.is_live(path) or source_lib.is_live(out)
   mask = options.mask or ""
-  suffix = os.path.splitext(mask)[1].lower()
-  many = os.path.exists(mask) and suffix not in folder.IMAGES
+  many = os.path.exists(mask) and not images.is_picture(mask)
   chosen = options.codec or options.pix_fmt or options.preset
   for wrong, text in (
     ((options.reverse or any(options.fade)) and live,
