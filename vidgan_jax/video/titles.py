@@ -86,17 +86,16 @@ class Titles:
 
   def __call__(self, frames: Iterable[stream.Frame]) -> Iterator[stream.Frame]:
     """Frames with their text; those without an image pass."""
-    first = None
+    first, shown = None, []  # texts, with their numbers in the file
+    later = sorted(enumerate(self._texts), key=lambda item: -item[1].start)
     for frame in frames:
       first = frame.time if first is None else first
       time = frame.time - first
-      lines = [
-        text
-        for start, end, text in self._texts
-        if start <= time and (end is None or time < end)
-      ]
-      if lines and frame.image is not None:
-        self._draw(frame, "\n".join(lines))
+      while later and later[-1][1].start <= time:
+        shown.append(later.pop())
+      shown = [(i, t) for i, t in shown if t.end is None or time < t.end]
+      if shown and frame.image is not None:
+        self._draw(frame, "\n".join(t.text for _, t in sorted(shown)))
       yield frame
 
   def _draw(self, frame: stream.Frame, text: str) -> None:
