@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 
 import pytest
 
@@ -28,3 +29,12 @@ def optimised(request):
   jax.config.update(name, False)
   yield
   jax.config.update(name, before)
+
+
+@pytest.fixture(scope="session")
+def ffmpeg():
+  """Runs the program; an independent build of libavfilter."""
+  program = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+  return lambda *argv: subprocess.run(
+    [program, "-v", "error", "-y", *map(str, argv)], check=True
+  )

@@ -1,7 +1,6 @@
 """Edits: filters against the ffmpeg program, and what is made of options."""
 
 import fractions
-import subprocess
 
 import numpy as np
 import pytest
@@ -24,15 +23,6 @@ def pattern(frames=8, height=48, width=64):
   y, x, t = np.ogrid[:height, :width, :frames]
   planes = [(3 * x + 5 * t + 0 * y), (4 * y + 0 * x + t), (x + y + 7 * t)]
   return np.moveaxis(np.stack(planes, -1), 2, 0).astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def ffmpeg():
-  """Runs the program; an independent build of libavfilter."""
-  program = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
-  return lambda *argv: subprocess.run(
-    [program, "-v", "error", "-y", *map(str, argv)], check=True
-  )
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Ranges and several inputs, against the ffmpeg program."""
 
-import subprocess
-
 import numpy as np
 import pytest
 
@@ -10,15 +8,6 @@ from vidgan_jax.video import pieces
 from vidgan_jax.video import plan
 from vidgan_jax.video import read
 from vidgan_jax.video import segments
-
-
-@pytest.fixture(scope="module")
-def ffmpeg():
-  """Runs the program."""
-  program = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
-  return lambda *argv: subprocess.run(
-    [program, "-v", "error", "-y", *map(str, argv)], check=True
-  )
 
 
 @pytest.fixture(scope="module")
