@@ -243,7 +243,7 @@ def _walk(
 
 
 def _look(folder: str, name: str, linked: bool) -> _File | None:
-  """A file, None if reading it would block or is no matter of files."""
+  """A file; None: reading it would block, or it is not a regular file."""
   path = os.path.join(folder, name)
   try:
     status = os.stat(path)

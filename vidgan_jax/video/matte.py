@@ -184,7 +184,7 @@ def _refined(
   line = front - behind
   length = (line**2).sum(-1)
   place = ((image - behind) * line).sum(-1) / np.maximum(length, 1e-6)
-  # A step of 1/50 between front and behind is no ground to judge by.
+  # A step of 1/50 between front and behind is too small to judge by.
   return np.where(edge & (length > 4e-4), np.clip(place, 0, 1), alpha)
 
 
@@ -201,7 +201,7 @@ def screen(text: str) -> Screen:
   """The cutter of --key COLOUR[:LOW].
 
   Raises:
-    read.VideoError: it is no colour, or has no hue.
+    read.VideoError: it is not a colour, or has no hue.
   """
   flag = f"--key {text}"
   name, _, low = text.partition(":")

@@ -556,9 +556,9 @@ def _tell_pixels(name, encoding, encoder, source, pixels, tell) -> None:
   """Says what pixels lose in the encoder's format."""
   form = pixels.form
   if pixels.wants_alpha and not pixels.alpha:
-    some = "" if source.clear else ", if some comes later,"
+    later = "" if source.clear else ", if some comes later,"
     tell(
-      f"{name}: transparency{some} is lost ({pixels.name} of {encoder} has"
+      f"{name}: transparency{later} is lost ({pixels.name} of {encoder} has"
       " none; .webm keeps it, --codec ffv1 in .mkv, --codec prores in .mov)"
     )
   if read.is_deep(source.picture.format) and not read.is_deep(form):

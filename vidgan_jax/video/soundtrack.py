@@ -19,7 +19,7 @@ from vidgan_jax.video import sound
 from vidgan_jax.video import source as source_lib
 
 _BLOCK = 1024  # samples of a frame
-_GAP = 0.1  # seconds; a smaller difference of clocks is no gap
+_GAP = 0.1  # seconds; a smaller difference of clocks is not a gap
 _ERRORS = (av.error.FFmpegError, OSError, EOFError, ValueError)
 
 

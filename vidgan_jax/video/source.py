@@ -91,7 +91,7 @@ class Source:
     stopped: set it, and the frames end here.
     whole: set it, and interlaced pictures are made whole, see `interlace`.
     interlaced: is called at each interlaced picture.
-    rehearsed: whether was said what its copy loses, see `kept.rehearse`.
+    rehearsed: whether its losses have been told, see `kept.rehearse`.
     resized: frames so far that had another size than the first.
     origin: what the file's clock shows where its first stream begins.
     others: streams besides the picture; their packets can be copied.
@@ -332,8 +332,8 @@ class Source:
       self.picture = next(pictures)
       self.reader.aim(self.picture)
       if read.has_alpha(self.picture.format):
-        some = itertools.chain([self.picture], pictures)
-        rgba = (self.reader.convert(picture, "rgba") for picture in some)
+        early = itertools.chain([self.picture], pictures)
+        rgba = (self.reader.convert(picture, "rgba") for picture in early)
         rgba = itertools.islice(rgba, _LOOKS)
         self.clear = any(image[..., 3].min() < 255 for image in rgba)
         more = self.picture.format.name != "pal8" and next(pictures, None)

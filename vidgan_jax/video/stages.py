@@ -102,13 +102,13 @@ class Mirrored(_Around):
   def __call__(self, video, times, mask, *state):
     before = state and (state[0] or (None, None))
     flip = lambda x: None if x is None else x[:, :, ::-1]
-    one = self.stage(video, times, mask, *before[:1])
-    two = self.stage(flip(video), times, flip(mask), *before[1:])
+    plain = self.stage(video, times, mask, *before[:1])
+    flipped = self.stage(flip(video), times, flip(mask), *before[1:])
+    mean = lambda a, b: (np.asarray(a, np.float32) + flip(np.asarray(b))) / 2
     if not state:
-      return (np.asarray(one, np.float32) + flip(np.asarray(two))) / 2
-    (one, first), (two, second) = one, two
-    mean = (np.asarray(one, np.float32) + flip(np.asarray(two))) / 2
-    return mean, (first, second)
+      return mean(plain, flipped)
+    (plain, first), (flipped, second) = plain, flipped
+    return mean(plain, flipped), (first, second)
 
 
 @dataclasses.dataclass(frozen=True)
