@@ -161,6 +161,7 @@ class Reader:
     self.ended = ""
     self._size, self._upscale = size, upscale
     self.side_data = _SideData()
+    self._turn = None, UPRIGHT  # the last picture, and how it is turned
     self._target = None  # (height, width) of every upright frame
     self._reformatter = reformatter.VideoReformatter()
     self._local = container is None
@@ -358,7 +359,11 @@ class Reader:
 
   def turn(self, picture: av.VideoFrame) -> tuple[bool, int, int]:
     """How `convert` turns a picture: (transpose?, step of y, step of x)."""
-    return _orientation(self.side_data(picture))
+    # It is asked for several times of each picture, also by another thread.
+    known = self._turn
+    if known[0] is not picture:
+      known = self._turn = picture, _orientation(self.side_data(picture))
+    return known[1]
 
   def upright_size(self, picture: av.VideoFrame) -> tuple[int, int]:
     """(height, width) of a picture as it is shown, in its own pixels."""

@@ -244,15 +244,15 @@ class Source:
     Raises:
       read.VideoError: there is not one frame.
     """
-    count = 0
+    count, first = 0, None
     pass_on = lambda packet: self._pass(packet, clock, take)
     for picture, time in self._pictures(others, pass_on):
       if clock.begin is None:
         clock.begin = time + clock.start
       if self.picture is None:
         self.look(picture)
-      size = self.reader.upright_size
-      self.resized += size(picture) != size(self.picture)
+      first = first or self.reader.upright_size(self.picture)
+      self.resized += self.reader.upright_size(picture) != first
       if clock.length is not None and time > clock.begin + clock.length + 1:
         break  # not before: the sound may come later than the picture
       if clock.outside(time):
