@@ -191,8 +191,8 @@ class Job:
       self._steps.append(stage)
     self.runners = [s for s in self._steps if isinstance(s, stream.Runner)]
     kind = self.encoding.container
-    info, turned = source.reader.info, source.turn != read.UPRIGHT
-    height, width, aspect = source.shown
+    info, turned = source.reader.info, source_lib.turn(source) != read.UPRIGHT
+    height, width, aspect = source_lib.shown(source)
     made = plan.check_size(stages, height, width)
     asked = [s.fps for s in stages if s.fps]
     if all(s.images for s in self.sources):

@@ -169,7 +169,7 @@ def rehearse(
   if source.rehearsed or not frame.duration:
     return
   source.rehearsed = True
-  turned = frame.image is not None and source.turn[0]
+  turned = frame.image is not None and source_lib.turn(source)[0]
   before = dict(_facts(source.reader, source.picture, turned))
   if square:
     before.pop(_SHAPE, None)

@@ -90,10 +90,7 @@ class Pieces:
     Raises:
       read.VideoError: one cannot be opened.
     """
-    ranges = [
-      (source_lib.exact(start), None if end is None else source_lib.exact(end))
-      for start, end in options.cuts or ((options.start, options.end),)
-    ]
+    ranges = _ranges(options)
     self._options, self._stack, self.copies = options, stack, []
     self.pieces = []
     for name in (path, *options.concat):
@@ -320,13 +317,24 @@ class Pieces:
           yield time, index[packet.stream.index], packet
 
 
+def _ranges(
+  options: plan.Options,
+) -> list[tuple[fractions.Fraction, fractions.Fraction | None]]:
+  """(start, end) of what is taken of each input."""
+  return [
+    (source_lib.exact(start), None if end is None else source_lib.exact(end))
+    for start, end in options.cuts or ((options.start, options.end),)
+  ]
+
+
 def _stored(source: source_lib.Source) -> Any:
   """What has to be equal for pictures to go into one film as they are."""
   picture = source.picture
   if picture is None:
     return None
   form, colour = picture.format.name, read.colour(picture)
-  return source.shown, source.turn, form, colour
+  turn = source_lib.turn(source)
+  return source_lib.shown(source), turn, form, colour
 
 
 def _fit(
@@ -336,8 +344,8 @@ def _fit(
   tell: Callable[[str], None],
 ) -> str:
   """Filters that give frames of an input the size of the first; tells of it."""
-  height, width, aspect = first.shown
-  rows, columns, wide = other.shown
+  height, width, aspect = source_lib.shown(first)
+  rows, columns, wide = source_lib.shown(other)
   if (rows, columns, wide) == (height, width, aspect):
     return ""
   shape = columns * wide / aspect, rows  # in pixels of the first

@@ -403,8 +403,7 @@ class Sink:
     self._stream.pix_fmt = pixels.name
     codec.time_base = self._time_base
     own = {option.name for option in codec.supported_options.private}
-    sides = source.reader.side_data(picture)
-    params = _hdr(encoder, sides)
+    params = _hdr(encoder, source.reader.side_data(picture))
     if picture.interlaced_frame and not source.whole and frame.image is None:
       params += _interlaced(codec, encoder, source)
     codec.options = encoding.options(encoder, own, params)
@@ -416,15 +415,15 @@ class Sink:
     codec.color_range = 2 if pixels.form.is_rgb else pixels.full
     codec.color_primaries = picture.color_primaries
     codec.color_trc = picture.color_trc
-    aspect = 1 if square else source.reader.info.pixel_aspect
-    transpose, *_ = turn = source.turn
+    turned = source_lib.turn(source) != read.UPRIGHT
+    aspect = source.reader.info.pixel_aspect
     if frame.image is not None:
-      aspect = 1 / aspect if transpose else aspect
-    elif turn != read.UPRIGHT and encoding.container in TURNS:
-      matrix9 = sides[sidedata.Type.DISPLAYMATRIX]
+      aspect = source_lib.shown(source)[2]
+    elif turned and encoding.container in TURNS:
+      matrix9 = source.reader.side_data(picture)[sidedata.Type.DISPLAYMATRIX]
       self._stream.set_display_matrix(np.frombuffer(matrix9, np.int32))
     aspect = fractions.Fraction(aspect).limit_denominator(32_767)
-    if aspect != 1:
+    if aspect != 1 and not square:
       codec.sample_aspect_ratio = aspect
     try:
       codec.open(strict=False)

@@ -162,21 +162,6 @@ class Source:
     """How often moving images are shown, see `images.plays`."""
     return None if self.live or self.images else images.plays(self.path)
 
-  @property
-  def turn(self) -> tuple[bool, int, int]:
-    """How the first picture is turned, see `read.Reader.turn`."""
-    if self.picture is None:
-      return read.UPRIGHT
-    return self.reader.turn(self.picture)
-
-  @property
-  def shown(self) -> tuple[int, int, float]:
-    """Height, width and pixel aspect of the first picture, upright."""
-    info = self.reader.info
-    if self.turn[0]:
-      return info.width, info.height, 1 / info.pixel_aspect
-    return info.height, info.width, info.pixel_aspect
-
   def holds(self, container: str, stream: Any) -> bool:
     """Whether a container can hold a stream of this file as it is."""
     key = container, stream.index
@@ -259,7 +244,7 @@ class Source:
         continue
       frame = stream.Frame(
         time=time + clock.move,
-        duration=self._duration(picture),
+        duration=_duration(self, picture),
         picture=picture,
       )
       if pixels and count >= skip:
@@ -269,16 +254,12 @@ class Source:
       yield frame
     else:
       if not self.stopped:
-        _check_end(self, clock, time + self._duration(picture))
+        _check_end(self, clock, time + _duration(self, picture))
     if not count:
       why = "no frame lies within --start and --end, or a --cut"
       if self.stopped:
         why = "was stopped before the first frame"
       raise read.VideoError(f"{self.path}: {why}")
-
-  def _duration(self, picture) -> fractions.Fraction:
-    own = read.seconds(picture.duration or 0, picture.time_base)
-    return own or self.reader.step
 
   def _pictures(self, others, take):
     """Pictures until it is stopped; knows when a thread waits for one."""
@@ -349,6 +330,26 @@ class Source:
     frame.image = frame.base = image
     if self.reader.turn(frame.picture) != read.UPRIGHT:
       frame.picture = None
+
+
+def turn(source: Source) -> tuple[bool, int, int]:
+  """How the first picture is turned, see `read.Reader.turn`."""
+  if source.picture is None:
+    return read.UPRIGHT
+  return source.reader.turn(source.picture)
+
+
+def shown(source: Source) -> tuple[int, int, float]:
+  """Height, width and pixel aspect of the first picture, upright."""
+  info = source.reader.info
+  if turn(source)[0]:
+    return info.width, info.height, 1 / info.pixel_aspect
+  return info.height, info.width, info.pixel_aspect
+
+
+def _duration(source: Source, picture: Any) -> fractions.Fraction:
+  own = read.seconds(picture.duration or 0, picture.time_base)
+  return own or source.reader.step
 
 
 def _connect(path: str) -> Any:
