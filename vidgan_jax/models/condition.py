@@ -293,15 +293,9 @@ class Match(nn.Module):
     Returns:
       (B,) float32, near 0 where each clip shows its own condition.
     """
-
-    def unit(x, name):
-      x = nn.Dense(self.features, kernel_init=layers.he(), name=name)(x)
-      x = x.astype(jnp.float32)
-      return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-6)
-
-    scale = self.param("scale", nn.initializers.constant(math.log(10.0)), ())
-    logits = unit(clips, "clips") @ unit(conditions, "conditions").T
-    logits *= jnp.exp(jnp.minimum(scale, math.log(100.0)))
+    a = _unit(clips, self.features, "clips")
+    b = _unit(conditions, self.features, "conditions")
+    logits = a @ b.T * _scale(self)
     own = jnp.eye(len(same), dtype=bool)
     logits = jnp.where(same & ~own, -jnp.inf, logits)
     rows, columns = (jax.nn.log_softmax(logits, axis) for axis in (0, 1))
@@ -325,25 +319,31 @@ class Sync(nn.Module):
   @nn.compact
   def __call__(self, frames: jax.Array, rows: jax.Array) -> jax.Array:
     """(B, T, N) features of frames and (B, T, M) of rows -> (B,) float32."""
-
-    def unit(x, name):
-      x = nn.Dense(self.features, kernel_init=layers.he(), name=name)(x)
-      x = x.astype(jnp.float32)
-      return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-6)
-
-    a = unit(frames, "frames")
+    a = _unit(frames, self.features, "frames")
     # A row with the one before and the one after it: what begins, and ends.
     around = nn.Conv(
       self.features, (3,), kernel_init=layers.he(), name="around"
     )
-    b = unit(layers.leaky_relu(around(rows)), "rows")
+    b = _unit(layers.leaky_relu(around(rows)), self.features, "rows")
     length = a.shape[1]
     clips = jnp.einsum("itn,jtn->ij", a, b) / length
     turned = [(a * jnp.roll(b, k, 1)).sum(-1).mean(1) for k in range(1, length)]
-    scale = self.param("scale", nn.initializers.constant(math.log(10.0)), ())
     logits = jnp.concatenate([clips, *(x[:, None] for x in turned)], 1)
-    logits *= jnp.exp(jnp.minimum(scale, math.log(100.0)))
+    logits *= _scale(self)
     return -jnp.diagonal(jax.nn.log_softmax(logits, 1))
+
+
+def _unit(x: jax.Array, features: int, name: str) -> jax.Array:
+  """Unit vectors (..., features) float32 by a layer of the calling module."""
+  x = nn.Dense(features, kernel_init=layers.he(), name=name)(x)
+  x = x.astype(jnp.float32)
+  return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-6)
+
+
+def _scale(module: nn.Module) -> jax.Array:
+  """The learnt factor s of a module's cosines: 10 at the start, up to 100."""
+  log = module.param("scale", nn.initializers.constant(math.log(10.0)), ())
+  return jnp.exp(jnp.minimum(log, math.log(100.0)))
 
 
 def embed(count: int, features: int, **kwargs: Any) -> nn.Embed:
