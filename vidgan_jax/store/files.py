@@ -127,13 +127,13 @@ def leftovers(
     name: only those of the file of this name.
   """
   folder = pathlib.Path(folder)
-  names = sorted(os.listdir(folder)) if folder.is_dir() else ()
+  names = os.listdir(folder) if folder.is_dir() else ()
   matches = filter(None, map(_TEMPORARY.fullmatch, names))
-  return [
+  return sorted(
     folder / m[0]
     for m in matches
     if name in (None, m[1]) and not _alive(folder / m[0], m[2], m[3])
-  ]
+  )
 
 
 def clear(folder: str | os.PathLike[str], name: str | None = None) -> None:
@@ -160,8 +160,8 @@ def _alive(path: pathlib.Path, host: str | None, pid: str | None) -> bool:
     os.kill(int(pid), 0)
   except (ProcessLookupError, OverflowError):
     return False
-  except PermissionError:  # It is another user's.
-    return True
+  except PermissionError:  # It is another user's, and alive.
+    pass
   return True
 
 
