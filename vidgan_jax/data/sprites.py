@@ -465,11 +465,12 @@ class Source:
       example["layout"] = layout
     if "flow" in wanted:
       example["flow"] = flow(world, scene, times, layout)
-    if "sound" in wanted:
+    if "sound" in wanted or "audio" in wanted:
       wave = audio(world, scene)
-      example["sound"] = sound.rows(wave, times, 1 / world.fps)
-    if "audio" in wanted:
-      example["audio"] = audio(world, scene)
+      if "sound" in wanted:
+        example["sound"] = sound.rows(wave, times, 1 / world.fps)
+      if "audio" in wanted:
+        example["audio"] = wave
     if "truth" in wanted:
       count = len(scene.radius)
       position, velocity = move(scene, times)
