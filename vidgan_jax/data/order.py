@@ -118,7 +118,7 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
   changed = [k for k in now | before if before.get(k) != now.get(k)]
   if "clips" in changed:
     return f"it had {before.get('clips')} clips, now it has {now['clips']}"
-  return changed and f"the {', '.join(changed)} of its clips changed" or ""
+  return f"the {', '.join(changed)} of its clips changed" if changed else ""
 
 
 def say_dropped(name: str, dropped: int, n: int, chosen: oplang.Op) -> str:
