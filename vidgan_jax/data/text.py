@@ -5,10 +5,13 @@ beside `caption`. The vocabulary is that of the captions that are trained on. It
 goes into the checkpoint, so that a trained generator reads texts without them.
 """
 
+import collections
 from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
 import difflib
+import functools
+import itertools
 import re
 from typing import Any
 import unicodedata
@@ -38,14 +41,17 @@ class Encoder:
   length: int
   words: Sequence[str] = ()
 
+  @functools.cached_property
+  def _token(self) -> dict[str, int]:
+    return {word: i for i, word in enumerate(self.words, 1)}
+
   def tokens(self, text: str) -> np.ndarray:
     """(length,) int32 of any text: what is unknown or too much is left out."""
     parts = split(text, self.kind)
     if self.kind == "bytes":
       tokens = [byte + 1 for byte in parts]
     else:
-      place = {word: i for i, word in enumerate(self.words, 1)}
-      tokens = [place[word] for word in parts if word in place]
+      tokens = [self._token[word] for word in parts if word in self._token]
     out = np.zeros(self.length, np.int32)
     out[: len(tokens)] = tokens[: self.length]
     return out
@@ -61,7 +67,7 @@ class Encoder:
       UserError: the text is empty or too long, or has an unknown word.
     """
     parts = split(text, self.kind)
-    unknown = [w for w in parts if self.words and w not in self.words]
+    unknown = [w for w in parts if self.words and w not in self._token]
     if unknown and not anyway:
       near = difflib.get_close_matches(unknown[0], self.words, 1, 0.0)[0]
       raise errors.UserError(
@@ -115,9 +121,7 @@ def learn(captions: Iterable[str], kind: str) -> Encoder:
   length = max(map(len, parts))
   if kind == "bytes":
     return Encoder(kind=kind, length=length)
-  counts: dict[str, int] = {}
-  for word in (word for text in parts for word in text):
-    counts[word] = counts.get(word, 0) + 1
+  counts = collections.Counter(itertools.chain.from_iterable(parts))
   often = sorted(counts, key=lambda word: (-counts[word], word))[:WORDS]
   return Encoder(kind=kind, length=length, words=tuple(often))
 
