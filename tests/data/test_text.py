@@ -8,6 +8,7 @@ from vidgan_jax import errors
 from vidgan_jax.data import memory
 from vidgan_jax.data import pipeline
 from vidgan_jax.data import signals
+from vidgan_jax.data import sprites
 from vidgan_jax.data import text
 
 CAPTIONS = ("A red disc", "a blue  disc.", "", "ein roter Bär")
@@ -129,7 +130,7 @@ def test_a_clip_without_a_caption_is_left_out_and_counted():
   assert shown == {0, 1, 3}
 
 
-def test_all_splits_have_the_words_of_training():
+def test_all_splits_have_the_words_of_training(monkeypatch):
   config = config_lib.default()
   config.data.options = dict(resolution=8, size=40, radius=(0.2, 0.3))
   config.data.text = "words"
@@ -141,3 +142,7 @@ def test_all_splits_have_the_words_of_training():
   words = [train.text.words[i - 1] for i in example["text"] if i]
   assert words == text.split(example["caption"], "words")
   assert train.num_classes == 4 and train.world["resolution"] == 8
+  # Whoever knows the words reads no captions.
+  monkeypatch.setattr(sprites.Source, "captions", None)
+  again = pipeline.make_source(config.data, "test", train.text)
+  np.testing.assert_array_equal(again.read([0])[0]["text"], example["text"])

@@ -51,13 +51,17 @@ def _close() -> None:
     iterator.close()
 
 
-def make_source(data: Mapping[str, Any], split: str) -> Any:
+def make_source(
+  data: Mapping[str, Any], split: str, encoder: text.Encoder | None = None
+) -> Any:
   """Opens the source that `config.data` names.
 
   Args:
     data: `config.data`.
     split: 'train' or 'test': its `train` or `test` field says which split of
       the source that is.
+    encoder: of its texts; None: it is learnt of the training split, whose
+      captions are read.
 
   Raises:
     ConfigError: no such source, or an option that it does not have.
@@ -72,6 +76,8 @@ def make_source(data: Mapping[str, Any], split: str) -> Any:
   source = module.make(data[split], **options)
   if not data["text"]:
     return source
+  if encoder is not None:
+    return text.Source(source, encoder)
   training = source
   if data[split] != data["train"]:
     training = module.make(data["train"], **options)

@@ -21,6 +21,7 @@ from vidgan_jax import rooms
 from vidgan_jax import tasks
 from vidgan_jax.data import pipeline
 from vidgan_jax.data import reference as reference_lib
+from vidgan_jax.data import text as text_lib
 from vidgan_jax.evals import files
 from vidgan_jax.store import files as files_lib
 from vidgan_jax.store import workdir as workdir_lib
@@ -136,6 +137,7 @@ def reference(
   workdir: str | os.PathLike,
   evaluators: Mapping[str, Any],
   train: bool = False,
+  encoder: text_lib.Encoder | None = None,
 ) -> evals.Reference:
   """The held-out clips of a run.
 
@@ -145,13 +147,13 @@ def reference(
     evaluators: name -> Evaluator; for one with `needs_train` the training clips
       come with them. Without any the clips are not described.
     train: the training clips are to come in any case.
+    encoder: see `pipeline.make_source`.
   """
   task = tasks.create(config.task)
 
   def split(name, **more):
-    clips = reference_lib.Clips(
-      pipeline.make_source(config.data, name), config.data.eval_ops, task=task
-    )
+    source = pipeline.make_source(config.data, name, encoder)
+    clips = reference_lib.Clips(source, config.data.eval_ops, task=task)
     if evaluators:
       card, fingerprint = _described(clips, config, name)
       more |= {"card": card, "fingerprint": fingerprint}

@@ -12,6 +12,7 @@ import numpy as np
 from vidgan_jax import pixels
 from vidgan_jax import sampler
 from vidgan_jax import tasks
+from vidgan_jax.data import text as text_lib
 from vidgan_jax.devices import preemption
 from vidgan_jax.devices import sharding
 from vidgan_jax.evals import harness
@@ -39,6 +40,7 @@ class Observer:
     writer: writer_lib.Writer,
     task: tasks.Task,
     stop: preemption.Signals,
+    encoder: text_lib.Encoder | None,
   ):
     """Builds the evaluators and opens the held-out clips.
 
@@ -48,11 +50,14 @@ class Observer:
       writer: gets samples and numbers.
       task: of the run.
       stop: ends what is being made.
+      encoder: of the texts of the training clips; None: they have none.
     """
     self._config, self._workdir, self._writer = config, workdir, writer
     self._task, self._stop = task, stop
     self._evaluators = harness.make_evaluators(config.evals)
-    self._reference = harness.reference(config, workdir, self._evaluators)
+    self._reference = harness.reference(
+      config, workdir, self._evaluators, encoder=encoder
+    )
     self.real = self._reference.clips
     few = harness.too_few(self._evaluators, self._reference)
     for name, reason in few.items():

@@ -83,7 +83,7 @@ def start(config, workdir, data_changed, writer, stop, stack) -> Run:
     source=source,
     log=log,
   )
-  observer = observe.Observer(config, workdir, writer, task, stop)
+  observer = observe.Observer(config, workdir, writer, task, stop, data.text)
   _check(config, data, task)
   log(
     f"Data: {data.size} clips of {config.data.name}"

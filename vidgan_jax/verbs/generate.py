@@ -113,7 +113,9 @@ def _generate(args) -> str:
   sampler = sampler_lib.load(args.workdir, args.step, args.weights)
   if args.from_data:
     config = workdir_lib.read_config(args.workdir)
-    reference = harness.reference(config, args.workdir, {})
+    reference = harness.reference(
+      config, args.workdir, {}, encoder=sampler.text
+    )
     sampler = dataclasses.replace(sampler, examples=reference.clips)
   wave = None
   if args.sound is not None:
