@@ -228,11 +228,9 @@ class Source:
   def captions(self, indices: Iterable[int]) -> list[str]:
     """The captions of these clips, whose frames are not looked at."""
     chosen = indices if self._index is None else self._index[list(indices)]
-    records = [(self._record(int(i)), int(i)) for i in chosen]
-    return [
-      self._parse(record, i)["caption"].bytes_list.value[0].decode()
-      for record, i in records
-    ]
+    # One after the other: a record holds all frames of its clip.
+    features = (self._parse(self._record(int(i)), int(i)) for i in chosen)
+    return [f["caption"].bytes_list.value[0].decode() for f in features]
 
   def _record(self, index: int) -> bytes:
     try:
