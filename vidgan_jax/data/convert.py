@@ -70,7 +70,8 @@ def convert(
   if rows:
     say(f"going on: {len(rows)} of {len(sources)} are done")
   for source in sources:
-    if notes.classes and source.file not in notes.labels | rows:
+    labelled = not notes.classes or source.file in notes.labels
+    if not labelled and source.file not in rows:
       rows[source.file] = _skipped(source, "no label")
   todo = [s for s in sources if s.file not in rows]
   todo.reverse()  # Popped from the end.

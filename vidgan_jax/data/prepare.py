@@ -175,14 +175,14 @@ def _scan(job: Job) -> tuple[str, list[folder.Source], str]:
   return layout, sources, looked_for
 
 
-def _check_match(job: Job, found: list[str]) -> None:
+def _check_match(job: Job, paths: list[str]) -> None:
   """Refuses a `test_match` that leaves one of the splits without a video."""
-  held_out = folder.held_out(found, 0, job.test_match)
-  if job.test_match and len(held_out) in (0, len(found)):
+  held_out = folder.held_out(paths, 0, job.test_match)
+  if job.test_match and len(held_out) in (0, len(paths)):
     side = "all" if held_out else "none"
     raise errors.UserError(
-      f"--test-match {job.test_match!r} matches {side} of the {len(found)}"
-      f" paths, as {found[0]}: there would be nothing to"
+      f"--test-match {job.test_match!r} matches {side} of the {len(paths)}"
+      f" paths, as {paths[0]}: there would be nothing to"
       f" {'train on' if held_out else 'test with'}"
     )
 
@@ -317,6 +317,7 @@ def _plan(
     shards[-1]["bytes"] += row["bytes"]
   remarks = []
   if len(good) == 1 and job.test and not (job.test_match or notes.splits):
+    [row] = good.values()
     splits, remarks = _divided(row, job.test)
   for row in rows:
     if notes.classes and row["file"] in notes.labels:
