@@ -45,7 +45,7 @@ def augment(
     if name not in POLICIES:
       raise errors.UserError(
         f"config.augment.policy names {name!r}, which is not an augmentation. "
-        f"{rooms.nearest(name, POLICIES)} There are {', '.join(POLICIES)}."
+        + rooms.nearest(name, POLICIES)
       )
 
   def one(clip, key):
