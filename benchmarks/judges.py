@@ -9,38 +9,31 @@ place of generated ones. Look at the samples before you believe a column.
 """
 
 import argparse
+import pathlib
+import sys
 
 import numpy as np
 
-from vidgan_jax import evals
-from vidgan_jax import sampler
-from vidgan_jax.evals import distribution
-from vidgan_jax.evals import frd_random
-from vidgan_jax.evals import harness
-from vidgan_jax.evals import memory
-from vidgan_jax.evals import motion
-from vidgan_jax.evals import two_sample
-from vidgan_jax.store import workdir as workdir_lib
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import footage  # noqa: E402
+
+from vidgan_jax import evals  # noqa: E402
+from vidgan_jax import sampler  # noqa: E402
+from vidgan_jax.evals import distribution  # noqa: E402
+from vidgan_jax.evals import frd_random  # noqa: E402
+from vidgan_jax.evals import harness  # noqa: E402
+from vidgan_jax.evals import memory  # noqa: E402
+from vidgan_jax.evals import motion  # noqa: E402
+from vidgan_jax.evals import two_sample  # noqa: E402
+from vidgan_jax.store import workdir as workdir_lib  # noqa: E402
 
 NAMES = (
   *("frd_random", "two_sample/frame_auc", "two_sample/frame_loss"),
   *("two_sample/motion_auc", "two_sample/motion_loss"),
   *("motion/still_share", "memory/identity_drift"),
 )
-
-
-class Clips:
-  """Clips in memory, as an evaluator reads those of files."""
-
-  def __init__(self, video):
-    self.video = video
-
-  def __len__(self):
-    return len(self.video)
-
-  def read(self, indices):
-    """Clips of these numbers."""
-    return [{"video": self.video[i]} for i in indices]
 
 
 def main():
@@ -77,12 +70,12 @@ def main():
     [*distribution.generated_clips(model, 1, args.num, 32)]
   )
   still = np.repeat(clips[:, :1], clips.shape[1], 1)
-  row("standing clips", evals.Reference(clips=Clips(still)))
+  row("standing clips", evals.Reference(clips=footage.Clips(still)))
   train = reference.train
   num = min(args.num, len(train))
   chosen = np.linspace(0, len(train) - 1, num).astype(int)
   copies = np.stack([x["video"] for x in train.read(chosen)])
-  row("training clips", evals.Reference(clips=Clips(copies)))
+  row("training clips", evals.Reference(clips=footage.Clips(copies)))
   for name in NAMES:
     note = values[name].note
     print(f"{name}: {note}" if note else name)
