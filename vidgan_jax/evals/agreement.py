@@ -68,7 +68,7 @@ class Evaluator:
       shown = oracle.inspect(self._clips(sampler, texts), world)
       real = reference.once(
         ("agreement", split, self.num, len(sampler.times)),
-        lambda source=source: oracle.inspect(_real(source, sampler), world),
+        lambda source=source: oracle.inspect_source(source, len(sampler.times)),
       )
       sets = {
         "": _judge(shown, scenes, world),
@@ -122,7 +122,7 @@ class Evaluator:
 
   def _spread(self, sampler, texts, real, world) -> evals.Value:
     """See `Evaluator`: 8 clips of each of up to 16 captions."""
-    texts = [text for text in texts[: max(1, self.num // 8)][:16]]
+    texts = texts[: min(16, max(1, self.num // 8))]
     clips = self._clips(sampler, [text for text in texts for _ in range(8)])
     shown = oracle.inspect(clips, world)
     groups = [_places(shown[i : i + 8]) for i in range(0, len(shown), 8)]
@@ -134,11 +134,6 @@ class Evaluator:
     interval = intervals.bootstrap(ratio, 1000, 0)
     common = evals.Measurement(num=len(shown))
     return common.value(float(ratio.mean()), interval, "higher")
-
-
-def _real(source: sprites.Source, sampler) -> np.ndarray:
-  examples = source.read(range(len(source)))
-  return np.stack([e["video"][: len(sampler.times)] for e in examples])
 
 
 def _places(findings: Sequence[oracle.Finding]) -> np.ndarray:
@@ -188,7 +183,7 @@ def _colour_gap(colours: np.ndarray, hues: np.ndarray) -> float:
   """Largest distance of colours (n, 3) from hues, in names on the circle."""
   if len(colours) != len(hues):
     return np.inf
-  place = lambda name: sprites.HUES.index(name)
+  place = sprites.HUES.index
   seen = np.array([place(sprites.colour_name(colour)) for colour in colours])
   wanted = np.array([place(sprites.hue_name(hue)) for hue in hues])
   way = np.abs(seen[:, None] - wanted)

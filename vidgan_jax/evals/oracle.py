@@ -356,6 +356,13 @@ def inspect(
   return findings
 
 
+def inspect_source(source: sprites.Source, steps: int) -> list[Finding]:
+  """Finds the objects of all clips of a source, in their first frames."""
+  examples = source.read(range(len(source)))
+  clips = np.stack([e["video"][:steps] for e in examples])
+  return inspect(clips, source.world)
+
+
 def _inspect(video: np.ndarray, world: sprites.World) -> list[Finding]:
   """`inspect` on a few clips, (N, T, H, W, 3) float32 in [0, 1]."""
   clips, steps, size = video.shape[:3]
