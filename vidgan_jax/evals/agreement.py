@@ -19,6 +19,8 @@ from vidgan_jax.data import sprites
 from vidgan_jax.evals import oracle
 from vidgan_jax.measures import intervals
 
+_RESAMPLES = 1000  # of the captions, for an interval
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluator:
@@ -92,7 +94,8 @@ class Evaluator:
   def _share(self, right: Sequence[bool], better: str) -> evals.Value:
     interval = intervals.wilson(sum(right), len(right))
     common = evals.Measurement(num=len(right))
-    return common.value(float(np.mean(right)), interval, better)
+    how = "share of clips; Wilson"
+    return common.value(float(np.mean(right)), interval, better, how)
 
   def _edits(self, sampler, scenes, world) -> evals.Value:
     """See `Evaluator`; each clip with an edit of one kind, in turn."""
@@ -131,9 +134,10 @@ class Evaluator:
     if not len(within) or len(whole) < 4:
       return evals.missing("not computed: too few clips show an object")
     ratio = within / whole.std(0).mean()
-    interval = intervals.bootstrap(ratio, 1000, 0)
+    interval = intervals.bootstrap(ratio, _RESAMPLES, 0)
     common = evals.Measurement(num=len(shown))
-    return common.value(float(ratio.mean()), interval, "higher")
+    how = f"mean over captions; bootstrap, {_RESAMPLES} resamples"
+    return common.value(float(ratio.mean()), interval, "higher", how)
 
 
 def _places(findings: Sequence[oracle.Finding]) -> np.ndarray:

@@ -21,6 +21,7 @@ from vidgan_jax.evals import oracle
 from vidgan_jax.measures import intervals
 
 _JUMP = 0.4  # of the usual speed: a change that no law but a bounce makes
+_RESAMPLES = 1000  # of the clips, for an interval
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,15 +84,16 @@ class Evaluator:
     common = evals.Measurement(
       protocol={"tolerance": tolerance}, num=len(scenes)
     )
+    how = f"mean over clips; bootstrap, {_RESAMPLES} resamples"
     for name, values, better in (
       ("av_iou", own, "higher"),
       ("av_iou_shuffled", others, ""),
       ("av_iou_real", truth, ""),
       ("gain", own - others, "higher"),
     ):
-      interval = intervals.bootstrap(values, 1000, 0)
+      interval = intervals.bootstrap(values, _RESAMPLES, 0)
       number = intervals.mean(values)
-      yield f"sync/{name}", common.value(number, interval, better)
+      yield f"sync/{name}", common.value(number, interval, better, how)
     yield "sync/pitch_size", self._pitch(shown, scenes, world)
 
   def _pitch(self, findings, scenes, world) -> evals.Value:
@@ -109,7 +111,8 @@ class Evaluator:
     middle = np.arctanh(np.clip(number, 1e-12 - 1, 1 - 1e-12))
     interval = float(np.tanh(middle - half)), float(np.tanh(middle + half))
     common = evals.Measurement(num=len(pairs))
-    return common.value(float(number), interval, "higher")
+    how = "Spearman's rank correlation; Fisher's z"
+    return common.value(float(number), interval, "higher", how)
 
 
 def events(finding: oracle.Finding, world: sprites.World) -> np.ndarray:
