@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import html as html_lib
 from typing import Any
 
+from vidgan_jax import evals
+
 
 def text(summary: Mapping[str, Any]) -> str:
   """The summary as tables for a terminal."""
@@ -51,7 +53,7 @@ def _percent(row) -> str:
 def _apart(row) -> str:
   """What is to be said where the interval holds both verdicts."""
   low, high = row["interval"] or (1, 1)
-  return ", not told apart" if low <= 0.5 <= high else ""
+  return f", {evals.NOT_APART}" if low <= 0.5 <= high else ""
 
 
 def _agreement(summary) -> str:
