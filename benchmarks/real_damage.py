@@ -192,8 +192,8 @@ def between(folder, width):
           made = through(chain, v[::rate])
         seconds.append((time.process_time() - began) / lost.sum())
         reached.append(psnr(made[lost], v[lost]))
-      # The first clip of a size compiles.
       model = reached if model is None else model
+      # The first clip of a size compiles: so not the mean.
       cost = f"{1000 * np.median(seconds):.0f} ms a frame"
       better = f"better than the model on {np.sum(np.greater(reached, model))}"
       row(f"{name}, {np.mean(reached):.2f} dB, {cost}, {better}",
