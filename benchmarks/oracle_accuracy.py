@@ -19,7 +19,7 @@ from scipy import ndimage
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from vidgan_jax.data import sprites  # noqa: E402
-from vidgan_jax.evals import oracle  # noqa: E402
+from vidgan_jax.evals import objects  # noqa: E402
 
 LEVELS = (  # blur in pixels, noise of 255
   (0, 0),
@@ -101,11 +101,11 @@ def main():
   for blur, noise in LEVELS:
     clips = corrupt(real, blur, noise, rng)
     start = time.perf_counter()
-    found = oracle.inspect(clips, source.world)
+    found = objects.inspect(clips, source.world)
     rate = args.num / (time.perf_counter() - start)
     right, errors = [], []
     for f, e in zip(found, examples):
-      right.append(f.count == e["count"] and f.explained >= oracle.EXPLAINED)
+      right.append(f.count == e["count"] and f.explained >= objects.EXPLAINED)
       if right[-1]:
         true = e["positions"][:, None, : f.count]
         gap = np.linalg.norm(f.positions[:, :, None] - true, axis=-1).min(-1)
@@ -123,7 +123,7 @@ def main():
   print("\n| no object | object found | clips/s |\n|---|---|---|")
   for name, clips in empty(args.resolution, args.num, rng):
     start = time.perf_counter()
-    found = oracle.inspect(clips, source.world)
+    found = objects.inspect(clips, source.world)
     rate = args.num / (time.perf_counter() - start)
     print(
       f"| {name} | {np.mean([f.count > 0 for f in found]):.3f} | {rate:.0f} |",

@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from vidgan_jax import evals
 from vidgan_jax.data import sprites
+from vidgan_jax.evals import objects
 from vidgan_jax.evals import oracle
 
 NUM = 40
@@ -27,7 +28,7 @@ def _accuracy(findings, examples):
   """Shares of clips with the right number, explained, and the right class."""
   count = np.mean(
     [
-      f.count == e["count"] and f.explained >= oracle.EXPLAINED
+      f.count == e["count"] and f.explained >= objects.EXPLAINED
       for f, e in zip(findings, examples)
     ]
   )
@@ -45,7 +46,7 @@ def _accuracy(findings, examples):
 )
 def test_reads_real_clips(options):
   source, clips, examples = _real(**options)
-  findings = oracle.inspect(clips, source.world)
+  findings = objects.inspect(clips, source.world)
   count, label = _accuracy(findings, examples)
   assert count >= 0.97
   assert label >= 0.97
@@ -83,7 +84,7 @@ def test_reads_real_clips(options):
 )
 def test_reads_other_worlds(options):
   source, clips, examples = _real(24, **options)
-  count, label = _accuracy(oracle.inspect(clips, source.world), examples)
+  count, label = _accuracy(objects.inspect(clips, source.world), examples)
   assert count >= 0.9
   assert label >= 0.9
 
@@ -92,7 +93,7 @@ def test_reads_other_worlds(options):
 def test_forgives_noise_and_slight_blur(size):
   source, clips, examples = _real(resolution=size)
   clips = _corrupt(clips, noise=8, blur=0.5)
-  count, label = _accuracy(oracle.inspect(clips, source.world), examples)
+  count, label = _accuracy(objects.inspect(clips, source.world), examples)
   assert count >= 0.9
   assert label >= 0.9
 
@@ -150,7 +151,7 @@ def _nothing(name, size):
 def test_finds_nothing_where_nothing_is(name, size):
   world = sprites.World(resolution=size)
   clips = np.asarray(_nothing(name, size)).clip(0, 255).astype(np.uint8)
-  findings = oracle.inspect(clips, world)
+  findings = objects.inspect(clips, world)
   assert np.mean([f.count > 0 for f in findings]) <= 0.05
   for finding in findings:
     assert (finding.count > 0) == (finding.label >= 0)
@@ -160,24 +161,24 @@ def test_finds_nothing_where_nothing_is(name, size):
 @pytest.mark.parametrize("size", [24, 32])
 def test_heavy_blur_is_no_object(size):
   source, clips, _ = _real(24, resolution=size)
-  findings = oracle.inspect(_corrupt(clips, blur=2), source.world)
+  findings = objects.inspect(_corrupt(clips, blur=2), source.world)
   assert np.mean([f.count > 0 for f in findings]) <= 0.05
-  assert np.nanmedian([f.edge for f in findings]) > oracle.EDGE
+  assert np.nanmedian([f.edge for f in findings]) > objects.EDGE
 
 
 def test_class_is_the_shape_not_the_colour():
   source, clips, examples = _real(24)
-  findings = oracle.inspect(clips[..., [1, 2, 0]], source.world)
+  findings = objects.inspect(clips[..., [1, 2, 0]], source.world)
   assert _accuracy(findings, examples)[1] >= 0.95
 
 
 def test_motion_is_judged_by_the_law():
   source, clips, _ = _real(24, objects=1)
-  real = oracle.inspect(clips, source.world)
+  real = objects.inspect(clips, source.world)
   order = np.random.default_rng(0).permutation(8)
-  mixed = oracle.inspect(clips[:, order], source.world)
-  back = oracle.inspect(clips[:, ::-1], source.world)
-  still = oracle.inspect(np.repeat(clips[:, :1], 8, 1), source.world)
+  mixed = objects.inspect(clips[:, order], source.world)
+  back = objects.inspect(clips[:, ::-1], source.world)
+  still = objects.inspect(np.repeat(clips[:, :1], 8, 1), source.world)
   law = lambda found: np.nanmean([f.law for f in found])
   assert law(real) < 0.3
   assert law(back) < 0.3  # elastic bounces have no direction of time
@@ -191,20 +192,20 @@ def test_law_rejects_straight_paths_where_things_fall():
   paths = np.stack(
     [
       f.positions[:, 0]
-      for f in oracle.inspect(clips, source.world)
+      for f in objects.inspect(clips, source.world)
       if f.count == 1
     ]
   ).astype(float)
   radii = np.full(len(paths), 5.0)
-  straight = oracle._laws(paths, radii, source.options)[0]
-  falling = oracle._laws(paths, radii, sprites.World(motion="gravity"))[0]
+  straight = objects._laws(paths, radii, source.options)[0]
+  falling = objects._laws(paths, radii, sprites.World(motion="gravity"))[0]
   assert np.median(falling) > 5 * np.median(straight)
 
 
 def test_too_many_objects_are_counted():
   _, clips, examples = _real(16, objects=3, radius=(0.1, 0.12))
   world = sprites.World(objects=(1, 2), radius=(0.1, 0.12))
-  found = oracle.inspect(clips, world)
+  found = objects.inspect(clips, world)
   assert np.mean([f.count == 3 for f in found]) >= 0.75
 
 
@@ -216,7 +217,7 @@ def test_bad_clips_are_named():
     np.zeros((2, 1, 32, 32, 3), np.uint8),
   ):
     with pytest.raises(ValueError, match="needs \\(N, T, 32, 32, 3\\) uint8"):
-      oracle.inspect(clips, world)
+      objects.inspect(clips, world)
 
 
 class _Model:

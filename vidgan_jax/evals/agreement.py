@@ -16,7 +16,7 @@ from scipy import optimize
 from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.data import sprites
-from vidgan_jax.evals import oracle
+from vidgan_jax.evals import objects
 from vidgan_jax.measures import intervals
 
 _RESAMPLES = 1000  # of the captions, for an interval
@@ -67,10 +67,12 @@ class Evaluator:
       source = sprites.make(split, size=self.num, **reference.world)
       scenes = [source.scene(i) for i in range(self.num)]
       texts = source.captions(range(self.num))
-      shown = oracle.inspect(self._clips(sampler, texts), world)
+      shown = objects.inspect(self._clips(sampler, texts), world)
       real = reference.once(
         ("agreement", split, self.num, len(sampler.times)),
-        lambda source=source: oracle.inspect_source(source, len(sampler.times)),
+        lambda source=source: objects.inspect_source(
+          source, len(sampler.times)
+        ),
       )
       sets = {
         "": _judge(shown, scenes, world),
@@ -103,7 +105,7 @@ class Evaluator:
     if pairs[0] is None:
       return evals.missing("not computed: this world has one sentence alone")
     before, after = (
-      oracle.inspect(
+      objects.inspect(
         self._clips(
           sampler, [sprites.caption(world, pair[k]) for pair in pairs]
         ),
@@ -127,7 +129,7 @@ class Evaluator:
     """See `Evaluator`: 8 clips of each of up to 16 captions."""
     texts = texts[: min(16, max(1, self.num // 8))]
     clips = self._clips(sampler, [text for text in texts for _ in range(8)])
-    shown = oracle.inspect(clips, world)
+    shown = objects.inspect(clips, world)
     groups = [_places(shown[i : i + 8]) for i in range(0, len(shown), 8)]
     within = np.array([g.std(0).mean() for g in groups if len(g) > 3])
     whole = _places(real)
@@ -140,7 +142,7 @@ class Evaluator:
     return common.value(float(ratio.mean()), interval, "higher", how)
 
 
-def _places(findings: Sequence[oracle.Finding]) -> np.ndarray:
+def _places(findings: Sequence[objects.Finding]) -> np.ndarray:
   """The first known place of each clip's first object: (n, 2) pixels."""
   places = []
   for finding in findings:
@@ -151,7 +153,7 @@ def _places(findings: Sequence[oracle.Finding]) -> np.ndarray:
 
 
 def _judge(
-  findings: Sequence[oracle.Finding],
+  findings: Sequence[objects.Finding],
   scenes: Sequence[sprites.Scene],
   world: sprites.World,
 ) -> dict[str, list[bool]]:
@@ -164,7 +166,7 @@ def _judge(
   for finding, scene in zip(findings, scenes):
     number = (
       finding.count == len(scene.radius)
-      and finding.explained >= oracle.EXPLAINED
+      and finding.explained >= objects.EXPLAINED
     )
     right = [number]
     add("number", number)

@@ -17,7 +17,7 @@ from vidgan_jax import errors
 from vidgan_jax import evals
 from vidgan_jax.data import sound
 from vidgan_jax.data import sprites
-from vidgan_jax.evals import oracle
+from vidgan_jax.evals import objects
 from vidgan_jax.measures import intervals
 
 _JUMP = 0.4  # of the usual speed: a change that no law but a bounce makes
@@ -66,13 +66,13 @@ class Evaluator:
     times = np.asarray(sampler.times, np.float64)
     rows = [sound.rows(wave, times, 1 / world.fps) for wave in waves]
     given = sampler.ask(self.num, self.seed, sound=np.stack(rows))
-    shown = oracle.inspect(sampler.clips(given, self.seed), world)
+    shown = objects.inspect(sampler.clips(given, self.seed), world)
     heard = [sound.onsets(wave) for wave in waves]
     last = times[-1] + 0.5 / world.fps
     heard = [onsets[onsets < last] for onsets in heard]
     real = reference.once(
       ("sync", self.num, len(times)),
-      lambda: oracle.inspect_source(source, len(times)),
+      lambda: objects.inspect_source(source, len(times)),
     )
     seen = [events(finding, world) for finding in shown]
     known = [events(finding, world) for finding in real]
@@ -115,7 +115,7 @@ class Evaluator:
     return common.value(float(number), interval, "higher", how)
 
 
-def events(finding: oracle.Finding, world: sprites.World) -> np.ndarray:
+def events(finding: objects.Finding, world: sprites.World) -> np.ndarray:
   """When objects change their velocity as no law but a bounce does: seconds.
 
   Of the ways v_t from frame t to t + 1 the change is v_t - v_(t-1) - g, g the
