@@ -146,6 +146,24 @@ class Sample:
     """Rows of a clip: 1, or its frames."""
     return self.moments.num // self.num
 
+  @functools.cached_property
+  def normal(self) -> dict[str, str]:
+    """What precision and the others are of real clips, half against half."""
+    clips = _by_clip(self)
+    order = np.random.default_rng(0).permutation(len(clips))
+    halves = np.array_split(order, 2)
+    if min(map(len, halves)) < LEAST:
+      return {}
+    width = self.rows.shape[1]
+    numbers = neighbours.shares(
+      *(clips[half].reshape(-1, width) for half in halves)
+    )
+    how = f"of {len(halves[0])} and {len(halves[1])} clips"
+    return {
+      name: f"real against real {number:.3g} {how}"
+      for name, number in numbers._asdict().items()
+    }
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison(evals.Measurement):
@@ -656,7 +674,7 @@ def _neighbours(comparison, names):
     estimator += f"; jackknife over {parts} parts of either set"
   else:
     numbers, intervals = neighbours.shares(x, y), [None] * len(fields)
-  normal = _normal(comparison.real)
+  normal = comparison.real.normal
   for field, number, interval in zip(fields, numbers, intervals):
     # The density of two alike sets is 1, and it can be more.
     better = "" if field == "density" else "higher"
@@ -666,20 +684,3 @@ def _neighbours(comparison, names):
       names[field],
       comparison.value(number, interval, better, how, note=note),
     )
-
-
-def _normal(real: Sample) -> dict[str, str]:
-  """What precision and the others are of real clips, half against half."""
-  order = np.random.default_rng(0).permutation(len(real.rows) // real.each)
-  halves = np.array_split(order, 2)
-  if min(map(len, halves)) < LEAST:
-    return {}
-  clips = _by_clip(real)
-  width = real.rows.shape[1]
-  one, other = (clips[half].reshape(-1, width) for half in halves)
-  numbers = neighbours.shares(one, other)._asdict()
-  how = f"of {len(halves[0])} and {len(halves[1])} clips"
-  return {
-    name: f"real against real {number:.3g} {how}"
-    for name, number in numbers.items()
-  }
