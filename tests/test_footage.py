@@ -246,6 +246,60 @@ def test_a_map_of_noise_goes_through_tiles(clip):
   np.testing.assert_array_equal(every, run(stage, clip, 64, mask=mask | True))
 
 
+@pytest.mark.parametrize(
+  ("task", "fields"),
+  [("inpaint", dict(base="fill", compose=True, motion=2.0)),
+   ("colorize", dict(base="paint", compose=True))],
+)  # fmt: skip
+def test_whole_frames_are_filled_for_small_windows(task, fields):
+  """A base that looks far in a frame costs no window a large halo."""
+  rng = np.random.default_rng(0)
+  small = rng.integers(0, 256, (10, 5, 8, 3)).astype(np.uint8)
+  clip = small.repeat(20, 1).repeat(20, 2)[:, :, :150]  # 100 x 150
+  mask = np.zeros(clip.shape[:3], bool)
+  mask[:, 30:90, 40:140] = mask[4] = True
+  if task == "colorize":
+    mask = rng.random(mask.shape) > 0.002
+  stage = shaken(bare(task, **fields))
+  pixels = stage.sampler.generator.halo[0]
+  assert (stage.halo[0], stage.align) == (pixels - 140, 2)
+  # All at once, by the generator alone, which fills by itself.
+  edge, size = stage.border, stage.multiple
+  pad = lambda x: np.pad(
+    np.pad(x, ((0, 0), *[(edge, edge)] * 2, *[(0, 0)] * (x.ndim - 3)),
+           "reflect"),
+    ((0, 0), *[(0, -(n + 2 * edge) % size) for n in x.shape[1:3]],
+     *[(0, 0)] * (x.ndim - 3)), "edge")  # fmt: skip
+  whole = stage.look(list(clip))(
+    stream.to_float(pad(clip)),
+    np.arange(10, dtype=np.float32) / 10,
+    pad(mask)[..., None].astype(np.float32),
+  )
+  whole = whole[:, edge : edge + 100, edge : edge + 150]
+  whole = stream.to_integer(whole, np.uint8).astype(int)
+  got = run(stage, clip, tile=32, mask=mask)
+  assert np.abs(got - whole).max() <= 1  # Of rounding.
+  assert np.abs(got - clip)[mask].mean() > 1
+
+
+def test_windows_that_hide_nothing_are_copied(monkeypatch):
+  stage = bare("inpaint", base="fill", compose=True)
+  seen = []
+  call = stage_lib.Stage.__call__
+  monkeypatch.setattr(
+    stage_lib.Stage, "__call__", lambda *a: seen.append(0) or call(*a)
+  )
+  clip = np.random.default_rng(0).integers(0, 256, (3, 96, 160, 3), np.uint8)
+  mask = np.zeros(clip.shape[:3], bool)
+  for stage_ in (stage, stages.Mixed(stage, 0.5)):
+    np.testing.assert_array_equal(run(stage_, clip, 32, mask=mask), clip)
+  assert not seen
+  mask[:, 40:44, 40:44] = True
+  out = run(stage, clip, tile=32, mask=mask)
+  np.testing.assert_array_equal(out[~mask], clip[~mask])
+  assert len(seen) == 1 and (out[mask] != clip[mask]).any()
+
+
 INTERPOLATE = dict(base="temporal", compose=True)
 
 

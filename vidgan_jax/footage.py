@@ -68,8 +68,20 @@ class Stage(stream.Stage):
     return 1 if self.fps else self.options.get("rate", self._footage.rate)
 
   @property
+  def _near(self) -> tuple[int, int] | None:
+    """Align and halo with what `masked` adds; None: it adds nothing."""
+    generator = self.sampler.generator
+    between = self.rate > 1 or self.fps or self.recurrent
+    return generator.near if _has(generator, "near") and not between else None
+
+  @property
   def align(self) -> int:
     """Windows begin at multiples of so many pixels."""
+    return self._near[0] if self._near else self.multiple
+
+  @property
+  def multiple(self) -> int:
+    """The sides of a frame are made multiples of so many pixels."""
     return self.sampler.generator.align
 
   @property
@@ -90,6 +102,8 @@ class Stage(stream.Stage):
     if self.recurrent:
       return self.sampler.generator.margin, 0, 0
     pixels, before, after = self.sampler.generator.halo
+    if self._near:
+      pixels = self._near[1]
     # The last of the frames made between two sees the furthest.
     after += self.rate - 1
     return pixels, -(-before // self.rate), -(-after // self.rate)
@@ -115,6 +129,12 @@ class Stage(stream.Stage):
     masks = [np.full((2, 32, 32, 1), x, np.float32) for x in (0, 1)]
     none, all_ = (self._given(clip, times, mask) for mask in masks)
     return any(np.any(none[name] != all_[name]) for name in none)
+
+  @property
+  def keeps(self) -> bool:
+    """Whether known pixels come out as they are."""
+    generator = self.sampler.generator
+    return bool(self._near) and generator.compose and not generator.curve
 
   @property
   def unmasked(self) -> str:
@@ -152,6 +172,18 @@ class Stage(stream.Stage):
     given = self._footage.given(video, None, None, **self.options)
     return dataclasses.replace(self, vector=given["vector"])
 
+  def masked(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The mask, and beside it the generator's `spread`, (h, w, n)."""
+    mask = super().masked(image, mask)
+    if not self._near:
+      return mask
+    mask = mask.astype(np.float32)
+    clip, times = stream.to_float(image)[None], np.zeros(1, np.float32)
+    given = self._given(clip, times, mask[None])
+    given = {name: given[name][None] for name in ("video", "mask")}
+    seen = np.asarray(_spread(self.sampler.generator, given))[0, 0]
+    return np.concatenate([mask, seen], -1)
+
   def __call__(
     self,
     video: np.ndarray,
@@ -164,10 +196,15 @@ class Stage(stream.Stage):
     A recurrent one takes its state after the frames before, None if there are
     none, and returns its state beside the result.
     """
+    seen = None
+    if mask is not None and self._near:
+      mask, seen = mask[..., :1], mask[..., 1:]
     if self.fps:
       given = tasks.hide(video, mask)
     else:
       given = self._given(video, times, mask)
+    if seen is not None and seen.shape[-1]:
+      given["spread"] = seen
     if self.vector is not None:
       given["vector"] = self.vector
     times = tasks.subdivide(np.asarray(times, np.float32), self.rate)[None]
@@ -178,6 +215,11 @@ class Stage(stream.Stage):
     z = self.sampler.noise(0, np.arange(1), 0.0)
     out, state = _step(generator, params, batch, state, z, times)
     return np.asarray(out)[0], state
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _spread(generator, given):
+  return generator.spread(given)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -216,6 +216,10 @@ def test_the_tile_follows_from_the_memory():
   small = run(Toy(), make(1, 300, 300), memory=2**24)[1].tile
   large = run(Toy(), make(1, 300, 300), memory=2**31)[1].tile
   assert 32 <= small < 300 < large
+  # A wide frame that fits is one window.
+  runner = stream.Runner(Toy(), memory=2**24)
+  area = 2**24 // (Toy.cost * runner.window)
+  assert runner.cover(8, area // 8)[0] == (8, area // 8)
 
 
 # --------------------------------------------------------------- recurrent

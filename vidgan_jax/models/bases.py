@@ -96,6 +96,27 @@ def fill(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
   video, mask = copy(given, times, scale), given.get("mask")
   if mask is None:
     return video
+  seen = given["spread"] if "spread" in given else spread("fill", given)
+  mean = jnp.where(mask > 0, seen[..., :-1], video)
+  return temporal({"video": mean, "mask": seen[..., -1:]}, times)
+
+
+def spread(name: str, given: dict) -> jax.Array:
+  """What 'fill' and 'paint' make of each frame by itself.
+
+  It looks far within a frame, and at no other. Made of whole frames and cut
+  like them, as given['spread'], it leaves windows a halo of 0 pixels.
+
+  Args:
+    name: of `SPREAD`.
+    given: video (B, T, h, w, C), mask.
+
+  Returns:
+    (B, T, h, w, C + 1): the frames (of 'paint': their colours) filled, and 1
+    where a whole neighbourhood is unknown.
+  """
+  mask = given["mask"]
+  video = (_colours if name == "paint" else copy)(given, None)
   b, t, h, w, c = video.shape
   fold = lambda x: x.reshape(b * t, h, w, -1)
   # Beyond the right and the lower border all is unknown.
@@ -124,9 +145,7 @@ def fill(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
     for _ in range(rounds):
       mean = known * fine + (1 - known) * _smooth(mean)
   lost = jnp.repeat(jnp.repeat(lost, cell, 1), cell, 2)
-  clip = lambda x: x[:, :h, :w].reshape(b, t, h, w, -1)
-  mean = clip(mean)
-  return temporal({"video": mean, "mask": clip(lost)}, times)
+  return jnp.concatenate([mean, lost], -1)[:, :h, :w].reshape(b, t, h, w, -1)
 
 
 def paint(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
@@ -138,9 +157,13 @@ def paint(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
   video, mask = copy(given, times, scale), given.get("mask")
   if mask is None:
     return video
-  gray = luma(video)
-  colour = {"video": (video - gray) * (1 - mask), "mask": mask}
-  return gray + fill(colour, times)
+  return luma(video) + fill(given | {"video": _colours(given, times)}, times)
+
+
+def _colours(given: dict, times: jax.Array) -> jax.Array:
+  """Differences of the known pixels from their luma, of others 0."""
+  video = copy(given, times)
+  return (video - luma(video)) * (1 - given["mask"])
 
 
 def _smooth(x: jax.Array) -> jax.Array:
@@ -319,8 +342,10 @@ HALO = {
   "levels": (0, 0, 0),
 }
 
+SPREAD = ("fill", "paint")  # See `spread`.
+
 # Tiles begin at multiples of so many pixels.
-ALIGN = dict.fromkeys(BASES, 1) | dict.fromkeys(("fill", "paint"), 2**LEVELS)
+ALIGN = dict.fromkeys(BASES, 1) | dict.fromkeys(SPREAD, 2**LEVELS)
 
 
 def context(name: str, given: dict, times: jax.Array) -> jax.Array | None:

@@ -145,6 +145,20 @@ class Base(nn.Module):
     return math.lcm(self.patch, bases.ALIGN[self.base])
 
   @property
+  def near(self) -> tuple[int, int] | None:
+    """`align`, and pixels of `halo`, of windows with given['spread'].
+
+    None where the base makes nothing of it, see `spread`.
+    """
+    if self.base not in bases.SPREAD:
+      return None
+    return self.patch, self.halo[0] - bases.HALO[self.base][0]
+
+  def spread(self, given: dict) -> jax.Array:
+    """What the base makes of whole frames, see `bases.spread`."""
+    return bases.spread(self.base, given)
+
+  @property
   def border(self) -> int:
     """Pixels by which footage is mirrored, see `footage.Stage.border`.
 
@@ -229,7 +243,9 @@ class Base(nn.Module):
     every = lambda x: jnp.broadcast_to(x[:, None], (b, t, x.shape[-1]))
     if self.noise_dim:
       rows.append(every(z["z"]))
-    read = condition.Condition(self, given, own=("video", "mask", "vector"))
+    read = condition.Condition(
+      self, given, own=("video", "mask", "vector", "spread")
+    )
     text, sound, place = read.text(), read.rows(times), read.map()
     rows += [] if text is None else [every(text)]
     rows += [] if sound is None else [sound]

@@ -400,8 +400,9 @@ def make_whole(
 def window_memory(stage: stream.Stage) -> int:
   """Bytes that a stage's windows may be planned in: a quarter of what is free.
 
-  On a CPU half a GiB is enough: beyond its caches, larger windows are slower
-  (docs/results.md, section 8). But a recurrent stage remembers whole frames.
+  On a CPU half a GiB is enough for 24 frames, as windows of most networks have:
+  beyond its caches, larger ones are slower (docs/results.md, section 8). But a
+  recurrent stage remembers whole frames.
   """
   try:
     if "jax" in sys.modules:
@@ -413,4 +414,5 @@ def window_memory(stage: stream.Stage) -> int:
     free = 2**32
   if stage.recurrent:
     return free // 4
-  return min(free // 4, 2**29)
+  window = stream.Runner(stage).window
+  return min(free // 4, 2**29 * max(24, window) // 24)

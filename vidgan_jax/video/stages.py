@@ -83,12 +83,16 @@ class _Around(stream.Stage):
   name, pixels, fps = map(_of_stage, ("name", "pixels", "fps"))
   scale, rate, align = map(_of_stage, ("scale", "rate", "align"))
   masks, cost, recurrent = map(_of_stage, ("masks", "cost", "recurrent"))
-  compiled, unmasked = map(_of_stage, ("compiled", "unmasked"))
-  halo, border = map(_of_stage, ("halo", "border"))
+  compiled, unmasked, keeps = map(_of_stage, ("compiled", "unmasked", "keeps"))
+  halo, border, multiple = map(_of_stage, ("halo", "border", "multiple"))
 
   def look(self, images):
     """Shows the stage whole frames."""
     return dataclasses.replace(self, stage=self.stage.look(images))
+
+  def masked(self, image, mask):
+    """What the stage is shown as the mask."""
+    return self.stage.masked(image, mask)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,8 @@ the result is that of the whole video at once, by construction:
     frame, and at the ends of a shot, they move inwards instead of shrinking: a
     border that a stage sees is always a real one.
   * the context in time never crosses a scene cut.
-  * frames whose sides are not multiples of `align` are padded by repetition.
+  * frames whose sides are not multiples of `align` (or `multiple`) are padded
+    by repetition.
   * a stage that does otherwise at a border than within the picture is shown
     frames that go on beyond it, mirrored (`border`).
 
@@ -110,9 +111,13 @@ class Stage(Step):
     halo: (pixels, frames before, frames after) that a pixel of the result looks
       at. With a rate, frames between i and i+1 look at i - before to i + after.
     align: input pixels, of which offsets and sizes of windows are multiples.
+    multiple: input pixels, of which the sides of a frame are made multiples,
+      itself one of `align`.
     border: input pixels by which frames are mirrored beyond their borders
       before they are cut, a multiple of `align`; the result has none of them.
     masks: whether it looks at the mask.
+    keeps: whether it leaves what a mask does not hide as it is: windows that
+      hide nothing are then copied. It has the rate and the scale 1.
     unmasked: what a user is told who gives none, '' if it does without.
     cost: bytes of working memory an input pixel and frame.
     compiled: whether it is a program that has to be compiled first.
@@ -121,12 +126,12 @@ class Stage(Step):
       next state. Its halo is that of one frame.
   """
 
-  align = 1
+  align = multiple = 1
   halo = (0, 0, 0)
   border = 0
   masks = True
   cost: float = 512
-  compiled = recurrent = False
+  compiled = recurrent = keeps = False
   unmasked = ""
 
   def look(self, images: list[np.ndarray]) -> "Stage":
@@ -138,6 +143,19 @@ class Stage(Step):
     del images
     return self
 
+  def masked(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The mask of a whole frame, and beside it what no window shows.
+
+    Args:
+      image: (h, w, 3) uint8 or uint16.
+      mask: (h, w) bool.
+
+    Returns:
+      (h, w, n), cut like the frame; channel 0 is the mask.
+    """
+    del image
+    return mask[..., None]
+
   def __call__(
     self, video: np.ndarray, times: np.ndarray, mask: np.ndarray | None
   ) -> np.ndarray:
@@ -146,7 +164,8 @@ class Stage(Step):
     Args:
       video: a window.
       times: (T,) seconds from the first frame of the shot.
-      mask: (T, h, w, 1) float32, 1 where unknown, or None.
+      mask: (T, h, w, 1) float32, 1 where unknown, or None; with more channels
+        if `masked` adds some.
     """
     raise NotImplementedError(f"{type(self).__name__} defines no __call__.")
 
@@ -382,14 +401,17 @@ class Runner:
     Returns:
       (height, width) of each window, and the `spans` of rows and of columns.
     """
+    align, halo = self.stage.align, self._halo
+    up = lambda size, to: -(-size // to) * to
+    edge, whole = 2 * self.stage.border, max(align, self.stage.multiple)
+    sizes = [up(size + edge, whole) for size in (height, width)]
     if not self.tile:
       cost = self.stage.cost * self.window
-      side = int((self._memory / cost) ** 0.5) - 2 * self._halo
+      side = int((self._memory / cost) ** 0.5) - 2 * halo
       self.tile = max(64, side // 32 * 32)
-    align, halo = self.stage.align, self._halo
-    up = lambda size: -(-size // align) * align
-    window = up(self.tile + 2 * halo)
-    sizes = [up(size + 2 * self.stage.border) for size in (height, width)]
+      if sizes[0] * sizes[1] * cost <= self._memory:
+        self.tile = max(self.tile, *sizes)
+    window = up(self.tile + 2 * halo, align)
     rows, columns = (list(spans(size, window, halo)) for size in sizes)
     return tuple(min(window, size) for size in sizes), rows, columns
 
@@ -414,16 +436,24 @@ class Runner:
     times = np.array([float(f.time - first) for f in frames])
     stage = stage.look([f.image for f in frames])
     images = [_mirrored(f.image, edge) for f in frames]
-    masks = [f.mask is not None and _mirrored(f.mask, edge) for f in frames]
+    masks = None
+    if frames[0].mask is not None:
+      pad = lambda a: _padded(a, 0, 0, rows[-1][2], columns[-1][2])
+      masks = [
+        stage.masked(pad(image), pad(_mirrored(f.mask, edge)))
+        for image, f in zip(images, frames)
+      ]
     for y, y0, y1 in rows:
       for x, x0, x1 in columns:
         cut = lambda a, y=y, x=x: _padded(a, y, x, high, wide)
         video = to_float(np.stack([*map(cut, images)]))
-        mask = None
-        if frames[0].mask is not None:
-          mask = np.stack([*map(cut, masks)])[..., None]
-          mask = mask.astype(np.float32)
-        if self._recurrent:
+        mask = masks
+        if masks is not None:
+          mask = np.stack([*map(cut, masks)]).astype(np.float32)
+          hidden = mask[start : start + count, y0 - y : y1 - y, x0 - x : x1 - x]
+        if stage.keeps and mask is not None and not hidden[..., 0].any():
+          got = video
+        elif self._recurrent:
           state = self._states.get((y, x))
           got, self._states[y, x] = stage(video, times, mask, state)
         else:
