@@ -73,7 +73,7 @@ MODELS = [
 
 
 def build(name, variant, dtype=jnp.float32, **common):
-  fields = {"name": name, "variant": variant, "channels": 3}
+  fields = {"name": name, "variant": variant}
   return models.create(
     fields | {"generator": {}, "discriminator": {}} | common, dtype
   )

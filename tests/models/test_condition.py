@@ -24,8 +24,7 @@ def build(name, **fields):
   own = {"generator": SMALL[name], "discriminator": {}}
   fields = {"num_classes": 0} | own | fields
   g, d = models.create(
-    dict(name=name, variant=variant, resolution=16, frames=4, channels=3)
-    | fields,
+    dict(name=name, variant=variant, resolution=16, frames=4) | fields,
     jnp.float32,
   )
   z = {k: some(1, 2, *s) for k, s in g.noise_spec(1.0).items()}

@@ -25,7 +25,7 @@ def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
   Args:
     fields: `config.model`: name, variant, resolution, frames, num_classes and
       the overrides `generator` and `discriminator`. Of the three in the middle
-      each module gets those that it has; `channels` is 3 if it is not given.
+      each module gets those that it has, and three `channels`.
     dtype: dtype of the computation; parameters and outputs stay float32.
 
   Returns:
@@ -39,8 +39,7 @@ def create(fields: Mapping[str, Any], dtype: Any) -> tuple[Any, Any]:
   rooms.check_name(fields["variant"], known, "config.model.variant")
   variant = known[fields["variant"]]
   names = ("resolution", "frames", "num_classes")
-  shared = {"channels": fields.get("channels", 3)}
-  shared |= {name: fields[name] for name in names}
+  shared = {"channels": 3} | {name: fields[name] for name in names}
   pair = []
   for role in ("generator", "discriminator"):
     make = getattr(module, role.capitalize())

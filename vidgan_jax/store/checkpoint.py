@@ -579,9 +579,7 @@ def _read_meta(path: epath.Path) -> dict[str, Any]:
     dict(meta["metadata"])
   except FileNotFoundError as e:
     raise _Damaged("meta/metadata is missing") from e
-  except (
-    *(ValueError, KeyError, AttributeError, TypeError, RecursionError),
-  ) as e:
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
     raise _Damaged("meta/metadata is not JSON of ours") from e
   if crc != _crc(meta):
     raise _Damaged("meta/metadata is not what was saved")
