@@ -530,7 +530,7 @@ INSIDE = {
   "train/state.py": _METHOD,
   "train/step.py": _METHOD,
   "verbs/": "config data devices evals footage nets reports sampler store "
-  "study train video",
+  "study train video zoo",
 }
 
 

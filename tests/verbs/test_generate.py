@@ -17,9 +17,11 @@ import runs
 from vidgan_jax import cli
 from vidgan_jax import errors
 from vidgan_jax import sampler
+from vidgan_jax import zoo
 from vidgan_jax.video import read
 from vidgan_jax.video import sound
 from vidgan_jax.video import write
+from vidgan_jax.zoo import __main__ as zoo_main
 
 SIZE, FRAMES, FPS = 16, 4, 8
 CLASSES = ("disc", "square", "triangle", "cross")
@@ -394,6 +396,29 @@ def test_one_checkpoint_without_its_workdir(workdir, model, tmp_path):
 
 
 # ----------------------------------------------------------------- bad input
+
+
+def test_shipped_weights_draw_as_their_run(
+  workdir, tmp_path, monkeypatch, capsys
+):
+  """In bfloat16: nearly as their run."""
+  monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+  zoo_main.export(str(workdir), tmp_path / "small-run.safetensors")
+  clips = []
+  for name in (str(workdir), "small-run", f"{tmp_path}/small-run.safetensors"):
+    out = tmp_path / f"{len(clips)}.png"
+    assert cli.main(["generate", name, "--num", "4", "--out", str(out)]) == 0
+    clips.append(np.asarray(Image.open(out)).astype(int))
+  assert np.abs(clips[0] - clips[1]).mean() < 2
+  assert np.array_equal(clips[1], clips[2])
+  other = ("--num", "1", "--out", str(tmp_path / "other.png"))
+  for options, words in (
+    (("small-run", "--step", "4"), "leave both out"),
+    (("small-run", "--from-data"), "come without data"),
+    (("smal-run",), "Did you mean 'small-run'?"),
+  ):
+    assert cli.main(["generate", *options, *other]) == 1
+    _check_error(capsys, *words.split())
 
 
 @pytest.mark.parametrize(

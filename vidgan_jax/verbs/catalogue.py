@@ -1,4 +1,4 @@
-"""`vidgan process --list`: what the shipped weights are for, and their limits.
+"""What the shipped weights are for, and their limits: `vidgan process --list`.
 
 The texts are those of the model cards, `zoo/NAME.md`: the first sentence says
 what a task is for, the paragraph **Limits.** where it fails.
@@ -46,10 +46,17 @@ class Card:
   weights: pathlib.Path
 
 
-def cards() -> list[Card]:
-  """The cards of all shipped weights, in order of their names."""
+def cards(drawn: bool = False) -> list[Card]:
+  """The cards of shipped weights, in order of their names.
+
+  Args:
+    drawn: those that draw clips, whose names have a hyphen; else those that
+      work on footage.
+  """
   out = []
   for weights in sorted(_FOLDER.glob("*.safetensors")):
+    if ("-" in weights.stem) != drawn:
+      continue
     text = weights.with_suffix(".md").read_text()
     _, purpose, *_ = text.split("\n\n")
     (limits,) = re.findall(r"\*\*Limits\.\*\* (.*?)\n\n", text, re.DOTALL)
@@ -63,10 +70,9 @@ def cards() -> list[Card]:
   return out
 
 
-def tasks() -> str:
-  """The tasks of which weights are shipped, for --help."""
-  rows = "\n".join(f"  {c.spec:<24}{c.purpose}" for c in cards())
-  return f"tasks whose weights are shipped (`--list` says more):\n{rows}"
+def rows(drawn: bool = False) -> str:
+  """A row for each of the shipped weights, for --help."""
+  return "\n".join(f"  {c.spec:<24}{c.purpose}" for c in cards(drawn))
 
 
 def show() -> None:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
+import os
 import pathlib
 import re
 
@@ -17,9 +18,11 @@ import numpy as np
 
 from vidgan_jax import errors
 from vidgan_jax import sampler as sampler_lib
+from vidgan_jax import zoo
 from vidgan_jax.data import sound
 from vidgan_jax.evals import harness
 from vidgan_jax.store import workdir as workdir_lib
+from vidgan_jax.verbs import catalogue
 from vidgan_jax.verbs import existing
 from vidgan_jax.video import sound as sound_lib
 from vidgan_jax.video import write
@@ -30,10 +33,12 @@ def main(argv: list[str]) -> int:
   parser = argparse.ArgumentParser(
     prog="vidgan generate",
     description=__doc__,
+    epilog="weights that are shipped:\n" + catalogue.rows(drawn=True),
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add("workdir", help="of a training run, or one checkpoints/STEP of it")
+  add("workdir", help="of a training run, or one checkpoints/STEP of it; or "
+      "the name of shipped weights, see below")  # fmt: skip
   add("--out", required=True, help="file or folder, see above")
   add("--overwrite", action="store_true", help="replace what is there already")
   add("--step", type=int, help="checkpoint; default: the newest")
@@ -110,7 +115,12 @@ def _generate(args) -> str:
   _check(args)
   old = [] if kind else sorted(out.glob("clip_[0-9]*[0-9].mp4"))
   existing.check([out] if kind else old, args.overwrite)
-  sampler = sampler_lib.load(args.workdir, args.step, args.weights)
+  sampler = zoo.find(args.workdir, args.step, args.weights)
+  if args.from_data and not os.path.isdir(args.workdir):
+    raise errors.UserError(
+      f"--from-data: {args.workdir} are shipped weights, which come without "
+      "data. Say what the clips should show, or give a workdir."
+    )
   if args.from_data:
     config = workdir_lib.read_config(args.workdir)
     reference = harness.reference(

@@ -84,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog="vidgan process",
     description=__doc__,
-    epilog=catalogue.tasks(),
+    epilog="tasks whose weights are shipped (`--list` says more):\n"
+    + catalogue.rows(),
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
