@@ -490,6 +490,8 @@ ALLOWED = {
   "store/digest.py": {"numpy"},
   "store/tensors.py": {"numpy"},
   "study/": {"numpy"},
+  "web/": {"numpy", "PIL"},
+  "web/server.py": set(),
   "sampler.py": _PLAIN,
   "footage.py": _PLAIN,
   "zoo/": _PLAIN,
@@ -522,7 +524,9 @@ INSIDE = {
   "evals/": "baselines config data devices measures models nets reports "
   "sampler store tasks video",
   "reports/": "evals store",
-  "study/": "measures store/files video",
+  "study/": "measures store/files video web/server",
+  "web/": "sampler video",
+  "web/server.py": "",
   "train/": "config data devices evals losses models sampler store tasks video",
   "train/adversarial.py": _METHOD,
   "train/method.py": _METHOD,
@@ -530,7 +534,7 @@ INSIDE = {
   "train/state.py": _METHOD,
   "train/step.py": _METHOD,
   "verbs/": "config data devices evals footage nets reports sampler store "
-  "study train video zoo",
+  "study train video web zoo",
 }
 
 

@@ -1,0 +1,1 @@
+"""Local pages: the one server, and the page on which one paints."""
