@@ -29,7 +29,7 @@ from vidgan_jax.verbs import prepare
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
-TASKS = [name for name in rooms.names("tasks") if name != "generate"]
+TASKS = sorted({*rooms.names("tasks")} - {"generate", "translate"})
 # Other ways to call a config than without an argument.
 ARGS = [
   ("smoke", "model=mlp"),
@@ -42,6 +42,7 @@ ARGS = [
   ("video_to_video", "task=interpolate,data=sprites,variant=XS"),
   ("video_to_video", "task=denoise,data=sprites,flow,model=recurrent"),
   ("video_to_video", "task=super_resolve,model=recurrent"),
+  ("translate", "reference"),
 ]
 ALL = [*((name, "") for name in NAMES), *ARGS]
 
@@ -68,7 +69,7 @@ def abstract_batch(config, frames=None):
   else:
     small = size // task.footage.scale
     known = (model.frames - 1) // task.footage.rate + 1
-    video = np.zeros((known, small, small, 3), np.float32)
+    video = np.full((known, small, small, 3), -1, np.float32)  # black
     mask = np.ones_like(video[..., :1])
     given = task.footage.given(video, np.arange(known), mask)
     given = {k: shape(*v.shape) for k, v in given.items()}

@@ -468,6 +468,7 @@ ALLOWED = {
     ("data/signals.py", "data/oplang.py", "data/order.py", "data/text.py"),
     {"numpy"},
   ),
+  "tasks/drawings.py": {"numpy", "scipy"},
   "tasks/degrade.py": {"av", "numpy", "PIL", "tensorflow"},
   "data/convert.py": set(),
   "data/prepare.py": {"array_record"},

@@ -125,7 +125,7 @@ class Stage(stream.Stage):
     """Whether a mask says something to it."""
     if self.fps:
       return False
-    clip, times = np.zeros((2, 32, 32, 3), np.float32), np.zeros(2, np.float32)
+    clip, times = self._blank, np.zeros(2, np.float32)
     masks = [np.full((2, 32, 32, 1), x, np.float32) for x in (0, 1)]
     none, all_ = (self._given(clip, times, mask) for mask in masks)
     return any(np.any(none[name] != all_[name]) for name in none)
@@ -144,9 +144,14 @@ class Stage(stream.Stage):
       VideoError: it can do nothing without.
     """
     if not self.fps:
-      clip = np.zeros((2, 32, 32, 3), np.float32)
-      self._given(clip, np.zeros(2, np.float32), None)
+      self._given(self._blank, np.zeros(2, np.float32), None)
     return self._footage.unmasked
+
+  @property
+  def _blank(self) -> np.ndarray:
+    """A clip of no content, to ask `given` what it makes of a mask."""
+    level = np.float32([*self._footage.palette.values(), 3 * [127.5]][0])
+    return np.zeros((2, 32, 32, 3), np.float32) + (level / 127.5 - 1)
 
   def _given(self, video, times, mask) -> dict[str, np.ndarray]:
     try:

@@ -93,7 +93,7 @@ class Sampler:
         there are none.
     """
     name = self.task.name
-    if self.task.footage is not None and source is None:
+    if self.task.ask is tasks.from_source and source is None:
       raise errors.UserError(
         f"A model of the task {name!r} draws no clips, it works on given ones: "
         "use `vidgan process WORKDIR IN OUT`, and to measure it `vidgan "
@@ -109,6 +109,7 @@ class Sampler:
         )
     facts = {"num_classes": self.num_classes, "class_names": self.class_names}
     facts["text"] = self.text
+    facts |= {"times": self.times, "resolution": self.resolution}
     given = self.task.ask(num, seed, source, facts, **wishes)
     num = min(map(len, given.values()), default=num)
     return given | {"index": np.arange(num)}
@@ -267,7 +268,8 @@ def _at(sampler: Sampler, given: Given, times: np.ndarray) -> Given:
   index = np.round((times - trained[0]) / gap).astype(int)
   given = dict(given)
   for name, x in given.items():
-    if condition.KINDS.get(name) not in ("rows", "map"):
+    kind = "map" if name == "video" else condition.KINDS.get(name)
+    if kind not in ("rows", "map"):
       continue
     if index.min() < 0 or index.max() >= x.shape[1]:
       raise errors.UserError(
@@ -275,7 +277,7 @@ def _at(sampler: Sampler, given: Given, times: np.ndarray) -> Given:
         f"but {name!r} is given of {x.shape[1]} times, {gap:g} s "
         "apart: ask for fewer frames, or give more."
       )
-    if condition.KINDS[name] == "map":
+    if kind == "map":
       given[name] = x[:, index]
     elif x.shape[1] != len(times) or not np.array_equal(times, trained):
       at = trained[0] + gap * np.arange(x.shape[1], dtype=np.float32)

@@ -109,6 +109,31 @@ def test_ping_pong(fake, batch):
   assert not value.any()
 
 
+def test_mode_seeking(fake, batch):
+  z = {"z": _uniform(7, B, 3)}
+  generate = lambda given, times: (
+    given["video"]
+    + 0.1
+    * z["z"][:, :1, None, None, None]
+    * (1 + given["label"][:, None, None, None, None])
+  )
+  clips = generate(batch["given"], batch["times"])
+  value = rec.mode_seeking(
+    clips, batch, rec.Extras(generate=generate, z=z), bound=9.0
+  )
+  noise = z["z"].astype(np.float64)
+  other = np.roll(noise, -1, 0)
+  change = 0.1 * abs(noise - other)[:, 0] * (1 + batch["given"]["label"])
+  want = -change / abs(noise - other).mean(1)
+  np.testing.assert_allclose(value, want, rtol=1e-4)
+  value = rec.mode_seeking(
+    clips, batch, rec.Extras(generate=generate, z=z), bound=1e-3
+  )
+  np.testing.assert_allclose(value, -1e-3)
+  without = rec.mode_seeking(clips, batch, rec.Extras(generate=generate))
+  assert not without.any()
+
+
 def test_feature_matching(fake, batch):
   draw = lambda s: ((_uniform(s, B * T, 2, 2, 5), _uniform(s + 1, B * 2, 3)),
                     (_uniform(s + 2, B, 4),))  # fmt: skip

@@ -31,6 +31,8 @@ OPTIONS = [
   ("colorize", dict(hints=20, reference=0.5)),
   ("enhance", dict(flicker=(("white", 1),))),
   ("interpolate", dict(rate=4, arbitrary=True)),
+  ("translate", dict(kind="labels", classes=("ground", "wave"))),
+  ("translate", dict(kind="labels", classes=("a", "b"), reference=1.0)),
 ]
 CLIPS = [(n, o) for n, o in OPTIONS if n != "generate"]
 ids = lambda x: x if isinstance(x, str) else "-".join(map(str, x.values()))
@@ -48,7 +50,13 @@ def clip(seed=0, t=T, h=H, w=W):
 
 
 def example(video):
-  return {"video": video, "times": TIMES[: len(video)], "label": np.int32(2)}
+  times = TIMES[: len(video)]
+  return {"video": video, "times": times, "label": np.int32(2)} | layout(video)
+
+
+def layout(video):
+  """What `translate` makes maps of: where the clip is bright."""
+  return {"layout": np.uint8(video[..., 0] > 0)}
 
 
 def prepare(task, videos, seeds=None):
@@ -56,13 +64,14 @@ def prepare(task, videos, seeds=None):
   tf = pytest.importorskip("tensorflow", reason="TensorFlow not installed")
 
   @tf.autograph.experimental.do_not_convert
-  def one(seed, video):
+  def one(seed, clip):
     seed = tf.stack([tf.constant(7, tf.int64), seed])
-    times = tf.constant(TIMES[: video.shape[0]])
-    return task.prepare({"video": video, "times": times}, seed)
+    times = tf.constant(TIMES[: clip["video"].shape[0]])
+    return task.prepare(clip | {"times": times}, seed)
 
   seeds = np.arange(len(videos)) if seeds is None else np.array(seeds)
-  data = tf.data.Dataset.from_tensor_slices((seeds, np.stack(videos)))
+  stacked = {"video": np.stack(videos)} | layout(np.stack(videos))
+  data = tf.data.Dataset.from_tensor_slices((seeds, stacked))
   data = data.map(one, num_parallel_calls=2)
   data = data.batch(len(videos), drop_remainder=True)
   static = jax.tree.map(lambda s: tuple(s.shape), data.element_spec)
@@ -103,16 +112,22 @@ def test_prepare(name, options):
     shapes["vector"] = (4, T, task.footage.vector_dim)
   if options.get("spatial"):
     shapes["map"] = (4, T, h, w, 1)
+  if options.get("kind") == "labels":
+    shapes["map"] = (4, T, h, w, 2)
   if "mask" in given:
     shapes["mask"] = (4, T, h, w, 1)
     assert set(np.unique(given["mask"])) <= {0, 1}
-    assert not (given["video"] * given["mask"]).any() or name == "colorize"
+    assert not (given["video"] * given["mask"]).any() or name in (
+      "colorize",
+      "translate",
+    )
   assert {k: v.shape for k, v in given.items()} == shapes
   assert {x.dtype for x in jax.tree.leaves(batch)} == {np.dtype("float32")}
   assert abs(given["video"]).max() <= 1
   if "weight" in batch:
-    np.testing.assert_array_equal(batch["weight"], given["mask"])
+    np.testing.assert_array_equal(batch["weight"], given.get("mask", 1))
   fixed = name in ("predict", "super_resolve", "interpolate", "colorize")
+  fixed |= options.get("kind") == "labels"
   if options.get("arbitrary") or options.get("hints"):
     fixed = False
   if options.get("degradation") == "real":
@@ -132,7 +147,10 @@ def test_given_of_real_footage(name, options):
   video, mask, more = want["video"], want.get("mask"), {}
   if name == "denoise" and "vector" in want:
     more["sigma"] = want["vector"][0, 0] * 127.5
-  if "map" in want:
+  if name == "translate":
+    if mask is not None:  # Of a frame that is given there is no map.
+      want["map"] = want["map"] * mask
+  elif "map" in want:
     mask, more["sigma"] = want["map"] / 0.5, 0.5 * 127.5
   if name == "deblock" and "vector" in want:
     more["quality"] = want["vector"][0, 0] * 50
@@ -181,9 +199,9 @@ def test_data_in_memory(name):
   two = {k: jnp.stack([v, v]) for k, v in example(clip()).items()}
   keys = jax.random.split(jax.random.key(0), 2)
   mapped = jax.jit(jax.vmap(task.prepare))(two, keys)
-  plain = task.prepare(example(clip()), None)
+  plain = task.prepare(jax.tree.map(lambda x: x[1], two), keys[1])
   for got, want in zip(jax.tree.leaves(mapped), jax.tree.leaves(plain)):
-    np.testing.assert_array_equal(got[1], want)
+    np.testing.assert_allclose(got[1], want, atol=1e-4 * (name == "translate"))
 
 
 def test_generate():

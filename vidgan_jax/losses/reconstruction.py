@@ -127,6 +127,27 @@ def feature_matching(
   return sum(losses) / len(losses)
 
 
+def mode_seeking(
+  fake: jax.Array, batch: Batch, extras: Extras, bound: float = 0.2
+) -> jax.Array:
+  """-min(Mean |G(z) - G(z')| / Mean |z - z'|, bound) (Yang et al. 2019, eq. 2).
+
+  It is least where other noise makes another clip of what is given. z' is that
+  of the next clip of the batch; of one clip alone, or without noise, it is 0.
+  """
+  # The noise belongs to a place in the batch: what is given takes the places.
+  turned = jax.tree.map(
+    lambda x: jnp.roll(x, 1, 0), (batch["given"], batch["times"])
+  )
+  other = jnp.roll(extras.generate(*turned), -1, 0)
+  apart = [jnp.abs(z - jnp.roll(z, -1, 0)) for z in extras.z.values()]
+  if not apart or len(fake) == 1:
+    return jnp.zeros(len(fake))
+  apart = sum(x.reshape(len(fake), -1).mean(1) for x in apart) / len(apart)
+  change = _mean(_l1(fake, other), batch.get("weight"))
+  return -jnp.minimum(change / jnp.maximum(apart, 1e-6), bound)
+
+
 def flow_warp(
   fake: jax.Array, batch: Batch, extras: Extras, sharpness: float = 50.0
 ) -> jax.Array:

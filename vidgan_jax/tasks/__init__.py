@@ -66,6 +66,8 @@ class Footage:
     unmasked: what a user is told who gives no mask, '' if none is needed.
     measures: what evaluation measures beside what it measures of every task;
       names out of `ANSWERS` of evals/paired.py, or 'psnr_ahead'.
+    palette: name -> colour (red, green, blue) of 0 to 255 of each class, where
+      the video is a map in these colours; none: any picture is taken.
   """
 
   given: Callable[..., dict[str, np.ndarray]]
@@ -74,6 +76,9 @@ class Footage:
   vector_dim: int = 0
   unmasked: str = ""
   measures: tuple[str, ...] = ()
+  palette: Mapping[str, tuple[int, int, int]] = dataclasses.field(
+    default_factory=dict
+  )
 
   def output_times(self, times: np.ndarray) -> np.ndarray:
     """Times of the frames that come out for frames at `times`, see there."""

@@ -24,6 +24,7 @@ from vidgan_jax.evals import harness
 from vidgan_jax.store import workdir as workdir_lib
 from vidgan_jax.verbs import catalogue
 from vidgan_jax.verbs import existing
+from vidgan_jax.video import drawn
 from vidgan_jax.video import sound as sound_lib
 from vidgan_jax.video import write
 
@@ -69,6 +70,13 @@ def main(argv: list[str]) -> int:
   add("--react", metavar="speed=NAME:K",
       help="any run: the time runs 1 + K times as fast where NAME is heard: "
       + ", ".join(sound.ENVELOPES))  # fmt: skip
+  add("--map", nargs="+", default=[], metavar="FILE",
+      help="of a run that was trained with maps: a drawing in its colours, "
+      "which moves; several, as a.png@0 b.png@1.5; or a folder or video of one "
+      "for each time")  # fmt: skip
+  add("--still", action="store_true", help="what --map shows does not move")
+  add("--first", metavar="FILE", help="picture that the clips begin with, of "
+      "a run that continues one")  # fmt: skip
   add("--ask", action="append", default=[], metavar="NAME=VALUE",
       help="what else the run's task may be asked for")  # fmt: skip
   add(
@@ -130,18 +138,35 @@ def _generate(args) -> str:
   wave = None
   if args.sound is not None:
     wave = sound_lib.decode(args.sound, sound.RATE)
-  times, fps = _times(args, sampler, wave)
+  maps, film = [], False
+  if args.map:
+    maps, film = drawn.pictures(args.map, _gap(sampler))
+  seconds = None if wave is None else len(wave) / sound.RATE
+  if len(maps) > 1:
+    seconds = maps[-1].seconds + _gap(sampler)
+  times, fps = _times(args, sampler, seconds)
   texts = _texts(args.text)
   num = args.num * max(1, len(texts))
   wishes = _wishes(args)
   if texts:
     wishes["text"] = [text for text in texts for _ in range(args.num)]
     wishes["text_anyway"] = args.text_anyway
+  # Rows and maps are as far apart as in training, from the first time on.
+  gap, begin = _gap(sampler), sampler.times[0]
+  count = max(len(sampler.times), round((times.max() - begin) / gap) + 1)
   if wave is not None and not args.react:
-    # Rows as far apart as in training, from the first time of a clip on.
-    gap, first = _gap(sampler), sampler.times[0]
-    count = max(len(sampler.times), round((times.max() - first) / gap) + 1)
-    wishes["sound"] = sound.rows(wave, first + gap * np.arange(count), gap)
+    wishes["sound"] = sound.rows(wave, begin + gap * np.arange(count), gap)
+  if film and times.max() >= maps[-1].seconds + gap:
+    raise errors.UserError(
+      f"--map {args.map[0]} shows {maps[-1].seconds + gap:.3g} s, and frames "
+      f"up to {times.max():.3g} s are asked for: give fewer --frames, or more "
+      "maps."
+    )
+  if maps:
+    wishes |= {"map": maps, "still": args.still or film}
+    wishes["seconds"] = tuple(begin + gap * np.arange(count))
+  if args.first:
+    wishes["first"] = drawn.load(args.first)
   given = sampler.ask(num, args.seed, **wishes)
   index = given.pop("index") % args.num
   if args.react:
@@ -294,13 +319,18 @@ def _gap(sampler) -> float:
   return float(np.median(np.diff(trained))) if len(trained) > 1 else 1.0
 
 
-def _times(args, sampler, wave) -> tuple[np.ndarray, float]:
-  """Times of the frames, and frames a second of the file."""
+def _times(args, sampler, seconds) -> tuple[np.ndarray, float]:
+  """Times of the frames, and frames a second of the file.
+
+  Args:
+    args: of the verb.
+    sampler: of the run.
+    seconds: of a clip; None: as in training.
+  """
   gap = _gap(sampler)
   fps = args.fps or 1 / gap
-  seconds = len(sampler.times) * gap
-  if wave is not None:
-    seconds = len(wave) / sound.RATE
+  if seconds is None:
+    seconds = len(sampler.times) * gap
   frames = args.frames or max(1, round(seconds * fps))
   times = args.start + np.arange(frames) * abs(args.speed) / fps
   if args.speed < 0:
