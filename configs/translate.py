@@ -63,8 +63,12 @@ def get_config(arg=""):
   else:
     config.model.generator = dict(noise_dim=16)
     config.model.discriminator = dict(conditional=True)
-    # Looks of real clips are about as far apart as `bound`.
-    config.reconstruction = dict(mode_seeking=dict(weight=0.3, bound=0.03))
+    config.reconstruction = dict(
+      # Little beside the adversary; it leads until D has learnt something.
+      charbonnier=dict(weight=1.0),
+      # Looks of real clips are about as far apart as `bound`.
+      mode_seeking=dict(weight=0.5, bound=0.03),
+    )
 
   # Real and made clips share their maps, so each patch has its pair.
   config.objective = "relativistic"
