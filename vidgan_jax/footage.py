@@ -178,16 +178,15 @@ class Stage(stream.Stage):
     return dataclasses.replace(self, vector=given["vector"])
 
   def masked(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The mask, and beside it the generator's `spread`, (h, w, n)."""
+    """The mask, with the generator's `spread` in it where it has one."""
     mask = super().masked(image, mask)
     if not self._near:
       return mask
-    mask = mask.astype(np.float32)
     clip, times = stream.to_float(image)[None], np.zeros(1, np.float32)
-    given = self._given(clip, times, mask[None])
+    given = self._given(clip, times, mask[None].astype(np.float32))
     given = {name: given[name][None] for name in ("video", "mask")}
     seen = np.asarray(_spread(self.sampler.generator, given))[0, 0]
-    return np.concatenate([mask, seen], -1)
+    return mask * _pack(seen)
 
   def __call__(
     self,
@@ -202,13 +201,14 @@ class Stage(stream.Stage):
     none, and returns its state beside the result.
     """
     seen = None
-    if mask is not None and self._near:
-      mask, seen = mask[..., :1], mask[..., 1:]
+    if mask is not None and mask.dtype == np.uint32:  # of `masked`
+      seen = _unpack(mask)
+      mask = (mask > 0).astype(np.float32)
     if self.fps:
       given = tasks.hide(video, mask)
     else:
       given = self._given(video, times, mask)
-    if seen is not None and seen.shape[-1]:
+    if seen is not None:
       given["spread"] = seen
     if self.vector is not None:
       given["vector"] = self.vector
@@ -220,6 +220,24 @@ class Stage(stream.Stage):
     z = self.sampler.noise(0, np.arange(1), 0.0)
     out, state = _step(generator, params, batch, state, z, times)
     return np.asarray(out)[0], state
+
+
+# Whole frames of a window, which are 72 for inpaint, are kept in four bytes a
+# pixel: ten bits a colour, one for what is lost, and the lowest.
+_PLACES = np.array([2, 12, 22], np.uint32)
+
+
+def _pack(seen: np.ndarray) -> np.ndarray:
+  """`bases.spread` of a frame, (h, w, 3 + 1) -> (h, w, 1) uint32, odd."""
+  levels = np.rint((seen[..., :3] + 1) * 511.5).astype(np.uint32) << _PLACES
+  lost = 2 * seen[..., 3].astype(np.uint32) + 1
+  return (np.bitwise_or.reduce(levels, -1) | lost)[..., None]
+
+
+def _unpack(words: np.ndarray) -> np.ndarray:
+  """(..., 1) -> (..., 3 + 1) float32."""
+  colours = (words >> _PLACES & 1023).astype(np.float32) / 511.5 - 1
+  return np.concatenate([colours, words >> 1 & 1], -1, dtype=np.float32)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -112,8 +112,8 @@ def spread(name: str, given: dict) -> jax.Array:
     given: video (B, T, h, w, C), mask.
 
   Returns:
-    (B, T, h, w, C + 1): the frames (of 'paint': their colours) filled, and 1
-    where a whole neighbourhood is unknown.
+    (B, T, h, w, C + 1): the frames (of 'paint': half their colours) filled, in
+    [-1, 1], and 1 where a whole neighbourhood is unknown.
   """
   mask = given["mask"]
   video = (_colours if name == "paint" else copy)(given, None)
@@ -157,13 +157,14 @@ def paint(given: dict, times: jax.Array, scale: int = 1) -> jax.Array:
   video, mask = copy(given, times, scale), given.get("mask")
   if mask is None:
     return video
-  return luma(video) + fill(given | {"video": _colours(given, times)}, times)
+  colours = fill(given | {"video": _colours(given, times)}, times)
+  return luma(video) + 2 * colours
 
 
 def _colours(given: dict, times: jax.Array) -> jax.Array:
-  """Differences of the known pixels from their luma, of others 0."""
+  """Half the known pixels' differences from their luma, of others 0."""
   video = copy(given, times)
-  return (video - luma(video)) * (1 - given["mask"])
+  return (video - luma(video)) / 2 * (1 - given["mask"])
 
 
 def _smooth(x: jax.Array) -> jax.Array:
@@ -302,8 +303,9 @@ def tone(x: jax.Array, curve: jax.Array) -> jax.Array:
 
   Args:
     x: (..., 3) in [-1, 1], but for a little.
-    curve: (5,).
+    curve: (..., 5): one for all, (5,), or one for each frame or pixel.
   """
+  curve = [curve[..., i : i + 1] for i in range(5)]
   start = (x + 1) / 2
   z = start - curve[0]
   # At 0 a root would have no slope.

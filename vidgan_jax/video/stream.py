@@ -144,14 +144,15 @@ class Stage(Step):
     return self
 
   def masked(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The mask of a whole frame, and beside it what no window shows.
+    """The mask of a whole frame, with what no window shows in it.
 
     Args:
       image: (h, w, 3) uint8 or uint16.
       mask: (h, w) bool.
 
     Returns:
-      (h, w, n), cut like the frame; channel 0 is the mask.
+      (h, w, 1), cut like the frame: bool, or numbers that are 0 where it is
+      False.
     """
     del image
     return mask[..., None]
@@ -164,8 +165,8 @@ class Stage(Step):
     Args:
       video: a window.
       times: (T,) seconds from the first frame of the shot.
-      mask: (T, h, w, 1) float32, 1 where unknown, or None; with more channels
-        if `masked` adds some.
+      mask: (T, h, w, 1) float32, 1 where unknown, or None; the numbers of
+        `masked`, if it makes any.
     """
     raise NotImplementedError(f"{type(self).__name__} defines no __call__.")
 
@@ -449,9 +450,10 @@ class Runner:
         video = to_float(np.stack([*map(cut, images)]))
         mask = masks
         if masks is not None:
-          mask = np.stack([*map(cut, masks)]).astype(np.float32)
+          mask = np.stack([*map(cut, masks)])
           hidden = mask[start : start + count, y0 - y : y1 - y, x0 - x : x1 - x]
-        if stage.keeps and mask is not None and not hidden[..., 0].any():
+          mask = mask.astype(np.float32) if mask.dtype == bool else mask
+        if stage.keeps and mask is not None and not hidden.any():
           got = video
         elif self._recurrent:
           state = self._states.get((y, x))
