@@ -1,6 +1,6 @@
-"""What can be told of texts and sounds in the world of the sprites, and S4.
+"""What can be told of texts and sounds in the world of the sprites.
 
-  python benchmarks/conditions.py RUN
+  python benchmarks/conditions.py [RUN] [--experts RUN RUN]
 
 1. Onsets: precision, recall and F1 of the onsets of 256 clips' sounds against
    the bounces, within 30 ms; bounces nearer than 60 ms count as one.
@@ -10,6 +10,10 @@
 3. Clips that react: RUN, a trained one such as the quickstart's, draws to a
    beat. The correlation of its motion with the envelope of the sound, at lags
    of -2 to 2 frames, beside that of the same clips without --react.
+4. Experts: RUNs of configs/align.py. One of texts finds the right text of 64
+   and reads words of held-out clips (the evaluator `retrieval`). One of sounds
+   finds by how many frames the sound of a clip was moved, of 17 shifts (8 to
+   either side), in clips of at least two bounces.
 
 Two minutes on two cores.
 """
@@ -28,10 +32,15 @@ from scipy import optimize
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import evals
+from vidgan_jax import experts
+from vidgan_jax.data import reference as reference_lib
 from vidgan_jax.data import sound
 from vidgan_jax.data import sprites
+from vidgan_jax.data import text
 from vidgan_jax.evals import agreement
+from vidgan_jax.evals import retrieval
 from vidgan_jax.evals import sync
+from vidgan_jax.measures import intervals
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 BEATS = (0.5, 1.2, 2.0, 2.4, 3.6, 4.9, 5.3, 6.0, 7.1)  # seconds
@@ -39,15 +48,22 @@ FPS = 24
 
 
 def main() -> None:
-  """Prints the three tables."""
+  """Prints the tables."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  parser.add_argument("run", help="workdir of a run of the flagship")
+  add = parser.add_argument
+  add("run", nargs="?", help="workdir of a run of the flagship; else no 3")
+  add("--experts", nargs="+", default=(), help="of these alone: table 4")
   args = parser.parse_args()
+  for path in args.experts:
+    judge(path)
+  if args.experts:
+    return
   onsets()
   for name, module in (("text", agreement), ("sound", sync)):
     bounds(name, module.Evaluator())
-  with tempfile.TemporaryDirectory() as folder:
-    react(args.run, pathlib.Path(folder))
+  if args.run:
+    with tempfile.TemporaryDirectory() as folder:
+      react(args.run, pathlib.Path(folder))
 
 
 def onsets() -> None:
@@ -103,6 +119,61 @@ def bounds(name, evaluator) -> None:
     if not key.endswith(("_floor", "_ceiling", "_shuffled", "_real")):
       continue
     print(f"{key:32} {value.value:.3f} [{value.low:.3f}, {value.high:.3f}]")
+
+
+def judge(path: str) -> None:
+  """Table 4, of one expert."""
+  expert = experts.load(path)
+  kind = "text" if expert.reads("match") else "sound"
+  config = config_lib.load(f"{CONFIGS}/align.py:of={kind}")
+  if kind == "sound":
+    shifts(expert, dict(config.data.options))
+    return
+  world = {k: v for k, v in config.data.options.items() if k != "size"}
+  source = text.Source(
+    sprites.make("test", size=2048, **world), expert.network.text
+  )
+  clips = reference_lib.Clips(
+    source, config.data.eval_ops, task=expert.network.task
+  )
+  reference = evals.Reference(clips=clips, world=clips.world)
+  values = retrieval.Evaluator(num=512).run(expert.network, reference)
+  for key, value in values:
+    print(f"{key:32} {value.value:.3f} [{value.low}, {value.high}]")
+
+
+def shifts(expert: experts.Expert, options: dict, num: int = 256) -> None:
+  """Prints S1: the share of clips whose shift is found, of 17."""
+  length, reach = options["frames"], 8
+  options |= {"frames": length + 2 * reach, "size": 4 * num}
+  source = sprites.make("test", **options)
+  start, end = reach / options["fps"], (reach + length) / options["fps"]
+  seen = []
+  for i in range(len(source)):
+    when = sprites.bounces(source.scene(i), end)[:, 0]
+    if (when > start).sum() >= 2 and len(seen) < num:
+      seen.append(i)
+  rows = source.read(seen)
+  video, heard, times = (
+    np.stack([row[k] for row in rows]) for k in ("video", "sound", "times")
+  )
+  # What is heard all along, and the pictures of the middle, seen by themselves.
+  pairs = expert.pairs(video, {"sound": heard}, times)["sync"][..., 1, :]
+  middle = slice(reach, reach + length)
+  given = {"sound": heard[:, middle]}
+  frames = expert.pairs(video[:, middle], given, times[:, :length])["sync"]
+  gaps = [
+    np.linalg.norm(
+      frames[..., 0, :] - pairs[:, reach + k : reach + k + length], axis=-1
+    ).mean(1)
+    for k in range(-reach, reach + 1)
+  ]
+  right = int((np.argmin(gaps, 0) == reach).sum())
+  low, high = intervals.wilson(right, len(seen))
+  print(
+    f"shift of {len(gaps)} found in {right / len(seen):.3f} [{low:.3f}, "
+    f"{high:.3f}] of {len(seen)} clips; floor {1 / len(gaps):.3f}"
+  )
 
 
 def react(run: str, folder: pathlib.Path) -> None:

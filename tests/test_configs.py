@@ -32,6 +32,7 @@ NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
 TASKS = sorted({*rooms.names("tasks")} - {"generate", "translate"})
 # Other ways to call a config than without an argument.
 ARGS = [
+  ("align", "of=sound"),
   ("smoke", "model=mlp"),
   ("smoke", "model=dcgan3d"),
   *(("video_folder", f"res={res},classes=4") for res in (32, 64, 128, 256)),
@@ -64,8 +65,11 @@ def abstract_batch(config, frames=None):
     given = {"label": shape(dtype=jnp.int32)} if model.num_classes else {}
     if config.data.text:
       given["text"] = shape(20, dtype=jnp.int32)
-    if "sound" in config.task.options.get("signals", ()):
+    signals = config.task.options.get("signals", ())
+    if "sound" in signals:
       given["sound"] = shape(model.frames, sound.FEATURES)
+    if "video" in signals:
+      given["video"] = shape(model.frames, size, size, 3)
   else:
     small = size // task.footage.scale
     known = (model.frames - 1) // task.footage.rate + 1
@@ -183,6 +187,11 @@ def test_arguments_are_checked():
 SIZE = 16
 QUICK = ("mlp", "sky_256", "weizmann_64")
 TINY = {
+  "align": (
+    "model.generator.widths=(4,)",
+    "model.generator.joint=8",
+    "model.discriminator.joint=4",
+  ),
   "continuous": (
     "model.generator.widths=(4,)",
     "model.generator.blocks=1",

@@ -102,6 +102,8 @@ def test_models(name, variant, classes):
     small = size // g.scale
     given["video"] = shape(b, t, small, small, 3)
     given["mask"] = shape(b, t, small, small, 1)
+  if name in JUDGES:
+    given |= {"video": video, "text_vectors": shape(b, 5, 3)}
   if classes:
     given["label"] = shape(b, dtype=jnp.int32)
   key = jax.random.key(0)
@@ -126,6 +128,10 @@ def test_models(name, variant, classes):
     assert logits.dtype == jnp.float32
     assert logits.shape[0] == b and logits.ndim <= 2
     assert isinstance(features, tuple)
+
+
+# They compare given clips with conditions, and draw nothing.
+JUDGES = ("align",)
 
 
 def from_clips(module):
@@ -153,7 +159,9 @@ def test_conditions_reach_both_networks(name):
   variant = next(iter(module.VARIANTS))
   g, d = build(name, variant, resolution=size, frames=t, num_classes=0)
   given = {"text_vectors": some(0, b, 5, 3), "sound": some(1, b, t, 6)}
-  fixed = {"video": some(2, b, t, size, size, 3)} if from_clips(module) else {}
+  judge = name in JUDGES
+  seen = from_clips(module) or judge
+  fixed = {"video": some(2, b, t, size, size, 3)} if seen else {}
   times = np.tile(np.arange(t, dtype=np.float32) / 8, (b, 1))
   z = {k: some(3, b, *s) for k, s in g.noise_spec(1.0).items()}
   video = some(4, b, t, size, size, 3)
@@ -168,14 +176,18 @@ def test_conditions_reach_both_networks(name):
 
   @jax.jit
   def influences(given):
-    draw = lambda x: jnp.sum(
-      video * jnp.tanh(g.apply(g_params, fixed | x, z, times))
+    answer = lambda x: layers.drawn(g.apply(g_params, fixed | x, z, times))
+    draw = lambda x: (
+      jnp.sum(answer(x).losses["contrast"])
+      if judge
+      else jnp.sum(video * jnp.tanh(answer(x).video))
     )
     score = lambda x: sum(
       jnp.sum(jnp.sin(logits))
       for logits in d.apply(d_params, video, fixed | x, times).logits
     )
-    return jax.grad(draw)(given), jax.grad(score)(given)
+    asked = (draw,) if judge else (draw, score)
+    return [jax.grad(answer)(given) for answer in asked]
 
   for of_network in influences(given):
     for signal, influence in of_network.items():
@@ -439,6 +451,7 @@ ALLOWED = {
   "config.py": {"ml_collections"},
   "calls.py": set(),
   "errors.py": set(),
+  "experts.py": _PLAIN,
   "fields.py": {"ml_collections"},
   "rooms.py": set(),
   "models/": _PLAIN,
@@ -513,17 +526,19 @@ INSIDE = {
   "nets/": "store/archives store/files store/tensors",
   "video/": "store/files",
   "models/": "",
-  "losses/": "config models store/archives store/tensors train/optim",
+  "losses/": "config data/text experts.py models store/archives "
+  "store/tensors train/optim",
   "tasks/": "baselines config",
   "data/": "config store/files video",
   "data/prepare.py": "data store/files store/workdir video",
   "devices/": "config",
   "store/": "config",
   "sampler.py": "config data/text devices models store tasks train/state",
+  "experts.py": "data/text models sampler zoo",
   "footage.py": "devices sampler tasks video zoo",
   "zoo/": "config sampler store",
-  "evals/": "baselines config data devices measures models nets reports "
-  "sampler store tasks video",
+  "evals/": "baselines config data devices experts.py measures models nets "
+  "reports sampler store tasks video",
   "reports/": "evals store",
   "study/": "measures store/files video web/server",
   "web/": "sampler video",

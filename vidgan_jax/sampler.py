@@ -51,6 +51,7 @@ class Sampler:
     weights: 'ema' or 'raw'.
     examples: clips with `prepared`, whose conditions a task from noise to clips
       takes where it needs some, or None.
+    experts: digests of the frozen networks that it was trained with.
   """
 
   generator: Any
@@ -64,6 +65,7 @@ class Sampler:
   text: text_lib.Encoder | None = None
   weights: str = "ema"
   examples: Any = None
+  experts: tuple[str, ...] = ()
 
   @property
   def card(self) -> dict[str, Any]:
@@ -375,6 +377,7 @@ def build(params: Any, record: provenance.Record) -> Sampler:
     text=text_lib.Encoder(**record.text) if record.text else None,
     times=record.times,
     resolution=config.model.resolution,
+    experts=tuple(record.experts.values()),
   )
 
 

@@ -126,7 +126,7 @@ def test_match_is_the_cross_entropy_of_both_ways():
   same[1, 3] = same[3, 1] = True  # Two clips have one text.
   net = condition.Match(4)
   state = net.init(jax.random.key(0), clips, texts, same)
-  got = net.apply(state, clips, texts, same)
+  got, pairs = net.apply(state, clips, texts, same)
   # Once more, in float64 and by loops.
   weights = jax.tree.map(lambda x: np.float64(x), state["params"])
 
@@ -135,6 +135,7 @@ def test_match_is_the_cross_entropy_of_both_ways():
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
   a, b = unit(clips, "clips"), unit(texts, "conditions")
+  np.testing.assert_allclose(pairs, np.stack([a, b], 1), atol=1e-5)
   want = []
   for i in range(5):
     others = [j for j in range(5) if j == i or not same[i, j]]
@@ -144,7 +145,7 @@ def test_match_is_the_cross_entropy_of_both_ways():
     want.append((there + back) / 2 - score)
   np.testing.assert_allclose(got, want, rtol=2e-5)
   # The gradient is finite though equal texts count as -inf.
-  loss = lambda p, x: net.apply(p, x, texts, same).sum()
+  loss = lambda p, x: net.apply(p, x, texts, same)[0].sum()
   for slope in jax.tree.leaves(jax.grad(loss, (0, 1))(state, clips)):
     assert np.isfinite(slope).all() and np.any(slope)
 
@@ -168,7 +169,7 @@ def test_sync_tells_times_and_clips_apart():
   frames, rows = some(1, 3, 4, 7), some(2, 3, 4, 5)
   net = condition.Sync(6)
   state = net.init(jax.random.key(0), frames, rows)
-  got = net.apply(state, frames, rows)
+  got, pairs = net.apply(state, frames, rows)
   # Once more, in float64 and by loops.
   weights = jax.tree.map(lambda x: np.float64(x), state["params"])
   pad = np.pad(np.float64(rows), ((0, 0), (1, 1), (0, 0)))
@@ -181,6 +182,7 @@ def test_sync_tells_times_and_clips_apart():
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
   a, b = unit(np.float64(frames), "frames"), unit(around, "rows")
+  np.testing.assert_allclose(pairs, np.stack([a, b], 2), atol=1e-5)
   for i in range(3):
     scores = [np.mean([a[i, t] @ b[j, t] for t in range(4)]) for j in range(3)]
     scores += [
@@ -190,6 +192,16 @@ def test_sync_tells_times_and_clips_apart():
     scores = 10 * np.array(scores)
     want = np.log(np.exp(scores).sum()) - scores[i]
     np.testing.assert_allclose(got[i], want, rtol=2e-5)
+  # Silence is silence, of every clip and at every time.
+  rows[:2] = 0
+  got, pairs = net.apply(state, frames, rows)
+  other = np.mean(np.sum(pairs[:2, :, 0] * pairs[2, :, 1], -1), 1)
+  np.testing.assert_allclose(got[:2], np.log1p(np.exp(10 * other)), rtol=1e-4)
+  loss = lambda p, x: net.apply(p, x, rows[:2])[0].sum()
+  value, slopes = jax.value_and_grad(loss, (0, 1))(state, frames[:2])
+  assert abs(value) < 1e-5
+  for slope in jax.tree.leaves(slopes):
+    np.testing.assert_allclose(slope, 0, atol=1e-4)
 
 
 @pytest.mark.parametrize("temporal_head", [False, True])

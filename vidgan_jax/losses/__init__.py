@@ -17,7 +17,9 @@ import numpy as np
 import optax
 
 from vidgan_jax import errors
+from vidgan_jax import experts
 from vidgan_jax import rooms
+from vidgan_jax.data import text as text_lib
 from vidgan_jax.losses import augment as augment_lib
 from vidgan_jax.losses import penalties as penalties_lib
 from vidgan_jax.losses import reconstruction as reconstruction_lib
@@ -77,10 +79,12 @@ class Reconstruction:
     fn: (fake, batch, extras) -> (B,), from `losses.reconstruction`; None for a
       loss that a network makes itself (`layers.Drawn`, `layers.Scores`).
     weight: factor in G's loss, and in D's if D makes it.
+    expert: the frozen network that `fn` asks, or None.
   """
 
   fn: Callable | None = None
   weight: float = 1.0
+  expert: experts.Expert | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,7 +105,10 @@ class Adversary:
 
 
 def create(
-  config: Any, total: int, count: Callable[[str], int]
+  config: Any,
+  total: int,
+  count: Callable[[str], int],
+  text: text_lib.Encoder | None = None,
 ) -> dict[str, Any]:
   """The parts of a `train.adversarial.Method` that a config describes.
 
@@ -109,6 +116,7 @@ def create(
     config: of the run, validated.
     total: length of the run in steps.
     count: a duration -> steps.
+    text: encoder of the texts that are given.
 
   Raises:
     UserError: an option or a value that cannot be.
@@ -117,7 +125,7 @@ def create(
   return dict(
     objective=importlib.import_module(f"vidgan_jax.losses.{config.objective}"),
     penalties=_penalties(config, total),
-    reconstruction=_reconstruction(config),
+    reconstruction=_reconstruction(config, text),
     adversary=_adversary(config, count),
     augment=Augment(
       policy=fields.policy, target=fields.target, kimg=fields.kimg
@@ -186,7 +194,7 @@ def _penalties(config, total):
   return dict(sorted(parts.items(), key=lambda part: not part[1].on_slope))
 
 
-def _reconstruction(config):
+def _reconstruction(config, text):
   parts = {}
   made = rooms.model_losses(config.model.name)
   for name, fields in config.reconstruction.items():
@@ -198,10 +206,14 @@ def _reconstruction(config):
       fn,
       options,
       f"config.reconstruction.{name}",
-      given=("fn",) if own else ("fake", "batch", "extras"),
+      given=("fn", "expert") if own else ("fake", "batch", "extras"),
     )
+    expert = None
+    if not own and "expert" in inspect.signature(fn).parameters:
+      expert = experts.load(options.get("expert", "")).of_texts(text)
+      options["expert"] = expert
     fn = None if own else functools.partial(fn, **options)
-    parts[name] = Reconstruction(fn=fn, weight=weight)
+    parts[name] = Reconstruction(fn=fn, weight=weight, expert=expert)
   return parts
 
 

@@ -7,7 +7,8 @@ Each public function is one, and has the signature
 with fake: (B, T, H, W, C) and a batch of the step: 'target' of the same shape,
 'given', 'times' and perhaps 'weight' (B, T, H, W, 1), which says how much the
 answer counts at a pixel: means are over what counts. Their own weights are the
-step's. None but `perceptual` needs a network that was trained before.
+step's. None but `perceptual` and `alignment` need a network that was trained
+before.
 """
 
 from collections.abc import Callable
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgan_jax import errors
+from vidgan_jax import experts
 from vidgan_jax.models import condition
 from vidgan_jax.models import layers
 from vidgan_jax.store import archives
@@ -231,6 +233,34 @@ def perceptual(
     _l1(a, b).reshape(len(fake), -1).mean(1) for a, b in zip(ours, theirs)
   ]
   return sum(losses) / len(losses)
+
+
+def alignment(
+  fake: jax.Array,
+  batch: Batch,
+  extras: Extras,
+  expert: experts.Expert | None = None,
+) -> jax.Array:
+  """Mean arccos(<a, b>)^2 of a clip and what it is to show (Sauer et al. 2023).
+
+  a and b are the unit vectors that a frozen dual encoder makes of the clip and
+  of its text, or of each frame and its sound: StyleGAN-T's guidance by CLIP.
+
+  Args:
+    fake: generated clips.
+    batch: of the step: what is given, and the times.
+    extras: not used.
+    expert: in a config the workdir of a run of configs/align.py, or the
+      .safetensors file of its weights.
+  """
+  del extras
+  losses = []
+  for pair in expert(fake, batch["given"], batch["times"]).values():
+    cosine = jnp.prod(pair, -2).sum(-1)  # (B,) or (B, T)
+    # At 1 and -1 the slope of arccos is not finite.
+    angle = jnp.arccos(jnp.clip(cosine, -1 + 1e-6, 1 - 1e-6))
+    losses.append(jnp.square(angle).reshape(len(fake), -1).mean(1))
+  return sum(losses)
 
 
 # -------------------------------------------------------------------- helpers

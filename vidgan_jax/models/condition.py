@@ -34,7 +34,8 @@ KINDS = {
   "mask": "map",
   "map": "map",
 }
-_TEXTS = ("text", "text_vectors")
+TEXTS = ("text", "text_vectors")
+ROWS = ("sound", "vector")
 # What the step and the sampler add; no conditions.
 _BESIDE = ("progress", "keys", "row_times")
 VOCABULARY = 4096  # Tokens of a text are below; others would become NaN.
@@ -111,7 +112,7 @@ class Condition:
           + rooms.nearest(k, [*own, *read])
           + " Change config.task or config.model.name."
         )
-    learnt = {"text": _TEXTS, "rows": ("sound", "vector")}
+    learnt = {"text": TEXTS, "rows": ROWS}
     for layer, names in learnt.items():
       if model.has_variable("params", layer) and not any(
         k in self._given for k in names
@@ -126,7 +127,7 @@ class Condition:
     return [
       x
       for k, x in self._given.items()
-      if KINDS[k] == kind and k not in ("label", *_TEXTS)
+      if KINDS[k] == kind and k not in ("label", *TEXTS)
     ]
 
   def label(self) -> jax.Array | None:
@@ -140,8 +141,10 @@ class Condition:
       )
     return self._given["label"]
 
-  def match(self, clips: jax.Array, features: int) -> jax.Array:
-    """`Match` of clips (B, N) with their texts: (B,)."""
+  def match(
+    self, clips: jax.Array, features: int
+  ) -> tuple[jax.Array, jax.Array]:
+    """`Match` of clips (B, N) with their texts: (B,), (B, 2, features)."""
     text = self.text()
     if text is None:
       raise errors.UserError(
@@ -149,13 +152,19 @@ class Condition:
         "the task gives none: set it to 0, or config.task.options.signals="
         "('text',) and config.data.text='words'."
       )
-    [words] = [self._given[k] for k in _TEXTS if k in self._given]
+    [words] = [self._given[k] for k in TEXTS if k in self._given]
     words = words.reshape(len(words), -1)
     same = (words[:, None] == words).all(-1)
     return Match(features, name="match")(clips, text, same)
 
-  def sync(self, frames: jax.Array, features: int) -> jax.Array:
-    """`Sync` of frames (B, T, N) with what is given of their times: (B,)."""
+  def sync(
+    self, frames: jax.Array, features: int
+  ) -> tuple[jax.Array, jax.Array]:
+    """`Sync` of frames (B, T, N) with what is given of their times.
+
+    Returns:
+      (B,) losses and (B, T, 2, features), see there.
+    """
     rows = [x.astype(jnp.float32) for x in self.of("rows")]
     if not rows:
       raise errors.UserError(
@@ -167,7 +176,7 @@ class Condition:
 
   def text(self) -> jax.Array | None:
     """(B, 64), the same however often it is asked for."""
-    for k in _TEXTS:
+    for k in TEXTS:
       if k in self._given and self._text is None:
         self._text = Text(name="text")(self._given[k])
     return self._text
@@ -282,8 +291,8 @@ class Match(nn.Module):
   @nn.compact
   def __call__(
     self, clips: jax.Array, conditions: jax.Array, same: jax.Array
-  ) -> jax.Array:
-    """Losses of the pairs.
+  ) -> tuple[jax.Array, jax.Array]:
+    """Losses of the pairs, and the pairs.
 
     Args:
       clips: (B, N) features.
@@ -291,7 +300,8 @@ class Match(nn.Module):
       same: (B, B) bool, which conditions are equal.
 
     Returns:
-      (B,) float32, near 0 where each clip shows its own condition.
+      (B,) float32, near 0 where each clip shows its own condition; and the
+      unit vectors a_i and b_i, (B, 2, features).
     """
     a = _unit(clips, self.features, "clips")
     b = _unit(conditions, self.features, "conditions")
@@ -299,7 +309,8 @@ class Match(nn.Module):
     own = jnp.eye(len(same), dtype=bool)
     logits = jnp.where(same & ~own, -jnp.inf, logits)
     rows, columns = (jax.nn.log_softmax(logits, axis) for axis in (0, 1))
-    return -(jnp.diagonal(rows) + jnp.diagonal(columns)) / 2
+    loss = -(jnp.diagonal(rows) + jnp.diagonal(columns)) / 2
+    return loss, jnp.stack([a, b], -2)
 
 
 class Sync(nn.Module):
@@ -312,13 +323,24 @@ class Sync(nn.Module):
 
   the others are the rows of other clips and its own, turned by k frames (after
   Chung and Zisserman 2016, Out of Time, whose others are times of one clip).
+  Rows that are equal, as those of silence, are not told apart.
   """
 
   features: int = 64
 
   @nn.compact
-  def __call__(self, frames: jax.Array, rows: jax.Array) -> jax.Array:
-    """(B, T, N) features of frames and (B, T, M) of rows -> (B,) float32."""
+  def __call__(
+    self, frames: jax.Array, rows: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Losses of the clips, and the pairs.
+
+    Args:
+      frames: (B, T, N) features.
+      rows: (B, T, M) of the same times.
+
+    Returns:
+      (B,) float32; and the unit vectors a_it and b_it, (B, T, 2, features).
+    """
     a = _unit(frames, self.features, "frames")
     # A row with the one before and the one after it: what begins, and ends.
     around = nn.Conv(
@@ -327,10 +349,18 @@ class Sync(nn.Module):
     b = _unit(layers.leaky_relu(around(rows)), self.features, "rows")
     length = a.shape[1]
     clips = jnp.einsum("itn,jtn->ij", a, b) / length
-    turned = [(a * jnp.roll(b, k, 1)).sum(-1).mean(1) for k in range(1, length)]
+    turns = range(1, length)
+    turned = [(a * jnp.roll(b, k, 1)).sum(-1).mean(1) for k in turns]
     logits = jnp.concatenate([clips, *(x[:, None] for x in turned)], 1)
     logits *= _scale(self)
-    return -jnp.diagonal(jax.nn.log_softmax(logits, 1))
+    # Which of the others are the clip's own rows again, but for rounding.
+    equal = lambda x: jnp.abs(x - rows).max((-2, -1)) < 1e-3
+    again = [equal(jnp.roll(rows, k, 1))[:, None] for k in turns]
+    same = jnp.concatenate([equal(rows[:, None]), *again], 1)
+    same &= ~jnp.eye(*same.shape, dtype=bool)
+    logits = jnp.where(same, -jnp.inf, logits)
+    loss = -jnp.diagonal(jax.nn.log_softmax(logits, 1))
+    return loss, jnp.stack([a, b], -2)
 
 
 def _unit(x: jax.Array, features: int, name: str) -> jax.Array:

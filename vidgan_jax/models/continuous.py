@@ -52,8 +52,8 @@ VARIANTS = {
 }
 
 
-def _base(model) -> int:
-  """Side of the smallest picture: resolution / (patch * 2^(levels - 1))."""
+def smallest(model) -> int:
+  """Its side, pixels: resolution / (patch * 2^(levels - 1))."""
   base, rest = divmod(
     model.resolution, model.patch * 2 ** (len(model.widths) - 1)
   )
@@ -212,7 +212,7 @@ class Generator(nn.Module):
     if place is not None:
       place = place.reshape(b * t, *place.shape[2:]).astype(self.dtype)
     # --- The frame: from a 4 x 4 picture of the style to the pixels.
-    base = _base(self)
+    base = smallest(self)
     x = nn.Dense(
       base**2 * self.widths[0], kernel_init=layers.he(), dtype=self.dtype
     )(style)
@@ -285,13 +285,13 @@ class Discriminator(nn.Module):
     frames = frames.reshape(b * t, *frames.shape[2:]).astype(self.dtype)
     # --- Each frame alone.
     x = layers.space_to_depth(frames, self.patch)
-    x, features = self._trunk(x, self.widths)
+    x, features = layers.shrink(x, self.widths, self.blocks, self.dtype)
     y = nn.Dense(self.joint, dtype=self.dtype)(x.reshape(b * t, -1))
     heads = [(layers.leaky_relu(y).reshape(b, t, -1), features)]
     moving = [heads[0][0]]
     # --- The clip: features of all frames side by side, and the time gaps.
     gaps = jnp.log(jnp.maximum(times[:, 1:] - times[:, :-1], 1e-3))
-    base = _base(self)
+    base = smallest(self)
     x = x.reshape(b, t, base, base, -1).transpose(0, 2, 3, 1, 4)
     x = x.reshape(b, base, base, -1)
     x = layers.leaky_relu(layers.conv(self.joint, 3, dtype=self.dtype)(x))
@@ -305,7 +305,9 @@ class Discriminator(nn.Module):
     # --- The motion: the whole clip at half its size (Clark et al. 2019).
     if self.temporal_head:
       y = layers.space_to_depth(layers.downsample(frames), self.patch)
-      y, features = self._trunk(y, self.widths[:-1], frames=t)
+      y, features = layers.shrink(
+        y, self.widths[:-1], self.blocks, self.dtype, frames=t
+      )
       y = y.reshape(b, t, -1, y.shape[-1])
       moving.append(y.mean(2))
       y = y.mean((1, 2))
@@ -321,33 +323,9 @@ class Discriminator(nn.Module):
       # What the clip shows as a whole and how it moves: all heads, means over
       # the frames.
       y = jnp.concatenate([y.mean(1) for y, _ in heads], -1)
-      asked["match"] = read.match(y.astype(jnp.float32), self.match)
+      asked["match"], _ = read.match(y.astype(jnp.float32), self.match)
     if self.sync:
       y = jnp.concatenate(moving, -1).astype(jnp.float32)
-      asked["sync"] = read.sync(y, self.sync)
+      asked["sync"], _ = read.sync(y, self.sync)
     features = tuple(f for _, f in heads)
     return layers.Scores(tuple(logits), features, asked)
-
-  def _trunk(
-    self, x: jax.Array, widths: tuple[int, ...], frames: int = 0
-  ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """Residual blocks, halving after each width; mixes `frames` if given.
-
-    (N, h, w, c) -> the last picture, and that of every width, the largest
-    first: (N, h / 2^level, w / 2^level, width).
-    """
-    features = []
-    x = layers.leaky_relu(layers.conv(widths[0], dtype=self.dtype)(x))
-    for level, width in enumerate(widths):
-      if level:
-        x = layers.downsample(x)
-      if x.shape[-1] != width:
-        x = layers.conv(width, 1, dtype=self.dtype)(x)
-      for _ in range(self.blocks):
-        y = layers.leaky_relu(layers.conv(width, dtype=self.dtype)(x))
-        y = layers.leaky_relu(layers.conv(width, gain=0.5, dtype=self.dtype)(y))
-        x = (x + y) * 0.8  # Keeps the variance about where it was.
-      if frames:
-        x = layers.TemporalMix(gain=0.5, dtype=self.dtype)(x, frames)
-      features.append(x)
-    return x, tuple(features)

@@ -206,6 +206,43 @@ class TemporalMix(nn.Module):
     return x + mix(neighbours(x, frames, self.causal))
 
 
+def shrink(
+  x: jax.Array,
+  widths: tuple[int, ...],
+  blocks: int,
+  dtype: Any = jnp.float32,
+  frames: int = 0,
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+  """Residual blocks, halving after each width, of the module that calls.
+
+  Args:
+    x: (N, h, w, C).
+    widths: channels, the largest picture first.
+    blocks: of each width.
+    dtype: of the computation.
+    frames: of a clip, which are mixed; 0: each frame alone.
+
+  Returns:
+    The last picture, and that of every width: (N, h / 2^level, w / 2^level,
+    width).
+  """
+  features = []
+  x = leaky_relu(conv(widths[0], dtype=dtype)(x))
+  for level, width in enumerate(widths):
+    if level:
+      x = downsample(x)
+    if x.shape[-1] != width:
+      x = conv(width, 1, dtype=dtype)(x)
+    for _ in range(blocks):
+      y = leaky_relu(conv(width, dtype=dtype)(x))
+      y = leaky_relu(conv(width, gain=0.5, dtype=dtype)(y))
+      x = (x + y) * 0.8  # Keeps the variance about where it was.
+    if frames:
+      x = TemporalMix(gain=0.5, dtype=dtype)(x, frames)
+    features.append(x)
+  return x, tuple(features)
+
+
 class Modulate(nn.Module):
   """Scales and shifts channels by a style: x (1 + scale) + shift.
 

@@ -36,6 +36,7 @@ class Record:
     text: fields of the encoder of texts; None: there is none.
     step: of the weights; None where they stand beside their step.
     data: what the clips were: their number, and digests of some.
+    experts: loss -> digest of the frozen network that it asks.
     versions: package -> version.
     code: digest of this package's source.
   """
@@ -47,6 +48,7 @@ class Record:
   text: Mapping[str, Any] | None = None
   step: int | None = None
   data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  experts: Mapping[str, str] = dataclasses.field(default_factory=dict)
   versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
   code: str = ""
 

@@ -89,12 +89,12 @@ def start(config, workdir, data_changed, writer, stop, stack) -> Run:
     f"Data: {data.size} clips of {config.data.name}"
     + (f", {data.dropped} too short" if data.dropped else "")
   )
-  record = _record(config, data, source, observer.real)
   steps_of = functools.partial(
     config_lib.steps, batch=config.batch, size=data.size
   )
   total = steps_of(config.total)
   method, step_fn, create = _build(config, data, total, steps_of)
+  record = _record(config, data, source, observer.real, method)
   checkpoints = stack.enter_context(
     checkpoint.Checkpoints(
       workdir_lib.checkpoints(workdir),
@@ -151,7 +151,7 @@ def _build(config, data, total, steps_of) -> tuple:
     discriminator=discriminator,
     seconds=data.seconds,
     total=total,
-    **losses.create(config, total, steps_of),
+    **losses.create(config, total, steps_of, data.text),
   )
   optimizer = functools.partial(
     optim.make, total=total, batch=config.batch, size=data.size
@@ -223,7 +223,7 @@ def _overview(state, mesh, config, log) -> None:
   log(sharding.describe(state, mesh, config.sharding))
 
 
-def _record(config, data, source, real) -> provenance.Record:
+def _record(config, data, source, real, method) -> provenance.Record:
   times = real.read([0])[0]["times"]
   return provenance.make(
     config,
@@ -235,6 +235,11 @@ def _record(config, data, source, real) -> provenance.Record:
       "clips": data.size,
       "held_out": files.content(real),
       "fingerprint": order.fingerprint(source),
+    },
+    experts={
+      name: part.expert.digest
+      for name, part in method.reconstruction.items()
+      if part.expert is not None
     },
   )
 
