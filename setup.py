@@ -21,6 +21,7 @@ _TENSORFLOW = [
 ]
 
 _BASELINES = ["imageio-ffmpeg", "opencv-python-headless"]
+_TEXT = ["tokenizers"]
 
 setuptools.setup(
   name="vidgan_jax",
@@ -61,13 +62,19 @@ setuptools.setup(
     "tpu": ["jax[tpu]"],
     # Classical answers that evaluation measures beside a model.
     "baselines": _BASELINES,
-    # Another implementation that tests of networks compare with. Without it
-    # they skip; pip's newest brings gigabytes of CUDA along on Linux.
-    "parity": ["torch==2.13.0; python_version < '3.12'"],
+    # Reads a user's tokenizer.json, of a vocabulary or of a text network.
+    "text": _TEXT,
+    # Other implementations that tests of networks compare with. Without them
+    # they skip; pip's newest torch brings gigabytes of CUDA along on Linux.
+    "parity": [
+      "torch==2.13.0; python_version < '3.12'",
+      "transformers>=5,<6; python_version < '3.12'",
+    ],
     # `tfds build` needs mlcroissant; Beam is for clusters.
     "beam": ["apache-beam", "mlcroissant"],
     "test": [
       *_BASELINES,
+      *_TEXT,
       "ipykernel",
       "nbclient",
       "nbformat",

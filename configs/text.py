@@ -9,10 +9,11 @@ do not follow the shape and with two laws of motion, so that the class alone
 says little. Four pairs of colour and shape are never shown in training
 (`hold`): the evaluator `agreement` asks for them as well.
 
-The words of the captions are learnt with the networks. D projects the text on
-its features (Miyato and Koyama 2018) and is asked which of the batch's texts is
-the clip's, a question that G must let it answer (`match`; Zhang et al. 2021).
-Three frames a clip: two cannot tell falling from flying straight.
+The words of the captions are learnt with the networks; how a text network of
+yours takes their place is in docs/contracts.md. D projects the text on its
+features (Miyato and Koyama 2018) and is asked which of the batch's texts is the
+clip's, a question that G must let it answer (`match`; Zhang et al. 2021). Three
+frames a clip: two cannot tell falling from flying straight.
 """
 
 from vidgan_jax import config as config_lib

@@ -68,8 +68,8 @@ FIELDS = Group(
     test=Field("test"),  # split to evaluate on
     ops=Ops("clip(16) | value_range(-1, 1)"),  # clip ops of training
     eval_ops=Ops("first(16)"),  # the same, for evaluation
-    # How captions become the signal `text`; '': they do not.
-    text=Choice("", among=("", "words", "bytes")),
+    # How captions become a signal, see data/text.py; '': they do not.
+    text=Choice("", among=("", "words", "bytes", "*.json", "embed:*")),
     memory=Field(False),  # decoded data set in device memory (no TF)
   ),
   task=Group(

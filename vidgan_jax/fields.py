@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
 import difflib
+import fnmatch
 import math
 import re
 from typing import Any
@@ -101,13 +102,14 @@ class Duration(Field):
 
 @dataclasses.dataclass(frozen=True)
 class Choice(Field):
-  """One of a few words."""
+  """One of a few words, or of patterns of them, as '*.json'."""
 
   _: dataclasses.KW_ONLY
   among: tuple[str, ...]
 
   def check(self, value, where):
-    rooms.check_name(value, self.among, where)
+    if not any(fnmatch.fnmatchcase(value, known) for known in self.among):
+      rooms.check_name(value, self.among, where)
 
 
 @dataclasses.dataclass(frozen=True)

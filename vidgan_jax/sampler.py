@@ -62,7 +62,7 @@ class Sampler:
   resolution: int
   num_classes: int = 0
   class_names: tuple[str, ...] = ()
-  text: text_lib.Encoder | None = None
+  text: text_lib.Encoder | text_lib.Frozen | None = None
   weights: str = "ema"
   examples: Any = None
   experts: tuple[str, ...] = ()
@@ -374,7 +374,7 @@ def build(params: Any, record: provenance.Record) -> Sampler:
     task=tasks.create(config.task),
     num_classes=config.model.num_classes,
     class_names=record.class_names,
-    text=text_lib.Encoder(**record.text) if record.text else None,
+    text=text_lib.restore(record.text) if record.text else None,
     times=record.times,
     resolution=config.model.resolution,
     experts=tuple(record.experts.values()),

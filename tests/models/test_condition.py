@@ -57,6 +57,31 @@ def test_a_text_is_its_words_in_order():
   assert np.isfinite(net.apply(state, 0 * vectors)).all()
 
 
+def test_frozen_vectors_are_blurred_in_training_alone():
+  vectors = np.ones((64, 5, 40), np.float32)
+  vectors[:, 3:] = 0
+  keys = jax.random.split(jax.random.key(1), 64)
+
+  class Net(nn.Module):
+    @nn.compact
+    def __call__(self, given):
+      return condition.Condition(self, given).text()
+
+  net, given = Net(), {"text_vectors": vectors}
+  params = net.init(jax.random.key(0), given)
+  plain, noisy = (net.apply(params, g) for g in (given, given | {"keys": keys}))
+  assert np.ptp(plain, 0).max() == 0 and np.ptp(noisy, 0).min() > 0
+  noise = condition._blurred(vectors, keys) - vectors
+  assert not noise[:, 3:].any()  # What is behind the last word stays so.
+  np.testing.assert_allclose(noise[:, :3].std(), 0.1, rtol=0.05)
+  # Tokens, and what they had learnt before, are as they were.
+  given = {"text": np.ones((64, 5), np.int32)}
+  params = net.init(jax.random.key(0), given)
+  np.testing.assert_array_equal(
+    net.apply(params, given), net.apply(params, given | {"keys": keys})
+  )
+
+
 @pytest.mark.parametrize("name", ["continuous", "dcgan3d", "trunk"])
 def test_a_layout_is_seen_where_it_is(name):
   g, d, z, times, video = build(name)

@@ -254,6 +254,9 @@ def test_generate_is_asked_with_words():
   )
   with pytest.raises(errors.UserError, match="'rad'.*nearest is 'red'"):
     ask(facts, text="rad disc")
+  with pytest.raises(errors.UserError, match="trained without texts"):
+    # Of a run of vectors the task gives `text_vectors`.
+    make("generate", signals=("text_vectors",)).ask(2, 0, None, facts, text="a")
   given = ask(facts, text="rad disc", text_anyway=True)
   np.testing.assert_array_equal(given["text"][0], encoder.tokens("disc"))
   with pytest.raises(errors.UserError, match="--text gives one"):
@@ -264,6 +267,22 @@ def test_generate_is_asked_with_words():
   ):
     with pytest.raises(errors.UserError, match="trained without texts"):
       task.ask(2, 0, None, known, text="red")
+
+
+def test_generate_is_asked_with_vectors():
+  encoder = text_lib.Frozen(
+    kind="embed:gone", shape=(1, 2), mean=[1, 0], deviation=[2, 1], digests={}
+  )
+  vars(encoder)["_read"] = lambda texts: [
+    np.float32([[len(t), 1]]) for t in texts
+  ]
+  encoder._read.check = lambda text: None
+  facts = {"num_classes": 0, "class_names": (), "text": encoder}
+  task = make("generate", signals=("text_vectors",))
+  given = task.ask(2, 0, None, facts, text=["red", "green"])
+  np.testing.assert_array_equal(given["text_vectors"], [[[1, 1]], [[2, 1]]])
+  with pytest.raises(errors.UserError, match="--text gives one"):
+    task.ask(2, 0, None, facts)
 
 
 def test_task_is_frozen_and_named():

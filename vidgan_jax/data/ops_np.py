@@ -241,7 +241,7 @@ def check_usable(example: signals.Example, ops: list[oplang.Op]) -> None:
         f"it has {length} frames and {len(example[name])} entries of "
         f"{name!r}, not {wanted}"
       )
-  if "text" in example and not np.any(example["text"]):
+  if any(not np.any(example[name]) for name in signals.along("l", example)):
     raise signals.DataError("its caption is empty")
   size = None
   for op in ops:

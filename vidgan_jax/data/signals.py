@@ -190,7 +190,7 @@ class Asked(dict):
       f"{', '.join(map(repr, self)) or 'none'} alone. "
       + (
         "Choose a source that gives it (of captions config.data.text makes "
-        "'text'; sprites gives the others, named in "
+        "'text' or 'text_vectors'; sprites gives the others, named in "
         "config.data.options.supervision), or set config.task to what the "
         "clips have."
         if name in SIGNALS

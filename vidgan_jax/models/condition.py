@@ -39,6 +39,7 @@ ROWS = ("sound", "vector")
 # What the step and the sampler add; no conditions.
 _BESIDE = ("progress", "keys", "row_times")
 VOCABULARY = 4096  # Tokens of a text are below; others would become NaN.
+NOISE = 0.1  # Deviation, in training, of what is added to frozen vectors.
 
 
 class Text(nn.Module):
@@ -100,6 +101,7 @@ class Condition:
         that it has learnt to read is not.
     """
     self.num_classes, self._text = num_classes, None
+    self._keys = given.get("keys")
     read = [k for k, kind in KINDS.items() if kind in kinds and k not in own]
     self._given = {k: given[k] for k in read if k in given}
     self._row_times = given.get("row_times")
@@ -178,7 +180,10 @@ class Condition:
     """(B, 64), the same however often it is asked for."""
     for k in TEXTS:
       if k in self._given and self._text is None:
-        self._text = Text(name="text")(self._given[k])
+        text = self._given[k]
+        if k == "text_vectors" and self._keys is not None:
+          text = _blurred(text, self._keys)
+        self._text = Text(name="text")(text)
     return self._text
 
   def vector(self, features: int) -> jax.Array | None:
@@ -248,6 +253,24 @@ class Condition:
     if len(parts) == 1:
       return video
     return jnp.concatenate([x.astype(video.dtype) for x in parts], -1)
+
+
+def _blurred(vectors: jax.Array, keys: jax.Array) -> jax.Array:
+  """Vectors (B, L, n) as they are in training: v + N(0, 0.1^2), zeros kept.
+
+  There are few captions, and between their vectors a network is asked for what
+  it has never seen; so it learns that what is near means the same (after Zhang
+  et al. 2017, StackGAN, section 3.2, who draw from a Gaussian that is learnt).
+
+  Args:
+    vectors: standardised, see `text.Frozen`.
+    keys: (B,), of `given`.
+  """
+  draw = lambda key: jax.random.normal(
+    jax.random.fold_in(key, 0x7E57), vectors.shape[1:]
+  )
+  there = jnp.any(vectors != 0, -1, keepdims=True)
+  return jnp.where(there, vectors + NOISE * jax.vmap(draw)(keys), 0)
 
 
 class Around(nn.Module):

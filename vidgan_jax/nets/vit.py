@@ -1,4 +1,4 @@
-"""What the video transformers have in common: tokens, blocks, their weights.
+"""What transformers of video and text have in common: blocks, their weights.
 
 Dosovitskiy et al., "An Image Is Worth 16x16 Words" (2021), section 3.1, on
 tubelets of two frames. A block is the one with the norms in front: x + A(N(x)),
@@ -58,7 +58,22 @@ def shapes(
   return {
     "patch_embed.proj.weight": (width, 3, TUBELET, patch, patch),
     "patch_embed.proj.bias": (width,),
-  } | {f"blocks.{name}": (depth, *shape) for name, shape in block.items()}
+  } | stacked(block, depth)
+
+
+def dense_shapes(name: str, inputs: int, outputs: int) -> dict[str, tuple]:
+  """Parameters of `dense`."""
+  return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def norm_shapes(name: str, width: int) -> dict[str, tuple]:
+  """Parameters of `norm`."""
+  return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def stacked(block: Mapping[str, tuple], depth: int) -> dict[str, tuple]:
+  """Parameters of all blocks, of those of one."""
+  return {f"blocks.{name}": (depth, *shape) for name, shape in block.items()}
 
 
 def initializer(name: str) -> Callable[..., jax.Array]:
@@ -77,6 +92,23 @@ def below(params: Arrays, prefix: str) -> dict[str, jax.Array]:
     for name, value in params.items()
     if name.startswith(prefix)
   }
+
+
+def renamed(
+  tensors: Mapping[str, np.ndarray], start: str, new: str = "blocks."
+) -> dict[str, np.ndarray]:
+  """Tensors with the start of their names, a regular expression, replaced."""
+  return {re.sub(f"^(?:{start})", new, k): v for k, v in tensors.items()}
+
+
+def activation(name: str, known: tuple[str, ...]) -> str:
+  """The activation that a config.json names, if it is a known one."""
+  if name not in known:
+    raise ValueError(
+      f"config.json names the activation {name!r}; read are those with "
+      f"{' or '.join(known)}"
+    )
+  return name
 
 
 def collect(
@@ -206,7 +238,14 @@ def mlp(x: jax.Array, params: Arrays) -> jax.Array:
   return dense(jax.nn.gelu(x, approximate=False), params, "mlp.fc2")
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, heads: int):
+def attention(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  heads: int,
+  bias: jax.Array | float = 0.0,
+  scale: float | None = None,
+) -> jax.Array:
   """Attention of several heads (Vaswani et al. 2017, section 3.2).
 
   Args:
@@ -214,14 +253,16 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, heads: int):
     k: (B, N, C) keys.
     v: (B, N, C) values.
     heads: parts of C.
+    bias: of the logits, (B, heads, M, N) or what broadcasts to it; -inf where a
+      query does not see a key.
+    scale: of the logits; None: 1 / sqrt(C / heads).
 
   Returns:
     (B, M, C).
   """
   q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
-  q = q * q.shape[-1] ** -0.5
-  weights = jax.nn.softmax(
-    jnp.einsum("bmhc,bnhc->bhmn", q, k, precision="highest")
-  )
+  q = q * (q.shape[-1] ** -0.5 if scale is None else scale)
+  logits = jnp.einsum("bmhc,bnhc->bhmn", q, k, precision="highest")
+  weights = jax.nn.softmax(logits + bias)
   y = jnp.einsum("bhmn,bnhc->bmhc", weights, v, precision="highest")
   return y.reshape(*y.shape[:2], -1)

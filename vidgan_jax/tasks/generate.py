@@ -62,7 +62,7 @@ def make(label: bool = True, signals: Sequence[str] = ()) -> tasks.Task:
     """
     del seed
     given = {}
-    said = {"text": text, "sound": sound}
+    said = {"text": text, "text_vectors": text, "sound": sound}
     others = [name for name in signals if said.get(name) is None]
     if others:
       given = _of_source(num, source, others)
@@ -77,7 +77,7 @@ def make(label: bool = True, signals: Sequence[str] = ()) -> tasks.Task:
       given["sound"] = np.broadcast_to(sound, (num, *sound.shape[-2:]))
     if text is not None:
       texts = [text] * num if isinstance(text, str) else text
-      given["text"] = _tokens(texts, signals, facts["text"], text_anyway)
+      given |= _encoded(texts, signals, facts["text"], text_anyway)
     num_classes, names = facts["num_classes"], facts["class_names"]
     if label is not None:
       label = _number(str(label), num_classes, names)
@@ -94,10 +94,11 @@ def _of_source(
 ) -> dict[str, np.ndarray]:
   """What `num` clips of a source are given, the clips in turn."""
   if source is None:
+    flags = {"text": "text", "text_vectors": "text", "sound": "sound"}
     raise errors.UserError(
       f"Clips of this run are made of {' and '.join(signals)}: with "
       "`vidgan generate`, --from-data takes those of its held-out clips"
-      + "".join(f", --{k} gives one" for k in ("text", "sound") if k in signals)
+      + "".join(f", --{flags[k]} gives one" for k in flags if k in signals)
       + "."
     )
   examples = source.prepared(range(min(num, len(source))))
@@ -108,11 +109,11 @@ def _of_source(
   }
 
 
-def _tokens(
+def _encoded(
   texts: Sequence[str], signals: Sequence[str], encoder: Any, anyway: bool
-) -> np.ndarray:
-  """(num, L) tokens of the texts; says what becomes of unknown words."""
-  if "text" not in signals or encoder is None:
+) -> dict[str, np.ndarray]:
+  """The texts as the signal of their encoder, (num, ...)."""
+  if encoder is None or encoder.signal not in signals:
     raise errors.UserError(
       "A text is asked for, but this generator was trained without texts: set "
       "config.data.text='words' and config.task.options.signals=('text',), as "
@@ -120,7 +121,7 @@ def _tokens(
     )
   for text in dict.fromkeys(texts):
     encoder.check(text, anyway)
-  return np.stack([encoder.tokens(text) for text in texts])
+  return {encoder.signal: encoder.encode(texts)}
 
 
 def _number(text: str, num_classes: int, names: tuple[str, ...]) -> int:

@@ -64,6 +64,12 @@ def main(argv: list[str]) -> int:
     action="store_true",
     help="leave out words that no caption of the training data has",
   )
+  add(
+    "--text-weights",
+    metavar="PATH",
+    help="the folder, or file, by which the run encodes texts, if it is not "
+    "where it was in training or in $VIDGAN_WEIGHTS",
+  )
   add("--sound", metavar="FILE",
       help="what sounds: what the clips follow, of a run that was trained with "
       "sounds, or what --react follows; an .mp4 gets it")  # fmt: skip
@@ -123,18 +129,7 @@ def _generate(args) -> str:
   _check(args)
   old = [] if kind else sorted(out.glob("clip_[0-9]*[0-9].mp4"))
   existing.check([out] if kind else old, args.overwrite)
-  sampler = zoo.find(args.workdir, args.step, args.weights)
-  if args.from_data and not os.path.isdir(args.workdir):
-    raise errors.UserError(
-      f"--from-data: {args.workdir} are shipped weights, which come without "
-      "data. Say what the clips should show, or give a workdir."
-    )
-  if args.from_data:
-    config = workdir_lib.read_config(args.workdir)
-    reference = harness.reference(
-      config, args.workdir, {}, encoder=sampler.text
-    )
-    sampler = dataclasses.replace(sampler, examples=reference.clips)
+  sampler = _sampler(args)
   wave = None
   if args.sound is not None:
     wave = sound_lib.decode(args.sound, sound.RATE)
@@ -216,6 +211,29 @@ def _generate(args) -> str:
     + f" (a {kind} holds no sound)"
     * bool(silent and args.sound)
   )
+
+
+def _sampler(args) -> sampler_lib.Sampler:
+  """The generator, with what its texts and conditions are read by."""
+  sampler = zoo.find(args.workdir, args.step, args.weights)
+  if args.text_weights is not None:
+    if sampler.text is None:
+      raise errors.UserError(
+        f"--text-weights {args.text_weights}: this generator was trained "
+        "without texts. Leave it out."
+      )
+    text = sampler.text.moved(args.text_weights)
+    sampler = dataclasses.replace(sampler, text=text)
+  if not args.from_data:
+    return sampler
+  if not os.path.isdir(args.workdir):
+    raise errors.UserError(
+      f"--from-data: {args.workdir} are shipped weights, which come without "
+      "data. Say what the clips should show, or give a workdir."
+    )
+  config = workdir_lib.read_config(args.workdir)
+  reference = harness.reference(config, args.workdir, {}, encoder=sampler.text)
+  return dataclasses.replace(sampler, examples=reference.clips)
 
 
 def _wishes(args) -> dict[str, str]:
