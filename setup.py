@@ -34,6 +34,7 @@ setuptools.setup(
   package_data={
     "vidgan_jax.reports": ["*.css"],
     "vidgan_jax.study": ["page.html"],
+    "vidgan_jax.web": ["paint.html"],
     "vidgan_jax.zoo": ["*.safetensors", "*.md"],
   },
   packages=setuptools.find_packages(include=["vidgan_jax", "vidgan_jax.*"]),

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 
+import browser
 import pytest
 
 # Most of a test's time is compilation, which takes half as long so. What XLA
@@ -38,3 +39,12 @@ def ffmpeg():
   return lambda *argv: subprocess.run(
     [program, "-v", "error", "-y", *map(str, argv)], check=True
   )
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+  if not (browser.CHROMIUM and browser.DRIVER):
+    pytest.skip("there is no chromium and chromedriver on the PATH")
+  window = browser.Browser(tmp_path_factory.mktemp("profile"))
+  yield window
+  window.close()

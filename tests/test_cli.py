@@ -32,6 +32,7 @@ OPTIONS = {
     "--speed --label --truncation --vary --interpolate --grid --strip --scale "
     ".mp4 .gif .webp .png"
   ),
+  "paint": "RUN --step --weights --port",
   "process": (
     "SPEC IN OUT --codec --crf --preset --pix-fmt --format --no-audio --start "
     "--end --trim --concat --crop --fps --speed --mask --grow --strength "
@@ -145,6 +146,7 @@ def test_unknown_options(verb, tmp_path, capsys):
     "train": ["--config", "c", "--workdir", str(tmp_path / "w")],
     "evaluate": ["w"],
     "generate": ["w", "--out", "a.mp4"],
+    "paint": ["w"],
     "process": ["identity", "a.mp4", "b.mp4"],
     "weights": [],
     "study": ["serve", "s"],
@@ -163,6 +165,7 @@ MISTAKES = {
   "train": (["--config=gone.py", "--workdir=w"], "config_lib.load", "gone.py"),
   "evaluate": (["gone"], "_check", "gone"),
   "generate": (["gone", "--out=a.mp4"], "_generate", "gone"),
+  "paint": (["gone"], "_serve", "gone"),
   "process": (["denois", "a.mp4", "b.mp4"], "stages.chain", "denoise"),
   "weights": (["convert", "gone", "w.pt"], "store.convert", "gone"),
   "study": (["report", "gone"], "_report", "gone"),

@@ -18,6 +18,7 @@ _VERBS = {
   "train": "a config -> a workdir with checkpoints, samples and numbers",
   "evaluate": "checkpoints -> numbers",
   "generate": "a checkpoint -> new clips",
+  "paint": "drawings on a local page -> video",
   "process": "real footage -> better footage",
   "weights": "public files of networks -> what the metrics need",
   "study": "pairs of clips -> what people prefer",

@@ -1,6 +1,5 @@
 """`vidgan study`: fair pairs, answers that last, and numbers that are right."""
 
-import base64
 import contextlib
 import dataclasses
 import http.client
@@ -19,6 +18,7 @@ import tempfile
 import threading
 import time
 
+import browser
 import hostile
 import numpy as np
 from PIL import Image
@@ -572,39 +572,13 @@ def test_answers_that_are_still_in_the_log(study):
 
 @contextlib.contextmanager
 def serving(study, port=0):
-  with serve.Server(study, "127.0.0.1", port) as server:
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-      yield server
-    finally:
-      server.shutdown()
-      thread.join()
-
-
-class Client:
-  """One connection that sends paths as they are."""
-
-  def __init__(self, port):
-    self.http = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-
-  def ask(self, method, path, body=None, kind="application/json", **headers):
-    """Returns (status, headers, bytes)."""
-    if isinstance(body, dict):
-      body = json.dumps(body)
-    headers = {"Content-Type": kind} | headers
-    self.http.request(method, path, body, headers)
-    reply = self.http.getresponse()
-    return reply.status, reply.headers, reply.read()
-
-  def post(self, path, **fields):
-    status, _, data = self.ask("POST", path, fields)
-    return status, json.loads(data)
+  with browser.running(serve.Server(study, "127.0.0.1", port)) as server:
+    yield server
 
 
 def test_a_rater_by_hand(study):
   with serving(study) as server:
-    client = Client(server.server_port)
+    client = browser.Client(server.server_port)
     status, headers, page = client.ask("GET", "/")
     assert status == 200 and page.startswith(b"<!doctype html>")
     assert "default-src 'none'" in headers["Content-Security-Policy"]
@@ -633,13 +607,13 @@ def test_a_rater_by_hand(study):
     )
     assert client.post("/api/join", token=token)[1] == rater | {"answered": [0]}
   with serving(study) as server:  # Another process: all is as it was.
-    client = Client(server.server_port)
+    client = browser.Client(server.server_port)
     assert client.post("/api/join", token=token)[1] == rater | {"answered": [0]}
 
 
 def test_only_what_is_meant_to_be_seen(study):
   with serving(study) as server:
-    client = Client(server.server_port)
+    client = browser.Client(server.server_port)
     client.post("/api/join")  # There is a file of answers now.
     name = next(iter(study.clips))
     for path in (
@@ -660,13 +634,15 @@ def test_a_foreign_name_is_refused(study):
   with serving(study) as server:
     port = server.server_port
     for host in (f"127.0.0.1:{port}", f"LOCALHOST:{port}", f"[::1]:{port}"):
-      assert Client(port).ask("GET", "/", Host=host)[0] == 200, host
+      assert browser.Client(port).ask("GET", "/", Host=host)[0] == 200, host
     for host in (
       "evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "",
       "10.0.0.1", "localhost.evil.example", "[", "evil@x", "localhost, evil",
     ):  # fmt: skip
-      assert Client(port).ask("GET", "/", Host=host)[0] == 421, host
-      assert Client(port).ask("POST", "/api/join", {}, Host=host)[0] == 421
+      assert browser.Client(port).ask("GET", "/", Host=host)[0] == 421, host
+      assert (
+        browser.Client(port).ask("POST", "/api/join", {}, Host=host)[0] == 421
+      )
     assert server.answers.raters() == 0
   with serve.Server(study, "0.0.0.0", 0) as server:  # The network is let in.
     name = socket.gethostname()
@@ -679,7 +655,9 @@ def test_a_clip_that_is_gone_is_a_404(study, capsys):
   name = next(iter(study.clips))
   (study.folder / "clips" / name).unlink()
   with serving(study) as server:
-    status, _, data = Client(server.server_port).ask("GET", f"/clips/{name}")
+    status, _, data = browser.Client(server.server_port).ask(
+      "GET", f"/clips/{name}"
+    )
   assert (status, json.loads(data)) == (404, {"error": "This clip is missing."})
   error = capsys.readouterr().err
   assert name in error and error.count("\n") == 1
@@ -703,7 +681,10 @@ def test_a_clip_that_is_gone_is_a_404(study, capsys):
 )
 def test_bad_requests(path, body, kind, status, study):
   with serving(study) as server:
-    assert Client(server.server_port).ask("POST", path, body, kind)[0] == status
+    assert (
+      browser.Client(server.server_port).ask("POST", path, body, kind)[0]
+      == status
+    )
     assert server.answers.raters() == 0
 
 
@@ -712,7 +693,7 @@ def test_many_at_once_and_everything_twice(study):
     tokens, stored = [], []
 
     def rater():
-      client = Client(server.server_port)
+      client = browser.Client(server.server_port)
       token = client.post("/api/join")[1]["token"]
       tokens.append(token)
       for trial in range(6):
@@ -720,9 +701,9 @@ def test_many_at_once_and_everything_twice(study):
         twins = [
           threading.Thread(
             target=lambda c=choice, a=answer: stored.append(
-              Client(server.server_port).post("/api/answer", **a, choice=c)[1][
-                "stored"
-              ]
+              browser.Client(server.server_port).post(
+                "/api/answer", **a, choice=c
+              )[1]["stored"]
             )
           )
           for choice in ("left", "right")
@@ -780,7 +761,7 @@ def test_what_was_acknowledged_survives_kill_9(study):
   acknowledged = []
 
   def rate(port):
-    client = Client(port)
+    client = browser.Client(port)
     with contextlib.suppress(OSError, http.client.HTTPException):
       while True:
         token = client.post("/api/join")[1]["token"]
@@ -811,7 +792,7 @@ def test_what_was_acknowledged_survives_kill_9(study):
   assert len(found) <= len(acknowledged) + 3  # Those on their way.
   with process(study.folder) as (running, port):
     token, trial = acknowledged[-1]
-    status, rater = Client(port).post("/api/join", token=token)
+    status, rater = browser.Client(port).post("/api/join", token=token)
     assert status == 200 and trial in rater["answered"]
     running.send_signal(signal.SIGTERM)
     assert running.wait(60) == 0
@@ -990,124 +971,7 @@ def test_the_report_page_is_whole_and_safe(tmp_path):
 # ----------------------------------------------------------------- browser
 
 
-_CHROMIUM = next(
-  filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))),
-  None,
-)
-_DRIVER = shutil.which("chromedriver")
-_FLAGS = (
-  "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run "
-  "--disable-background-networking --disable-component-update --disable-sync "
-  "--disable-dev-shm-usage --hide-scrollbars --window-size=1280,860"
-)
 LEFT, RIGHT, SPACE = "\ue012", "\ue014", " "
-
-
-class Browser:
-  """Headless Chromium by the WebDriver protocol, which is JSON over HTTP."""
-
-  def __init__(self, profile):
-    self.driver = subprocess.Popen(
-      [_DRIVER, "--port=0"],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-    )
-    for line in self.driver.stdout:
-      if found := re.search(r"successfully on port (\d+)", line):
-        break
-    self.http = http.client.HTTPConnection("127.0.0.1", int(found[1]))
-    self.session = "/session"
-    flags = [*_FLAGS.split(), f"--user-data-dir={profile}"]
-    options = {"binary": _CHROMIUM, "args": flags}
-    want = {"alwaysMatch": {"goog:chromeOptions": options}}
-    self.session += "/" + self.call("POST", "", capabilities=want)["sessionId"]
-
-  def call(self, method, path, **fields):
-    body = None if method != "POST" else json.dumps(fields)
-    self.http.request(method, self.session + path, body)
-    reply = json.loads(self.http.getresponse().read())
-    if isinstance(reply["value"], dict) and "error" in reply["value"]:
-      raise RuntimeError(reply["value"]["message"])
-    return reply["value"]
-
-  def close(self):
-    try:
-      self.call("DELETE", "")
-    finally:
-      self.driver.terminate()
-      self.driver.wait()
-      self.driver.stdout.close()
-
-  def open(self, url):
-    self.call("POST", "/url", url=url)
-
-  def js(self, code, *args):
-    return self.call("POST", "/execute/sync", script=code, args=args)
-
-  def wait(self, code):
-    """Until a JavaScript expression is true; returns its value."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-      if value := self.js(f"return {code}"):
-        return value
-      time.sleep(0.05)
-    raise AssertionError(f"never true: {code}")
-
-  def press(self, *keys):
-    steps = [
-      {"type": t, "value": k} for k in keys for t in ("keyDown", "keyUp")
-    ]
-    source = {"type": "key", "id": "keys", "actions": steps}
-    self.call("POST", "/actions", actions=[source])
-
-  def tap(self, selector):
-    """A finger on the middle of an element."""
-    box = self.js(
-      "const b = document.querySelector(arguments[0]).getBoundingClientRect();"
-      "return [b.x + b.width / 2, b.y + b.height / 2].map(Math.round)",
-      selector,
-    )
-    steps = [
-      {"type": "pointerMove", "x": box[0], "y": box[1]},
-      {"type": "pointerDown", "button": 0},
-      {"type": "pointerUp", "button": 0},
-    ]
-    source = {"type": "pointer", "id": "finger", "actions": steps}
-    source["parameters"] = {"pointerType": "touch"}
-    self.call("POST", "/actions", actions=[source])
-
-  def track(self, seconds):
-    """Where both videos are at each frame of the screen: (N, 2) seconds."""
-    code = """
-      const [seconds, done] = arguments, rows = [];
-      const videos = [...document.querySelectorAll('video')];
-      const end = performance.now() + 1000 * seconds;
-      const look = () => {
-        rows.push(videos.map((v) => v.currentTime));
-        performance.now() < end ? requestAnimationFrame(look) : done(rows);
-      };
-      look();"""
-    rows = self.call("POST", "/execute/async", script=code, args=[seconds])
-    return np.array(rows)
-
-  def command(self, name, **fields):
-    """Of the DevTools protocol."""
-    self.call("POST", "/goog/cdp/execute", cmd=name, params=fields)
-
-  def picture(self, path):
-    path.write_bytes(base64.b64decode(self.call("GET", "/screenshot")))
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-  if not (_CHROMIUM and _DRIVER):
-    pytest.skip("there is no chromium and chromedriver on the PATH")
-  browser = Browser(tmp_path_factory.mktemp("profile"))
-  yield browser
-  browser.close()
-
-
 READY = "!document.querySelector('[data-choice=left]').disabled"
 
 
@@ -1243,13 +1107,6 @@ def test_a_study_on_a_phone(study, chromium, tmp_path):
     chromium.command("Emulation.setTouchEmulationEnabled", enabled=False)
 
 
-def luminance(text):
-  """Relative luminance of 'rgb(r, g, b)' (WCAG 2.1)."""
-  c = np.array([int(x) for x in re.findall(r"\d+", text)[:3]]) / 255
-  c = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
-  return c @ [0.2126, 0.7152, 0.0722]
-
-
 def test_the_page_is_for_everybody(study, chromium):
   with serving(study) as server:
     chromium.open(server.url)
@@ -1271,8 +1128,7 @@ def test_the_page_is_for_everybody(study, chromium):
         .map((e) => [e.textContent, getComputedStyle(e).color, ground(e)]);""")
     assert len(pairs) > 8
     for text, front, back in pairs:
-      high, low = sorted((luminance(front), luminance(back)), reverse=True)
-      assert (high + 0.05) / (low + 0.05) >= 4.5, text
+      assert browser.contrast(front, back) >= 4.5, text
     # A surround without a tint does not change how colours look.
     ground = chromium.js(
       "return getComputedStyle(document.body).backgroundColor"
