@@ -166,15 +166,10 @@ def _generate(args) -> str:
   index = given.pop("index") % args.num
   if args.react:
     times = _react(args, times, fps, wave)
-  seconds = float(times.max())
   if args.interpolate or args.vary != "both":
     # Clips that are to be compared, those of a text, are made of the same.
     given = sampler_lib.rows(given, np.arange(num) - index)
-  if args.interpolate:
-    z = sampler.noise(args.seed, np.asarray(args.interpolate), seconds)
-    z = sampler_lib.rows(sampler_lib.interpolate(z, args.num), index)
-  else:
-    z = sampler_lib.vary(sampler.noise(args.seed, index, seconds), args.vary)
+  z = _noise(args, sampler, index, float(times.max()))
   z = sampler_lib.truncate(sampler, z, given, args.truncation)
 
   silent = kind not in ("", ".mp4")
@@ -211,6 +206,15 @@ def _generate(args) -> str:
     + f" (a {kind} holds no sound)"
     * bool(silent and args.sound)
   )
+
+
+def _noise(args, sampler, index, seconds: float) -> dict[str, np.ndarray]:
+  """The noise of the clips with these numbers, for so many seconds."""
+  if not args.interpolate:
+    z = sampler.noise(args.seed, index, seconds)
+    return sampler_lib.vary(z, args.vary)
+  z = sampler.noise(args.seed, np.asarray(args.interpolate), seconds)
+  return sampler_lib.rows(sampler_lib.interpolate(z, args.num), index)
 
 
 def _sampler(args) -> sampler_lib.Sampler:
