@@ -26,13 +26,20 @@ ANSWERS = {
   "super_resolve_x2": (0.498260, 0.204289, 0.116372),
   "super_resolve_x4": (0.498601, 0.204702, 0.393358),
 }
+# The same of two clips that are asked for, as a strip.
+DRAWN = {
+  "sprites-text": (
+    ["--text", "a red disc falling", "--text", "a blue cross gliding"],
+    (0.056672, 0.176750, -0.161137),
+  ),
+}
 
 
 def test_none_is_missing():
-  assert zoo.names() == sorted(ANSWERS)
+  assert zoo.names() == sorted([*ANSWERS, *DRAWN])
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", zoo.names())
 def test_a_flipped_bit_is_refused(name, tmp_path):
   data = (zoo.FOLDER / f"{name}.safetensors").read_bytes()
   path = tmp_path / "w.safetensors"
@@ -60,8 +67,21 @@ def test_the_answer_is_the_same(name, tmp_path):
   words = [spec, str(given), f"{out}/%02d.png", "--mask", str(mask)]
   assert cli.main(["process", *words]) == 0
   frames = [np.asarray(Image.open(path)) for path in sorted(out.iterdir())]
-  answer = np.stack(frames) / 255
-  noise = np.random.default_rng(0).standard_normal(answer.shape)
-  product = (answer * noise).sum() / np.sqrt(answer.size)
-  made = answer.mean(), answer.std(), product
-  np.testing.assert_allclose(made, ANSWERS[name], atol=1e-4)
+  check(np.stack(frames), ANSWERS[name])
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_what_is_drawn_is_the_same(name, tmp_path):
+  asked, answer = DRAWN[name]
+  out = tmp_path / "a.png"
+  words = ["generate", name, *asked, "--strip", "--scale", "1", "--num", "1"]
+  assert cli.main([*words, "--out", str(out)]) == 0
+  check(np.asarray(Image.open(out)), answer)
+
+
+def check(pictures, answer):
+  pictures = pictures / 255
+  noise = np.random.default_rng(0).standard_normal(pictures.shape)
+  product = (pictures * noise).sum() / np.sqrt(pictures.size)
+  made = pictures.mean(), pictures.std(), product
+  np.testing.assert_allclose(made, answer, atol=1e-4)
