@@ -19,11 +19,13 @@ from av.filter import graph
 import numpy as np
 from PIL import Image
 import pytest
+import runs
 
 from vidgan_jax import cli
 from vidgan_jax import errors
 from vidgan_jax.data import convert
 from vidgan_jax.data import prepare as prepare_lib
+from vidgan_jax.data import sound
 from vidgan_jax.verbs import prepare
 from vidgan_jax.video import clips
 from vidgan_jax.video import folder
@@ -974,3 +976,238 @@ def test_real_strips_hold_the_people_as_given(tmp_path):
   for file, _, video, _ in test:
     strip = np.asarray(Image.open(src / file).convert("RGB"))
     np.testing.assert_array_equal(write.strip(video), strip)
+
+
+# --------------------------------------------------------------- label maps
+
+
+def maps_of(videos, root, names="sky\nroad\ncar\nvoid", **changes):
+  """Ids 0 to 2 in blocks that move a pixel a frame, by video: {name: ids}."""
+  given = {}
+  for path in sorted(videos.rglob("*.mp4")):
+    count = len(list(read.frames(path)))
+    block = np.random.default_rng(len(given)).integers(0, 3, (3, 16))
+    block = block.repeat(8, 0).repeat(8, 1)
+    ids = [np.roll(block, t, 1)[:, :32] for t in range(count)]
+    file = path.relative_to(videos).with_suffix("")
+    given[f"{file}.mp4"] = np.stack(ids).astype(np.uint8)
+    (root / file).mkdir(parents=True)
+    for t, picture in enumerate(given[f"{file}.mp4"]):
+      Image.fromarray(picture).save(root / file / f"{t}.png")
+  if names:
+    (root / "classes.txt").write_text(names)
+  return given
+
+
+def test_label_maps_go_with_the_frames(videos, tmp_path, capsys):
+  root = tmp_path / "maps"
+  given = maps_of(videos, root)
+  # Void and 255 are unknown, and the indices of a palette are numbers.
+  for t, number in ((2, 3), (4, 255)):
+    ids = given["a/v0.mp4"][t].copy()
+    given["a/v0.mp4"][t] = 255
+    picture = Image.fromarray(np.full_like(ids, number), "P")
+    picture.putpalette(list(range(255)) * 3)
+    picture.save(root / "a" / "v0" / f"{t}.png")
+  assert run(videos, tmp_path / "d", "--maps", str(root), "--no-shots") == 0
+  said = capsys.readouterr().out
+  assert "maps: 4 classes, by share of the pixels: 0 sky" in said
+  for file, _, _, example in both(tmp_path / "d"):
+    np.testing.assert_array_equal(example["layout"], given[file])
+    assert example["layout"].dtype == np.uint8
+  row = report(tmp_path / "d")["a/v0.mp4"]
+  assert row["ids"]["255"] == 2 * 24 * 32
+  assert sum(row["ids"].values()) == 20 * 24 * 32
+  from vidgan_jax.data import tfds
+
+  source = tfds.make("train", directory=str(tmp_path / "d"))
+  assert source.layout_names == ("sky", "road", "car", "void")
+  assert set(source.spec) == set(source.read([0])[0])
+  assert tfds.make("train", directory=str(tmp_path / "d"), layout=None).spec
+  # Another name of a class, or another map, is another data set.
+  (root / "classes.txt").write_text("air\nroad\ncar\nvoid\n")
+  job = [videos, tmp_path / "d", "--maps", root, "--no-shots"]
+  assert "prepared otherwise (maps:" in error(capsys, 1, *job)
+
+
+def test_label_maps_are_resized_by_the_nearest_pixel(videos, tmp_path):
+  """Halved, and from maps of twice the size: ids stay ids."""
+  root = tmp_path / "maps"
+  given = maps_of(videos, root, names="")
+  for file, ids in given.items():
+    for t, picture in enumerate(ids):
+      large = Image.fromarray(picture.repeat(2, 0).repeat(2, 1))
+      large.save(root / file.removesuffix(".mp4") / f"{t}.png")
+  options = ["--maps", str(root), "--size", "12", "--square", "--no-shots"]
+  assert run(videos, tmp_path / "d", *options) == 0
+  for file, _, video, example in both(tmp_path / "d"):
+    assert example["layout"].shape == video.shape[:3]
+    expected = given[file][:, 1::2, 1::2][:, :, 2:14]
+    np.testing.assert_array_equal(example["layout"], expected)
+
+
+def test_maps_of_folders_of_frames_go_by_name(tmp_path, capsys):
+  rng = np.random.default_rng(0)
+  root = tmp_path / "src" / "maps"
+  (root / "one").mkdir(parents=True)
+  (tmp_path / "src" / "one").mkdir()
+  for i in range(10):
+    picture(tmp_path / "src" / "one" / f"f{i}.jpg", colour=(9 * i, 8, 7))
+    ids = rng.integers(0, 5, (6, 8)).astype(np.uint8)
+    if i not in (3, 4):
+      Image.fromarray(ids).save(root / "one" / f"f{i}.png")
+  job = [tmp_path / "src", tmp_path / "d", "--maps", str(root)]
+  assert run(*job) == 0
+  assert "2 of 10 frames have none: all unknown" in capsys.readouterr().out
+  layout = np.concatenate([row[3]["layout"] for row in both(tmp_path / "d")])
+  assert [bool((x == 255).all()) for x in layout] == [
+    i in (3, 4) for i in range(10)
+  ]
+  np.testing.assert_array_equal(layout[-1], ids)
+
+
+def test_maps_that_cannot_be_are_refused(videos, tmp_path, capsys):
+  root, out = tmp_path / "maps", tmp_path / "d"
+  given = maps_of(videos, root)
+  zero = given["a/v0.mp4"][0]
+  Image.fromarray(zero + 7).save(root / "a" / "v0" / "5.png")
+  (root / "a" / "v2" / "29.png").unlink()
+  Image.fromarray(zero[:, :20]).save(root / "a" / "v4" / "0.png")
+  Image.fromarray(zero).save(root / "b" / "v1" / "0.jpg", quality=95)
+  (root / "b" / "v1" / "0.png").unlink()
+  colours = np.random.default_rng(0).integers(0, 9, (24, 32, 3))
+  Image.fromarray(colours.astype(np.uint8)).save(root / "b" / "v3" / "1.png")
+  assert run(videos, out, "--maps", str(root), "--test", "0") == 0
+  rows = report(out)
+  for file, words in [
+    ("a/v0.mp4", "v0/5.png holds the id 7, and the classes are 0 sky, 1 road"),
+    ("a/v2.mp4", "it has 30 frames and 29 maps"),
+    ("a/v4.mp4", "0.png of 20x24 pixels has another shape than its frame, 32"),
+    ("b/v1.mp4", "0.jpg is a JPEG"),
+    ("b/v3.mp4", "1.png has colours, not numbers"),
+    ("b/v5.mp4", ""),
+  ]:
+    assert words in rows[file]["reason"], rows[file]["reason"]
+    assert rows[file]["status"] == ("skipped" if words else "ok")
+  shutil.rmtree(root / "b")
+  (root / "classes.json").write_text('{"0": "sky", "2": "car"}')
+  capsys.readouterr()
+  text = error(capsys, 1, videos, tmp_path / "e", "--maps", root)
+  assert "the classes are 0 sky, 1 (1), 2 car" in text
+  assert "it has no maps" in text
+  for words, folder_of_maps in [
+    ("there is no such folder", tmp_path / "no"),
+    ("none of the 6 sources has maps", videos),
+  ]:
+    text = error(capsys, 1, videos, tmp_path / "e", "--maps", folder_of_maps)
+    assert words in text
+  (root / "classes.json").write_text("[")
+  text = error(capsys, 1, videos, tmp_path / "e", "--maps", root)
+  assert "classes.json cannot be read" in text
+
+
+# -------------------------------------------------------------------- sound
+
+
+def beeps(path, voice="aac", rate=48_000, layout="stereo", start=0, loud=0.9):
+  """50 frames of which the 10th and the 30th are white, when a tone begins."""
+  channels = av.AudioLayout(layout).nb_channels
+  time_of = np.arange(2 * rate) / rate
+  wave = np.zeros(len(time_of))
+  for k in (10, 30):
+    since = time_of - k / 25
+    wave += np.sin(2 * np.pi * 880 * since) * (since >= 0) * (since < 0.1)
+  with av.open(str(path), "w") as out:
+    pictures = out.add_stream("mpeg4", rate=25)
+    pictures.width, pictures.height, pictures.pix_fmt = 32, 24, "yuv420p"
+    tones = voice and out.add_stream(voice, rate=rate, layout=layout)
+    for k in range(50):
+      image = np.full((24, 32, 3), 255 * (k in (10, 30)), np.uint8)
+      frame = av.VideoFrame.from_ndarray(image)
+      frame.pts, frame.time_base = k + 25 * start, fractions.Fraction(1, 25)
+      out.mux(pictures.encode(frame))
+    out.mux(pictures.encode(None))
+    if voice:
+      codec = tones.codec_context
+      make = av.AudioResampler(
+        codec.format.name, layout, rate, codec.frame_size or 4096
+      )
+      wave = (32767 * loud * wave.repeat(channels)).astype(np.int16)
+      frame = av.AudioFrame.from_ndarray(wave[None], "s16", layout)
+      frame.sample_rate, frame.pts = rate, start * rate
+      frame.time_base = fractions.Fraction(1, rate)
+      for piece in make.resample(frame) + make.resample(None):
+        out.mux(tones.encode(piece))
+      out.mux(tones.encode(None))
+
+
+@pytest.fixture(scope="session")
+def heard(tmp_path_factory):
+  """Videos with all kinds of sound, with silence and with none."""
+  root = tmp_path_factory.mktemp("heard")
+  surround = dict(rate=192_000, layout="5.1")
+  beeps(root / "delayed.mp4")
+  beeps(root / "late.mkv", "libmp3lame", 44_100, start=3)
+  beeps(root / "coarse.mkv", "pcm_u8", **surround)
+  beeps(root / "quiet.mkv", "pcm_s16le", loud=0)
+  beeps(root / "mute.mp4", None)
+  return root
+
+
+def begins(example):
+  """The rise of the sound at each frame."""
+  parts = example["sound"].reshape(len(example["times"]), sound.PARTS, -1)
+  return parts[..., -1].max(-1)
+
+
+def test_sound_is_heard_when_it_is_seen(heard, tmp_path, capsys):
+  options = ["--no-shots", "--max-frames", "30", "--test", "0"]
+  assert run(heard, tmp_path / "d", *options, "--sound") == 0
+  said = capsys.readouterr().out
+  assert "sound: 4 of 5 videos have it, zeros stand for that" in said
+  assert "mute.mp4: it has no sound" in said
+  assert "quiet.mkv: its sound is silent" in said
+  rows = both(tmp_path / "d")
+  assert len(rows) == 10
+  for file, start, video, example in rows:
+    assert example["sound"].shape == (25, sound.FEATURES)
+    rise = begins(example)
+    if file.split(".")[0] in ("quiet", "mute"):
+      assert np.abs(example["sound"]).max() < 1e-6
+      continue
+    seen = int(video.mean((1, 2, 3)).argmax())
+    assert rise.argmax() == seen == (10 if start == 0 else 5), file
+    assert rise[0] < 1e-6  # A cut is not a beginning.
+  assert clips.SOUND_RATE == sound.RATE
+
+
+def test_sound_that_is_required_or_shifted(heard, tmp_path, capsys):
+  options = ["--sound", "require", "--sound-offset", "0.2", "--no-shots"]
+  assert run(heard, tmp_path / "d", *options, "--exclude", "[cq]*.mkv") == 0
+  rows = report(tmp_path / "d")
+  assert "no sound" in rows["mute.mp4"]["reason"]
+  for file, _, _, example in both(tmp_path / "d"):
+    rise = begins(example)
+    assert {int(i) for i in np.argsort(rise)[-2:]} == {15, 35}, file
+  (tmp_path / "frames").mkdir()
+  picture(tmp_path / "frames" / "0.png")
+  text = error(capsys, 1, tmp_path / "frames", tmp_path / "e", "--sound")
+  assert "holds frames, which have no sound" in text
+
+
+@pytest.mark.slow  # What is trained takes long to compile.
+def test_sound_is_trained_on(heard, tmp_path):
+  """configs/sound.py, of videos in place of sprites."""
+  options = ["--sound", "--no-shots", "--size", "24", "--square"]
+  assert run(heard, tmp_path / "d", *options, "--max-frames", "16") == 0
+  runs.train(
+    tmp_path / "w",
+    "sound.py",
+    "data.name=tfds",
+    f"data.options={{'directory': '{tmp_path / 'd'}'}}",
+    "total=2steps",
+    "batch=2",
+    "evals={}",
+    "penalties={}",
+    "cadence.sample=0steps",
+  )

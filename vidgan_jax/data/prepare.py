@@ -31,6 +31,7 @@ from vidgan_jax.store import files
 from vidgan_jax.store import workdir as workdir_lib
 from vidgan_jax.video import clips
 from vidgan_jax.video import folder
+from vidgan_jax.video import maps
 
 NAME = "video_folder"  # of the data set, in the names of its files
 SHARD_BYTES = 256 * 2**20
@@ -44,6 +45,7 @@ class Job:
   src: pathlib.Path  # folder of videos, frame folders or strips
   out: pathlib.Path  # the data set
   options: clips.Options  # how videos become records; layout may be 'auto'
+  maps: str | None = None  # folder of label maps, see `video.maps`
   exclude: tuple[str, ...] = ()  # globs of paths or names to leave out
   labels: bool = True  # first-level sub-folders are labels
   classes: tuple[str, ...] = ()  # in this order; (): those found, sorted
@@ -61,6 +63,8 @@ class Result:
   rows: list[convert.Row]  # one a source, as in prepare_report.jsonl
   lengths: dict[str, list[int]]  # split -> frames of each clip
   classes: tuple[str, ...]  # names of the labels
+  layout: tuple[str, ...]  # names of the classes of the label maps
+  sound: bool  # whether sound was asked for
 
 
 def prepare(
@@ -81,6 +85,9 @@ def prepare(
     OSError: the disk cannot be read or written.
   """
   layout, sources, looked_for = _scan(job)
+  names = ()
+  if job.maps:
+    sources, names = maps.pair(sources, job.src, layout, job.maps)
   _check_match(job, [source.file for source in sources])
   options = dataclasses.replace(job.options, layout=layout)
   notes = folder.annotate(
@@ -97,6 +104,7 @@ def prepare(
     "test": job.test,
     "test_match": job.test_match,
     "metadata": job.metadata and files.digest(job.metadata)[:16],
+    "maps": job.maps and [str(pathlib.Path(job.maps).resolve()), *names],
   }
   out = job.out.resolve()
   staging = out.with_name(out.name + ".partial")
@@ -122,6 +130,8 @@ def prepare(
         job.src, sources, options, notes, staging, job.workers, say, progress
       )
       plan = _plan(rows, notes, job) | {"sources": stamp}
+      if job.maps:
+        plan["layout"] = names or _numbers(rows)
       if not any(plan["splits"].values()):
         shutil.rmtree(staging, ignore_errors=True)
         raise errors.UserError(_nothing(job.src, looked_for, rows))
@@ -133,7 +143,13 @@ def prepare(
     lengths = _describe(plan, run | {"sources": plan["sources"]}, data)
     _replace(data, job.out, staging)
   shutil.rmtree(staging, ignore_errors=True)
-  return Result(rows=plan["rows"], lengths=lengths, classes=notes.classes)
+  return Result(
+    rows=plan["rows"],
+    lengths=lengths,
+    classes=notes.classes,
+    layout=tuple(plan.get("layout", ())),
+    sound=bool(options.sound),
+  )
 
 
 def _scan(job: Job) -> tuple[str, list[folder.Source], str]:
@@ -151,6 +167,10 @@ def _scan(job: Job) -> tuple[str, list[folder.Source], str]:
       f" {job.options.max_frames}: no record could be long enough"
     )
   layout, sources = folder.scan(job.src, job.options.layout, job.exclude)
+  if job.options.sound and layout != "videos":
+    raise errors.UserError(
+      f"--sound: {job.src} holds {layout}, which have no sound; give the videos"
+    )
   src, out = job.src.resolve(), job.out.resolve()
   if out == src or src in out.parents or out in src.parents:
     raise errors.UserError(
@@ -325,6 +345,14 @@ def _plan(
   return {"splits": splits, "rows": rows, "remarks": remarks}
 
 
+def _numbers(rows: list[dict[str, Any]]) -> list[str]:
+  """Names of classes that no file names: their numbers, as far as they go."""
+  good = [row for row in rows if row["status"] == "ok"]
+  ids = {int(number) for row in good for number in row["ids"]}
+  last = max(ids - {maps.UNKNOWN}, default=0)
+  return [str(number) for number in range(last + 1)]
+
+
 def _divided(row: dict[str, Any], fraction: float) -> tuple[dict, list[str]]:
   """The splits of a single video, and what to say of them."""
   lengths = row["lengths"]
@@ -420,7 +448,12 @@ def _describe(
   from vidgan_jax.data import video_folder
 
   splits = {k: v for k, v in plan["splits"].items() if v}
-  features = video_folder.features(run["classes"], run["options"]["encoding"])
+  features = video_folder.features(
+    run["classes"],
+    run["options"]["encoding"],
+    plan.get("layout"),
+    bool(run["options"]["sound"]),
+  )
   video_folder.write_metadata(data, NAME, features, splits)
   report = "".join(json.dumps(row) + "\n" for row in plan["rows"])
   files.write_text(data / "prepare_report.jsonl", report)

@@ -9,7 +9,9 @@ a clip is decoded by the ops, only as far as it is used. Nothing is downloaded,
 ever. The features are found by kind, not by the data set's name: the frames
 are a sequence of images (`frames`, `video`, `image_sequence`, steps with an
 `image_main`, ...) or a uint8 tensor of rank 4; `label`, `caption` and `times`
-are taken when they are there.
+are taken when they are there. The signal `layout` are label maps, a sequence of
+images of one channel by that name; `sound` is made of the sound that `vidgan
+prepare --sound` has kept (data/sound.py).
 """
 
 from collections.abc import Iterable
@@ -26,7 +28,9 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
 from vidgan_jax import errors
+from vidgan_jax.data import sound
 from vidgan_jax.store import files
+from vidgan_jax.video import maps
 
 _VIDEO = ("frames", "video", "image_sequence", "image_main", "image")
 _LENGTHS = "vidgan_lengths.json"  # beside data sets that do not tell theirs
@@ -40,6 +44,7 @@ def make(
   data_dir: str | None = None,
   video: str | None = None,
   label: str | None = "label",
+  layout: str | None = "layout",
   fps: float = 25.0,
   min_frames: int = 1,
 ) -> "Source":
@@ -53,6 +58,7 @@ def make(
     data_dir: TFDS's folder of data sets (default: its own default).
     video: the feature with the frames, where there are several.
     label: the feature with the class, None for unlabelled clips.
+    layout: the feature with the label maps, None to leave them out.
     fps: frames per second of clips that do not carry their times.
     min_frames: clips with fewer frames are left out.
 
@@ -71,7 +77,7 @@ def make(
   if not fps > 0:
     raise errors.UserError(f"data.options.fps={fps} must be above 0")
   builder = _open(directory, name, data_dir)
-  return Source(builder, split, video, label, fps, min_frames)
+  return Source(builder, split, video, label, layout, fps, min_frames)
 
 
 class Source:
@@ -81,6 +87,8 @@ class Source:
     spec: name -> (shape with None where it varies, numpy dtype) of an example.
     num_classes: 0 when there are no labels.
     class_names: their names.
+    layout_names: names of the classes of the label maps, by number; the number
+      255 says that nothing is known. Empty without maps.
     left_out: number of clips that are shorter than `min_frames`.
   """
 
@@ -90,6 +98,7 @@ class Source:
     split: str,
     video: str | None,
     label: str | None,
+    layout: str | None,
     fps: float,
     min_frames: int,
   ):
@@ -102,6 +111,7 @@ class Source:
     top = features if isinstance(features, tfds.features.FeaturesDict) else {}
     self._times = _kind(top, "times", np.float32, rank=1)
     self._caption = _kind(top, "caption", np.object_, rank=0)
+    self._audio = _kind(top, "audio", np.int16, rank=1)
     names = ()
     self._label = None
     if label and label in top:
@@ -115,6 +125,7 @@ class Source:
       names = tuple(top[label].names or map(str, range(count)))
     self.class_names = names
     self.num_classes = len(names)
+    self._layout, self.layout_names = _find_layout(features, layout, length)
     self._static_length = length
     # Raw records: TFDS's own decoder cannot leave frames encoded.
     self._records = builder.as_data_source(
@@ -148,6 +159,11 @@ class Source:
       spec["label"] = ((), np.int32)
     if self._caption:
       spec["caption"] = ((), object)
+    if self._layout:
+      shape = _feature(features, self._layout).shape
+      spec["layout"] = ((length, *shape[-3:-1]), np.uint8)
+    if self._audio:
+      spec["sound"] = ((length, sound.FEATURES), np.float32)
     self.spec = {k: (s, np.dtype(d)) for k, (s, d) in spec.items()}
 
   def __len__(self) -> int:
@@ -209,7 +225,8 @@ class Source:
     Returns:
       One dictionary a clip, as in `spec`: frames (T,) encoded images (a grey
       one is to be decoded to three channels) or video (T, H, W, 3) uint8;
-      times (T,) float32 seconds from the clip's start; label; caption.
+      times (T,) float32 seconds from the clip's start; label; caption; layout
+      (T, H, W) uint8; sound (T, sound.FEATURES) float32.
 
     Raises:
       IndexError: an index out of range.
@@ -285,6 +302,15 @@ class Source:
       out["label"] = np.int32(feature[self._label].int64_list.value[0])
     if self._caption:
       out["caption"] = feature["caption"].bytes_list.value[0].decode()
+    if self._layout:
+      encoded = feature[self._layout].bytes_list.value
+      out["layout"] = np.stack([*map(maps.decode, encoded)])
+    if self._audio:
+      [data] = feature["audio"].bytes_list.value
+      wave = np.frombuffer(data, "<i2").astype(np.float32) / 32767
+      start = feature["audio_start"].float_list.value[0]
+      gap = float(np.median(np.diff(times))) if count > 1 else 1 / self._fps
+      out["sound"] = sound.rows(wave, times - start, gap)
     return out
 
 
@@ -409,6 +435,24 @@ def _find_video(
       )
     )
   return match[0], *videos[match[0]]
+
+
+def _find_layout(
+  features: Any, wanted: str | None, length: int | None
+) -> tuple[str | None, tuple[str, ...]]:
+  """(path of the label maps or None, names of their classes)."""
+  for path, feature, count in _walk(features):
+    if (
+      isinstance(feature, tfds.features.Image)
+      and wanted in (path, path.split("/")[-1])
+      and count == length != 0
+      and feature.np_dtype == np.uint8
+      and feature.shape[-1] == 1
+    ):
+      numbers = range(getattr(feature, "num_classes", None) or 0)
+      names = getattr(feature, "names", None) or map(str, numbers)
+      return path, tuple(names)
+  return None, ()
 
 
 def _feature(features: Any, path: str) -> Any:

@@ -26,13 +26,24 @@ import tensorflow_datasets as tfds
 from vidgan_jax.data import convert
 from vidgan_jax.video import clips
 from vidgan_jax.video import folder
+from vidgan_jax.video import maps
 from vidgan_jax.video import read
 
 
 def features(
-  classes: Iterable[str] = (), encoding: str = "png"
+  classes: Iterable[str] = (),
+  encoding: str = "png",
+  layout: Iterable[str] | None = None,
+  sound: bool = False,
 ) -> tfds.features.FeaturesDict:
-  """What a record holds; `label` only when there are classes."""
+  """What a record holds.
+
+  Args:
+    classes: names of the labels; without any there is no `label`.
+    encoding: of the frames.
+    layout: names of the classes of the label maps; None: there are no maps.
+    sound: whether there is sound.
+  """
   image = tfds.features.Image(shape=(None, None, 3), encoding_format=encoding)
   parts = {
     "frames": tfds.features.Sequence(image),
@@ -44,6 +55,19 @@ def features(
   }
   if classes:
     parts["label"] = tfds.features.ClassLabel(names=list(classes))
+  if layout is not None:
+    parts["layout"] = tfds.features.Sequence(
+      tfds.features.LabeledImage(
+        shape=(None, None, 1),
+        labels=list(layout) or None,
+        encoding_format="png",
+      )
+    )
+  if sound:
+    parts["audio"] = tfds.features.Tensor(
+      shape=(None,), dtype=np.int16, encoding="bytes"
+    )
+    parts["audio_start"] = tfds.features.Scalar(np.float32)
   return tfds.features.FeaturesDict(parts)
 
 
@@ -105,6 +129,9 @@ class Config(tfds.core.BuilderConfig):
   deinterlace: bool = True
   encoding: str = "png"
   quality: int = 95
+  sound: str = ""
+  sound_offset: float = 0.0
+  maps: str = ""  # folder of label maps
   beam: bool = False
 
 
@@ -118,18 +145,23 @@ class VideoFolder(tfds.core.GeneratorBasedBuilder):
 
   def _info(self) -> tfds.core.DatasetInfo:
     config = self.builder_config
-    notes = folder.Notes()
+    notes, names = folder.Notes(), None
     if config.source:
-      _, _, notes = self._scan()
+      _, sources, notes = self._scan()
+      names = sources[0].maps.names if config.maps and sources else None
     return tfds.core.DatasetInfo(
       builder=self,
       description=__doc__,
-      features=features(notes.classes, config.encoding),
+      features=features(
+        notes.classes, config.encoding, names, bool(config.sound)
+      ),
     )
 
   def _scan(self) -> tuple[str, list[folder.Source], folder.Notes]:
     config = self.builder_config
     layout, sources = folder.scan(config.source, config.layout, config.exclude)
+    if config.maps:
+      sources, _ = maps.pair(sources, config.source, layout, config.maps)
     notes = folder.annotate(
       sources,
       labels=config.labels,

@@ -24,6 +24,7 @@ from vidgan_jax import errors
 from vidgan_jax.data import prepare
 from vidgan_jax.video import clips
 from vidgan_jax.video import folder
+from vidgan_jax.video import maps
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,6 +67,11 @@ def _parser() -> argparse.ArgumentParser:
   add("--classes", metavar="A,B,C", help=text)
   text = ".csv or .jsonl with `file` and any of `label`, `caption`, `split`"
   add("--metadata", metavar="FILE", help=text)
+  text = (
+    "label maps: for each video a folder of PNGs of its name, numbers of"
+    " classes or a palette; classes.txt or .json there names the classes"
+  )
+  add("--maps", metavar="FOLDER", help=text)
   add(
     "--test",
     type=_fraction,
@@ -132,6 +138,19 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     "--max-repeats",
     "with --fps: skip a video of which one picture would become more frames"
     " (default: %(default)s)",
+  )
+  parser.add_argument(
+    "--sound",
+    nargs="?",
+    const="keep",
+    choices=("keep", "require"),
+    help="keep the sound of each clip; `require` leaves out videos without",
+  )
+  parser.add_argument(
+    "--sound-offset",
+    type=float,
+    metavar="S",
+    help="the sound is heard S seconds later than the file says",
   )
   parser.add_argument("--encoding", choices=("png", "jpeg"))
   add("--quality", "of JPEG, 1 to 100 (default: %(default)s)", metavar="Q")
@@ -204,6 +223,7 @@ def _job(args: argparse.Namespace) -> prepare.Job:
     src=pathlib.Path(args.src),
     out=pathlib.Path(args.dir),
     options=options,
+    maps=args.maps,
     exclude=tuple(args.exclude),
     labels=args.labels,
     classes=tuple(filter(None, classes)),
@@ -280,6 +300,15 @@ def _summary(result: prepare.Result, out: str) -> str:
     for name in result.classes
     if name not in trained
   ]
+  good = [r for r in rows if r["status"] == "ok"]
+  if result.sound:
+    heard = sum(r["sound"] for r in good)
+    lines.append(
+      f"sound: {heard} of {len(good)} videos have it"
+      + ", zeros stand for that of the others" * (heard < len(good))
+    )
+  if result.layout:
+    lines += _classes(rows, result.layout)
   bad = [r for r in rows if r["status"] == "skipped"]
   lines += _first([f"skipped: {r['file']}: {r['reason']}" for r in bad])
   notes = collections.defaultdict(list)  # a sentence -> the videos it is of
@@ -295,6 +324,35 @@ def _summary(result: prepare.Result, out: str) -> str:
   )
   lines.append(f"{out}: ready; every file is in {out}/prepare_report.jsonl")
   return "\n".join(lines)
+
+
+def _classes(rows: list[dict], names: Sequence[str]) -> list[str]:
+  """What the label maps show, by class."""
+  pixels = {split: collections.Counter() for split in folder.SPLITS}
+  good = [row for row in rows if row["status"] == "ok"]
+  for row in good:
+    # Of a single video that is divided both splits have all.
+    for split in [row["split"]] if "split" in row else folder.SPLITS:
+      pixels[split].update({int(k): n for k, n in row["ids"].items()})
+  total = collections.Counter()
+  for row in good:
+    total.update({int(k): n for k, n in row["ids"].items()})
+  unmapped = sum(row["unmapped"] for row in good)
+  frames = sum(row["frames"] for row in good)
+  named = dict(enumerate(names)) | {maps.UNKNOWN: "unknown"}
+  shares = ", ".join(
+    f"{number} {named[number]} {n / total.total():.2%}"
+    for number, n in sorted(total.items())
+  )
+  lines = [f"maps: {len(names)} classes, by share of the pixels: {shares}"]
+  if unmapped:
+    lines.append(f"maps: {unmapped} of {frames} frames have none: all unknown")
+  return lines + [
+    f"note: the class {named[number]} is in maps of test alone, so that no"
+    " model learns it"
+    for number in sorted(pixels["test"].keys() - pixels["train"].keys())
+    if number != maps.UNKNOWN
+  ]
 
 
 def _first(lines: list[str], most: int = 8) -> list[str]:

@@ -32,12 +32,16 @@ from PIL import ImageOps
 
 from vidgan_jax.video import folder
 from vidgan_jax.video import interlace
+from vidgan_jax.video import maps
 from vidgan_jax.video import read
+from vidgan_jax.video import sound
 
 HISTOGRAM = 0.3
 CHANGE = 0.06
 JUMP = 3.0
 GAP = 2.0
+SOUND_RATE = 16_000  # samples a second
+SOUND_MARGIN = 1.0  # seconds of sound before the first frame, after the last
 RECORD_BYTES = 64 * 2**20  # a record ends here too: memory stays flat
 
 
@@ -58,6 +62,8 @@ class Options:
   deinterlace: bool = True  # videos: see `video.interlace`
   encoding: str = "png"  # or jpeg
   quality: int = 95  # of jpeg
+  sound: str = ""  # videos: 'keep' it, or 'require' it; '': without
+  sound_offset: float = 0.0  # seconds by which it is heard later
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -76,6 +82,11 @@ class Tally:
   width: int = 0
   seconds: float = 0.0
   codec: str = ""
+  ids: dict[str, int] = dataclasses.field(default_factory=dict)  # -> pixels
+  unmapped: int = 0  # frames without a map
+  began: float = 0.0  # seconds of the file's clock at the first frame
+  sound: bool = False  # it has sound
+  loudest: float = 0.0  # sample of what is kept, of 1
   notes: list[str] = dataclasses.field(default_factory=list)  # for the user
 
   def note(self, text: str) -> None:
@@ -97,31 +108,65 @@ def frames(
   options: Options,
   tally: Tally,
   threads: int = 1,
-) -> Iterator[read.Frame]:
-  """Streams a source's frames, resized and cropped.
+) -> Iterator[read.Frame | maps.Frame]:
+  """Streams a source's frames, resized and cropped, with their maps if any.
 
   Raises:
     read.VideoError: the source cannot be decoded.
+    Refused: its maps are not those of its frames.
   """
   path = os.path.join(os.fspath(root), source.path)
   if options.layout == "videos":
     stream = _film(path, options, tally, threads)
   else:
     stream = _images(path, source, options, tally)
+  if source.maps and source.maps.note:
+    tally.note(source.maps.note)
+  count = 0
   with contextlib.closing(stream):
-    for image, time in stream:
+    for image, time, place in stream:
+      count += 1
+      ids = _map(source.maps, place, image, tally)
       if options.square:
-        image = _square(image)
+        image, ids = _square(image), ids if ids is None else _square(ids)
       if tally.height and (tally.height, tally.width) != image.shape[:2]:
         tally.note("where the size of the frames changes, a shot ends")
       tally.height, tally.width = image.shape[:2]
-      yield read.Frame(image, time)
+      frame = read.Frame(image, time)
+      yield frame if ids is None else maps.Frame(*frame, ids)
+  films = source.maps and options.layout == "videos"
+  if films and count != len(source.maps.images):
+    raise Refused(
+      f"it has {count} frames and {len(source.maps.images)} maps: each frame"
+      " needs its own, so the video must be of the rate that the maps are of"
+    )
+
+
+def _map(
+  own: folder.Maps | None, place: int, image: np.ndarray, tally: Tally
+) -> np.ndarray | None:
+  """The map of a frame; where it has none, all of it is unknown."""
+  if own is None:
+    return None
+  if own.problem:
+    raise Refused(own.problem)
+  try:
+    ids = maps.at(own, place, *image.shape[:2])
+  except read.VideoError as error:
+    raise Refused(str(error)) from None
+  if ids is None:
+    tally.unmapped += 1
+    ids = np.full(image.shape[:2], maps.UNKNOWN, np.uint8)
+  for number, pixels in enumerate(np.bincount(ids.ravel()).tolist()):
+    if pixels:
+      tally.ids[str(number)] = tally.ids.get(str(number), 0) + pixels
+  return ids
 
 
 def _film(
   path: str, options: Options, tally: Tally, threads: int
-) -> Iterator[tuple[np.ndarray, float]]:
-  """(image, seconds) of a video's frames."""
+) -> Iterator[tuple[np.ndarray, float, int]]:
+  """(image, seconds, number) of a video's frames."""
   first = size = None
 
   def interlaced():
@@ -143,8 +188,9 @@ def _film(
       pictures = interlace.whole(
         reader.pictures(), interlaced, options.deinterlace
       )
-      for picture, time in pictures:
-        first = time if first is None else first
+      for place, (picture, time) in enumerate(pictures):
+        if first is None:
+          first, tally.began = time, float(time)
         if size != (picture.height, picture.width):
           size = picture.height, picture.width
           reader.aim(picture, anew=True)
@@ -152,21 +198,21 @@ def _film(
         image = reader.convert(picture, "rgba" if clear else "rgb24")
         if clear:
           image = np.asarray(_over_black(Image.fromarray(image), tally))
-        yield image, float(time - first)
+        yield image, float(time - first), place
     finally:
       tally.damaged, tally.ended = reader.damaged, reader.ended
 
 
 def _images(
   path: str, source: folder.Source, options: Options, tally: Tally
-) -> Iterator[tuple[np.ndarray, float]]:
-  """(image, seconds) of the frames of a folder or a strip."""
+) -> Iterator[tuple[np.ndarray, float, int]]:
+  """(image, seconds, number) of the frames of a folder or a strip."""
   tally.codec = options.layout
   if options.layout == "strips":
     pictures = _strip(path, options, tally)
   else:
     pictures = _folder(path, source, tally)
-  for i, picture in pictures:
+  for place, i, picture in pictures:
     height, width = read.fit(
       picture.height, picture.width, options.size, options.upscale
     )
@@ -174,7 +220,7 @@ def _images(
       smaller = width < picture.width or height < picture.height
       method = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
       picture = picture.resize((width, height), method)
-    yield np.asarray(picture), i / (options.fps or 25.0)
+    yield np.asarray(picture), i / (options.fps or 25.0), place
 
 
 def _square(image: np.ndarray) -> np.ndarray:
@@ -214,13 +260,14 @@ def _picture(path: str, tally: Tally) -> Image.Image:
 
 def _folder(
   path: str, source: folder.Source, tally: Tally
-) -> Iterator[tuple[int, Image.Image]]:
-  """Frames by the numbers in their names; one that is damaged is left out."""
+) -> Iterator[tuple[int, int, Image.Image]]:
+  """(number, place in time, frame); one that is damaged is left out."""
   if missing := folder.missing(source.images):
     tally.note(
       f"by their names, {missing} frames are missing: time passes there"
     )
-  for i, name in zip(folder.places(source.images), source.images):
+  times = folder.places(source.images)
+  for place, (i, name) in enumerate(zip(times, source.images)):
     try:
       picture = _picture(os.path.join(path, name), tally)
     except read.VideoError as error:
@@ -228,15 +275,15 @@ def _folder(
       tally.ended = str(error)
       continue
     tally.ended = ""
-    yield i, picture
+    yield place, i, picture
   if tally.ended and not tally.frames:
     raise read.VideoError(tally.ended)
 
 
 def _strip(
   path: str, options: Options, tally: Tally
-) -> Iterator[tuple[int, Image.Image]]:
-  """Numbered frames."""
+) -> Iterator[tuple[int, int, Image.Image]]:
+  """(number, place in time, frame)."""
   strip = _picture(path, tally)
   width = options.frame_width or strip.height
   if strip.width % width:
@@ -245,7 +292,7 @@ def _strip(
       f"frame's {width} (give --frame-width)"
     )
   for i in range(strip.width // width):
-    yield i, strip.crop((i * width, 0, (i + 1) * width, strip.height))
+    yield i, i, strip.crop((i * width, 0, (i + 1) * width, strip.height))
 
 
 # ------------------------------------------------------------------ shots
@@ -376,7 +423,7 @@ def resample(
         " cut the video there"
       )
     while start + k / fps < time:
-      yield read.Frame(held.image, start + k / fps), held_shot
+      yield held._replace(time=start + k / fps), held_shot
       k += 1
 
   def finish():  # the last frame is shown for as long as the one before
@@ -420,11 +467,81 @@ def records(
 
   Yields:
     Dicts: frames (list of encoded images), times (T,) float32 seconds from
-    the record's first frame, start (seconds in the source), shot (int), file.
+    the record's first frame, start (seconds in the source), shot (int), file;
+    of a source with maps also layout (list of encoded maps), and of one with
+    sound audio, (S,) int16 of SOUND_RATE, and audio_start, the seconds of its
+    first sample.
 
   Raises:
     read.VideoError: the source cannot be decoded.
+    Refused: it lacks the maps or the sound that it must have.
   """
+  with contextlib.ExitStack() as stack:
+    track = None
+    if options.sound:
+      track = _track(root, source, options, tally)
+      stack.enter_context(track or contextlib.nullcontext())
+    pieces = _records(root, source, options, tally, beat, threads)
+    for record in stack.enter_context(contextlib.closing(pieces)):
+      if options.sound:
+        record |= _audio(track, record, options, tally)
+      yield record
+  if track and tally.records:
+    _compare(track, tally)
+
+
+def _track(
+  root: str | os.PathLike[str],
+  source: folder.Source,
+  options: Options,
+  tally: Tally,
+) -> sound.Track | None:
+  """The sound of a source; None: it has none."""
+  try:
+    track = sound.Track(os.path.join(root, source.path), SOUND_RATE)
+  except sound.NoSoundError:
+    if options.sound == "require":
+      raise Refused("it has no sound (--sound require)") from None
+    tally.note("it has no sound: silence stands for it")
+    return None
+  except read.VideoError:
+    return None  # Who reads the pictures says why.
+  tally.sound = True
+  return track
+
+
+def _audio(
+  track: sound.Track | None,
+  record: dict[str, Any],
+  options: Options,
+  tally: Tally,
+) -> dict[str, Any]:
+  """What sounds during a record, and a little before and after it."""
+  start = record["start"] - SOUND_MARGIN
+  end = record["start"] + float(record["times"][-1]) + SOUND_MARGIN
+  if track is None:
+    wave = np.zeros(round((end - start) * SOUND_RATE), np.float32)
+  else:
+    begin = tally.began - options.sound_offset
+    wave = track.between(begin + start, begin + end)
+  tally.loudest = max(tally.loudest, float(np.abs(wave).max()))
+  audio = (wave * 32767).round().astype(np.int16)
+  return {"audio": audio, "audio_start": -SOUND_MARGIN}
+
+
+def _compare(track: sound.Track, tally: Tally) -> None:
+  """Says of a sound what a user may not expect."""
+  if tally.loudest < 1 / 32767:
+    tally.note("its sound is silent: no picture can follow it")
+  elif track.seconds and abs(track.seconds - tally.seconds) > 0.5:
+    tally.note(
+      "its sound is shorter or longer than the picture: what is missing is"
+      " silence, what is too much is left out"
+    )
+
+
+def _records(root, source, options, tally, beat, threads):
+  """The records of a source, without sound; see `records`."""
 
   def counted():
     for frame in frames(root, source, options, tally, threads):
@@ -437,21 +554,22 @@ def records(
   if options.fps and options.layout == "videos":
     stream = resample(stream, options.fps, options.max_repeats)
   most = options.max_frames
-  held, held_bytes, shot = [], 0, None  # (encoded image, time)
+  held, held_bytes, shot = [], 0, None  # (encoded image, time, encoded map)
 
   def take(count):
     nonlocal held, held_bytes
     piece, held = held[:count], held[count:]
-    held_bytes = sum(len(e) for e, _ in held)
+    held_bytes = sum(len(e) + len(m) for e, _, m in held)
     if len(piece) < options.min_frames:
       tally.short += 1
       return
     tally.kept += len(piece)
     tally.records += 1
     start = piece[0][1]
-    yield {
-      "frames": [e for e, _ in piece],
-      "times": np.array([t - start for _, t in piece], np.float32),
+    layout = {"layout": [m for *_, m in piece]} if source.maps else {}
+    yield layout | {
+      "frames": [e for e, *_ in piece],
+      "times": np.array([t - start for _, t, _ in piece], np.float32),
       "start": start,
       "shot": shot,
       "file": source.file,
@@ -469,8 +587,9 @@ def records(
       shot = number
       tally.shots += 1
     encoded = encode(frame.image, options)
-    held.append((encoded, frame.time))
-    held_bytes += len(encoded)
+    ids = _png(frame.ids) if source.maps else b""
+    held.append((encoded, frame.time, ids))
+    held_bytes += len(encoded) + len(ids)
     if held_bytes >= RECORD_BYTES:
       yield from take(min(len(held), most))
     elif len(held) == 2 * most:
@@ -480,15 +599,20 @@ def records(
 
 def encode(image: np.ndarray, options: Options) -> bytes:
   """(H, W, 3) uint8 as a PNG (lossless) or JPEG file."""
+  if options.encoding != "jpeg":
+    return _png(image)
   out = io.BytesIO()
-  if options.encoding == "jpeg":
-    Image.fromarray(image).save(
-      out, "JPEG", quality=options.quality, subsampling=0
-    )
-  else:
-    # Of the levels, the best for natural pictures, and four times as fast as
-    # the default.
-    Image.fromarray(image).save(out, "PNG", compress_level=2)
+  Image.fromarray(image).save(
+    out, "JPEG", quality=options.quality, subsampling=0
+  )
+  return out.getvalue()
+
+
+def _png(image: np.ndarray) -> bytes:
+  out = io.BytesIO()
+  # Of the levels, the best for natural pictures, and four times as fast as the
+  # default.
+  Image.fromarray(image).save(out, "PNG", compress_level=2)
   return out.getvalue()
 
 
@@ -506,7 +630,8 @@ def serialize(example: dict[str, Any]) -> list[bytes]:
   copied.
 
   Args:
-    example: values are int, float, str, bytes, list of bytes or float array.
+    example: values are int, float, str, bytes, list of bytes, float array, or
+      int16 array, which is kept as its bytes.
 
   Returns:
     Pieces whose concatenation is the message.
@@ -516,6 +641,8 @@ def serialize(example: dict[str, Any]) -> list[bytes]:
     value = example[key]
     if isinstance(value, int | np.integer):
       feature = _field(3, _field(1, [_varint(int(value))]))
+    elif isinstance(value, np.ndarray) and value.dtype == np.int16:
+      feature = _field(1, _field(1, [value.astype("<i2").tobytes()]))
     elif isinstance(value, float | np.ndarray):
       feature = _field(2, _field(1, [np.asarray(value, "<f4").tobytes()]))
     else:

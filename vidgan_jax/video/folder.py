@@ -65,6 +65,18 @@ class FolderError(errors.UserError):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Maps:
+  """The label maps of one source, see `video.maps`."""
+
+  root: str
+  names: tuple[str, ...]  # of the classes; (): nothing names them
+  path: str = ""  # of their folder below the root, as the disk has it
+  images: tuple[str, ...] = ()  # the k-th is of frame k; '': it has none
+  note: str = ""  # for the user
+  problem: str = ""  # why there are none
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
   """One source video, before it is opened."""
 
@@ -73,6 +85,7 @@ class Source:
   bytes: int
   modified: int  # seconds since 1970
   images: tuple[str, ...] = ()  # names of the frames, in order
+  maps: Maps | None = None  # None: not asked for
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ overlap-add technique based on waveform similarity", section 3).
 """
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import fractions
 import io
 import os
@@ -27,6 +28,7 @@ UNNAMED = {
   "7 channels": "6.1", "8 channels": "7.1",
 }  # fmt: skip
 _MOST = 192_000  # bits a second and channel
+_SLACK = 0.02  # seconds by which a piece of sound may miss its time
 _FASTEST = 2.0  # of one filter; beyond, it skips pieces of the wave
 _ERRORS = (av.error.FFmpegError, OSError, ValueError)
 
@@ -151,28 +153,150 @@ def decode(path: str | os.PathLike[str], rate: int) -> np.ndarray:
   Raises:
     VideoError: there is none, or it cannot be decoded.
   """
-  try:
-    with av.open(os.fspath(path)) as container:
-      if not container.streams.audio:
-        raise read.VideoError(f"{path}: it has no sound")
-      stream = container.streams.audio[0]
-      start = (container.start_time or 0) / av.time_base
-      resampler = av.AudioResampler("fltp", "mono", rate)
-      parts, begin = [], None
-      for frame in container.decode(stream):
-        if begin is None:
-          begin = round(((frame.time or 0.0) - start) * rate)
-        parts += [x.to_ndarray()[0] for x in resampler.resample(frame)]
-      parts += [x.to_ndarray()[0] for x in resampler.resample(None)]
-  except (av.error.FFmpegError, OSError) as error:
-    raise read.VideoError(
-      f"{path}: its sound cannot be read ({error})"
-    ) from None
-  if begin is None or not parts:
-    raise read.VideoError(f"{path}: its sound is empty")
-  wave = np.concatenate(parts)
-  wave = np.pad(wave, (begin, 0)) if begin > 0 else wave[-begin:]
-  return wave.clip(-1, 1).astype(np.float32)
+  with Track(path, rate) as track:
+    parts = list(track.parts())
+    if not parts:
+      raise read.VideoError(f"{track.path}: its sound is empty")
+    begin = round(track.start * rate)
+    return _laid(parts, begin, parts[-1][0] + len(parts[-1][1]) - begin)
+
+
+class NoSoundError(read.VideoError):
+  """A file has no sound."""
+
+
+class Track:
+  """The first stream of sound of a file, all channels in one, piece by piece.
+
+  Times are those of the file's clock, which its pictures go by as well. Where
+  they leave a gap, as where a packet is damaged, it is silent.
+
+  Attributes:
+    path: of the file.
+    start: seconds at which the file starts.
+    seconds: how long the sound is by the header; None: that does not say.
+  """
+
+  def __init__(self, path: str | os.PathLike[str], rate: int):
+    """Opens the file.
+
+    Args:
+      path: of a sound or a video.
+      rate: samples a second to make of it.
+
+    Raises:
+      NoSoundError: there is none.
+      VideoError: the file cannot be read.
+    """
+    self.path, self._rate = os.fspath(path), rate
+    # (number of its first sample, samples) of what may be asked for again.
+    self._held: list[tuple[int, np.ndarray]] = []
+    self._rest = self.parts()
+    try:
+      self._container = av.open(self.path)
+    except _ERRORS as error:
+      raise self._unreadable(error) from None
+    if not self._container.streams.audio:
+      self.close()
+      raise NoSoundError(f"{self.path}: it has no sound")
+    self.start = (self._container.start_time or 0) / av.time_base
+    stream = self._container.streams.audio[0]
+    self.seconds = stream.duration and float(stream.duration * stream.time_base)
+
+  def __enter__(self) -> "Track":
+    return self
+
+  def __exit__(self, *exc) -> None:
+    self.close()
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._container.close()
+
+  def between(self, start: float, end: float) -> np.ndarray:
+    """A piece of the sound; silent where the file has none.
+
+    Args:
+      start: seconds; not before that of an earlier call.
+      end: likewise.
+
+    Returns:
+      (S,) float32 in [-1, 1].
+
+    Raises:
+      VideoError: nothing of it can be decoded.
+    """
+    begin, count = round(start * self._rate), round((end - start) * self._rate)
+    self._held = [(k, x) for k, x in self._held if k + len(x) > begin]
+    while not self._held or self._held[-1][0] < begin + count:
+      part = next(self._rest, None)
+      if part is None:
+        break
+      if part[0] + len(part[1]) > begin:
+        self._held.append(part)
+    return _laid(self._held, begin, count)
+
+  def parts(self) -> Iterator[tuple[int, np.ndarray]]:
+    """All of it in turn: (number of the first sample, samples).
+
+    Raises:
+      VideoError: nothing of it can be decoded.
+    """
+    resampler, kind, place, due = None, None, None, 0.0
+    for frame in self._frames():
+      this = frame.format.name, frame.layout.name, frame.sample_rate
+      time = due if frame.time is None else frame.time
+      # Containers round times, and clocks drift: little by little it is let be.
+      if this != kind or abs(time - due) > _SLACK:
+        for wave in _waves(resampler, None):
+          yield place, wave
+          place += len(wave)
+        resampler, kind = av.AudioResampler("fltp", "mono", self._rate), this
+        place, due = round(time * self._rate), time
+      due += frame.samples / frame.sample_rate
+      for wave in _waves(resampler, frame):
+        yield place, wave
+        place += len(wave)
+    for wave in _waves(resampler, None):
+      yield place, wave
+      place += len(wave)
+
+  def _frames(self) -> Iterator[av.AudioFrame]:
+    """Decoded pieces; a packet that cannot be decoded is left out."""
+    problem, count = None, 0
+    try:
+      for packet in self._container.demux(self._container.streams.audio[0]):
+        try:
+          for frame in packet.decode():
+            count += 1
+            yield frame
+        except av.error.FFmpegError as error:
+          problem = error
+    except (av.error.FFmpegError, OSError) as error:
+      problem = error
+    if problem and not count:
+      raise self._unreadable(problem)
+
+  def _unreadable(self, error: Exception) -> read.VideoError:
+    return read.VideoError(f"{self.path}: its sound cannot be read ({error})")
+
+
+def _waves(resampler: Any, frame: Any) -> list[np.ndarray]:
+  """What a resampler, if there is one, makes of a frame, or of the end."""
+  pieces = resampler.resample(frame) if resampler else ()
+  return [piece.to_ndarray()[0] for piece in pieces]
+
+
+def _laid(
+  parts: Sequence[tuple[int, np.ndarray]], begin: int, count: int
+) -> np.ndarray:
+  """(count,) float32 in [-1, 1] from sample `begin` on; else silent."""
+  out = np.zeros(max(count, 0), np.float32)
+  for place, wave in parts:
+    first = place - begin
+    wave = wave[max(-first, 0) :][: max(count - max(first, 0), 0)]
+    out[max(first, 0) :][: len(wave)] = wave
+  return out.clip(-1, 1)
 
 
 class Voice:
