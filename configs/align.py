@@ -17,9 +17,13 @@ second one for that, with --config.seed=1.
     --config.reconstruction.alignment.weight=0.2
   vidgan evaluate runs/text --metrics "retrieval(expert='runs/align2')"
 
-Of your own clips with sound (`vidgan prepare --sound`) the evaluator `sync`
-lists those whose sound is out of step, and by how many frames: of all clips
-with --config.data.test=train.
+Of clips of your own (data=DIR, a folder that `vidgan prepare` has made, with
+captions or with sound) the evaluator `sync` lists those whose sound is out of
+step, and by how many frames: of all that are trained on with
+--config.data.test=train. Frames are seen at `res` pixels.
+
+  vidgan train --config configs/align.py:of=sound,data=data/mine,res=64 \
+    --config.data.test=train --workdir runs/step
 """
 
 import pathlib
@@ -34,17 +38,22 @@ OPS = {"text": ("sparse(4, 8)", 4, 64), "sound": ("clip(16)", 16, 16)}
 
 def get_config(arg=""):
   """The data of configs/text.py or configs/sound.py, and a dual encoder."""
-  arg = config_lib.parse_arg(arg, of="text")
+  arg = config_lib.parse_arg(arg, of="text", data="", res=24)
   rooms.check_name(arg.of, OPS, "the argument of")
   config = config_lib.load(f"{pathlib.Path(__file__).parent}/{arg.of}.py")
   ops, frames, batch = OPS[arg.of]
   config.total = "4000steps"
   config.batch = batch
   config.data.ops = f"{ops} | value_range(-1, 1)"
+  if arg.data:
+    config.data.name = "tfds"
+    config.data.options = dict(directory=arg.data)
+    config.data.memory = False
   config.task.options = dict(label=False, signals=("video", arg.of))
 
   config.model.name = "align"
   config.model.variant = "XS"
+  config.model.resolution = arg.res
   config.model.frames = frames
   config.model.generator = {}
   config.model.discriminator = {}

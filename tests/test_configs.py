@@ -32,7 +32,7 @@ NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
 TASKS = sorted({*rooms.names("tasks")} - {"generate", "translate"})
 # Other ways to call a config than without an argument.
 ARGS = [
-  ("align", "of=sound"),
+  ("align", "of=sound,data=data/clips,res=64"),
   ("smoke", "model=mlp"),
   ("smoke", "model=dcgan3d"),
   *(("video_folder", f"res={res},classes=4") for res in (32, 64, 128, 256)),

@@ -152,6 +152,13 @@ def test_who_pleases_an_expert_is_not_judged_by_it(run, generator):
   assert "trained to please this expert" in note
   other = dataclasses.replace(judged, experts=())
   assert experts.judge(run["text"], other)[1] == ""
+  clips = reference("text")
+  for clip in clips.clips:
+    del clip["given"]["video"]
+  evaluator = retrieval.Evaluator(expert=run["text"], num=16)
+  values = dict(evaluator.run(judged, clips))
+  assert [*values] == [f"retrieval/r1{x}" for x in ("", "_real", "_floor")]
+  assert all("says nothing" in value.note for value in values.values())
 
 
 def test_experts_that_do_not_fit(run, generator, tmp_path):
