@@ -32,7 +32,7 @@ OPTIONS = {
     "--speed --label --truncation --vary --interpolate --grid --strip --scale "
     ".mp4 .gif .webp .png"
   ),
-  "paint": "RUN --step --weights --port",
+  "paint": "RUN --first --step --weights --port",
   "process": (
     "SPEC IN OUT --codec --crf --preset --pix-fmt --format --no-audio --start "
     "--end --trim --concat --crop --fps --speed --mask --grow --strength "

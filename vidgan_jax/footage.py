@@ -150,7 +150,7 @@ class Stage(stream.Stage):
   @property
   def _blank(self) -> np.ndarray:
     """A clip of no content, to ask `given` what it makes of a mask."""
-    level = np.float32([*self._footage.palette.values(), 3 * [127.5]][0])
+    level = np.float32([*self.sampler.task.palette.values(), 3 * [127.5]][0])
     return np.zeros((2, 32, 32, 3), np.float32) + (level / 127.5 - 1)
 
   def _given(self, video, times, mask) -> dict[str, np.ndarray]:

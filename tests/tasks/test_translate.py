@@ -153,7 +153,7 @@ def test_a_drawing_of_any_size_becomes_the_run_s():
 
 def test_colours_are_those_of_the_palette():
   task = make()
-  colours = np.array(list(task.footage.palette.values()), np.uint8)
+  colours = np.array(list(task.palette.values()), np.uint8)
   painted = colours[drawing(32)].astype(int)
   noisy = painted + np.random.default_rng(0).integers(-20, 21, painted.shape)
   noisy = noisy.clip(0, 255).astype(np.uint8)

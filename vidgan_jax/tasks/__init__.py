@@ -66,8 +66,6 @@ class Footage:
     unmasked: what a user is told who gives no mask, '' if none is needed.
     measures: what evaluation measures beside what it measures of every task;
       names out of `ANSWERS` of evals/paired.py, or 'psnr_ahead'.
-    palette: name -> colour (red, green, blue) of 0 to 255 of each class, where
-      the video is a map in these colours; none: any picture is taken.
   """
 
   given: Callable[..., dict[str, np.ndarray]]
@@ -76,9 +74,6 @@ class Footage:
   vector_dim: int = 0
   unmasked: str = ""
   measures: tuple[str, ...] = ()
-  palette: Mapping[str, tuple[int, int, int]] = dataclasses.field(
-    default_factory=dict
-  )
 
   def output_times(self, times: np.ndarray) -> np.ndarray:
     """Times of the frames that come out for frames at `times`, see there."""
@@ -114,6 +109,8 @@ class Task:
       model. See baselines.py.
     preview: (batch, fake) -> name -> (B, T, H, W, C), the videos worth looking
       at side by side, in order, of a task on footage.
+    palette: name -> colour (red, green, blue) of 0 to 255 of each class, where
+      maps are given, as drawings in these colours.
     tf: `prepare` is TensorFlow code, so config.data.memory must be False.
     name: that of its file; `create` sets it.
   """
@@ -125,6 +122,9 @@ class Task:
     default_factory=dict
   )
   preview: Callable[[Mapping[str, Any], Any], dict[str, Any]] = preview
+  palette: Mapping[str, tuple[int, int, int]] = dataclasses.field(
+    default_factory=dict
+  )
   tf: bool = False
   name: str = ""
 

@@ -78,13 +78,11 @@ def make(
     picture=picture,
   )
   colours = [] if kind == "edges" else drawing.colours.astype(int).tolist()
-  footage = tasks.Footage(
-    given=drawing.given, palette=dict(zip(classes, colours))
-  )
   return tasks.Task(
     prepare=drawing.prepare,
     ask=drawing.ask,
-    footage=footage if picture else None,
+    footage=tasks.Footage(given=drawing.given) if picture else None,
+    palette=dict(zip(classes, colours)),
     baselines={"drawing": classical.copy()},
   )
 

@@ -10,6 +10,7 @@ import argparse
 
 from vidgan_jax import zoo
 from vidgan_jax.devices import processes
+from vidgan_jax.video import drawn
 from vidgan_jax.web import paint
 
 
@@ -23,6 +24,8 @@ def main(argv: list[str]) -> int:
   add = parser.add_argument
   add("run", metavar="RUN", help="workdir of a run with maps, one "
       "checkpoints/STEP of it, or the name of shipped weights")  # fmt: skip
+  add("--first", metavar="FILE", help="picture that the clips begin with, of "
+      "a run that continues one")  # fmt: skip
   add("--step", type=int, help="checkpoint; default: the newest")
   add("--weights", choices=("ema", "raw"), default="ema")
   add(
@@ -37,7 +40,9 @@ def main(argv: list[str]) -> int:
 
 def _serve(args) -> None:
   processes.use_cache()
-  studio = paint.Studio(zoo.find(args.run, args.step, args.weights), args.run)
+  sampler = zoo.find(args.run, args.step, args.weights)
+  first = None if args.first is None else drawn.load(args.first)
+  studio = paint.Studio(sampler, args.run, first)
   with paint.Server(studio, args.port) as server:
     print(f"Paint at {server.url} (Ctrl-C ends it).", flush=True)
     try:

@@ -76,28 +76,30 @@ class _Cancelled(Exception):
 class Studio:
   """A generator that makes one video at a time and stays compiled."""
 
-  def __init__(self, sampler: Any, name: str):
+  def __init__(self, sampler: Any, name: str, first: np.ndarray | None = None):
     """Begins to compile, in a thread of its own.
 
     Args:
       sampler: `sampler.Sampler` of a run that was trained with maps.
       name: of the run, for people.
+      first: (H, W, 3) uint8, the first frame, of a run that continues one.
 
     Raises:
-      UserError: it was trained without.
+      UserError: it was trained without maps, or a first frame is not its kind.
     """
-    footage = sampler.task.footage
-    palette = footage.palette if footage else {}
+    palette = sampler.task.palette
     if not palette:
       raise errors.UserError(
-        f"{name} was trained without maps (its task is "
+        f"{name} was trained without maps of classes (its task is "
         f"{sampler.task.name!r}), so there is nothing to paint: take a run of "
         "configs/translate.py."
       )
     self.name, self._sampler = name, sampler
+    self._first = {} if first is None else {"first": first}
     self._classes = tuple(palette)
     self._palette = np.array(list(palette.values()), np.uint8)
-    self._gap = float(np.diff(sampler.times[:2])[0])
+    # Between frames; a run of single ones shows one a second.
+    self._gap = float(np.diff([*sampler.times, sampler.times[-1] + 1])[0])
     self._size = size = sampler.resolution
     self._most = max(len(sampler.times), min(_FRAMES, _PIXELS // size**2))
     length = max(len(sampler.times), round(_SECONDS / self._gap))
@@ -149,7 +151,8 @@ class Studio:
       )
     first = self._sampler.times[0]
     keys = [(picture, first, name)]
-    given = self._sampler.ask(1, 0, map=keys, still=True, seconds=(first,))
+    wishes = {"map": keys, "still": True, "seconds": (first,)}
+    given = self._sampler.ask(1, 0, **wishes, **self._first)
     return _numbers(given)[0]
 
   def maps(self, fields: dict[str, Any]) -> np.ndarray:
@@ -207,7 +210,8 @@ class Studio:
     at = lambda frame: sampler.times[0] + self._gap * np.asarray(frame)
     keys = [(m, float(at(i)), f"the key at frame {i + 1}") for i, m in keys]
     times = at(range(frames))
-    given = sampler.ask(1, seed, map=keys, still=still, seconds=tuple(times))
+    wishes = {"map": keys, "still": still, "seconds": tuple(times)}
+    given = sampler.ask(1, seed, **wishes, **self._first)
     return seed, given, times.astype(np.float32)
 
   def cancel(self) -> dict[str, Any]:
