@@ -9,12 +9,14 @@ import pytest
 
 from vidgan_jax import config as config_lib
 from vidgan_jax import errors
+from vidgan_jax import sampler
 from vidgan_jax.data import memory
 from vidgan_jax.data import pipeline
 from vidgan_jax.data import signals
 from vidgan_jax.data import sprites
 from vidgan_jax.data import text
 from vidgan_jax.nets import texts
+from vidgan_jax.store import provenance
 from vidgan_jax.store import tensors
 
 CAPTIONS = ("A red disc", "a blue  disc.", "", "ein roter Bär")
@@ -273,3 +275,33 @@ def test_vectors_of_a_network(tmp_path, monkeypatch):
   with pytest.raises(errors.UserError, match="'' is empty"):
     again.check("")
   again.check("a green cross")
+
+
+def test_a_checkpoint_and_its_folder_read_texts(tmp_path):
+  """From the config to what a generator is given, without the clips."""
+  pytest.importorskip("tokenizers", reason="needs tokenizers")
+  folder = encoders.folder(tmp_path / "e5")
+  config = config_lib.default()
+  config.data.options = dict(resolution=8, size=12, radius=(0.2, 0.3))
+  config.data.text = f"embed:{folder}"
+  config.data.ops = "clip(4) | value_range(-1, 1)"
+  config.data.memory = True
+  config.task.options = dict(label=False, signals=("text_vectors",))
+  config_lib.validate(config)
+  data = pipeline.create(config.data, batch=2)
+  assert data.batch(0)["text_vectors"].shape == (2, 1, 8)
+  fields = {"seconds": 1.0, "times": (0.0,), "class_names": ()}
+  fields["text"] = dataclasses.asdict(data.text)
+  record = provenance.make(config, **fields)
+  record = json.loads(json.dumps(record.to_json()))
+  made = sampler.build({}, provenance.from_json(record))
+  given = made.ask(2, text=["a red disc", "two blue squares"])
+  np.testing.assert_allclose(
+    given["text_vectors"],
+    data.text.encode(["a red disc", "two blue squares"]),
+    atol=1e-5,
+  )
+  for wrong in ("embd:a", "tokenizer.jso", "word"):
+    config.data.text = wrong
+    with pytest.raises(errors.UserError, match=r"data.text.*'embed:\*'"):
+      config_lib.validate(config)
