@@ -301,7 +301,7 @@ def test_a_checkpoint_and_its_folder_read_texts(tmp_path):
     data.text.encode(["a red disc", "two blue squares"]),
     atol=1e-5,
   )
-  for wrong in ("embd:a", "tokenizer.jso", "word"):
+  for wrong in ("vectors.txt", "tokenizer.jso"):
     config.data.text = wrong
     with pytest.raises(errors.UserError, match=r"data.text.*'embed:\*'"):
       config_lib.validate(config)
