@@ -33,10 +33,10 @@ class Frames(nn.Module):
     """(N, H, W, 3) in [-1, 1] -> (N,)."""
     # Fine detail is small beside the light of a frame: it is shown by itself.
     fine = x - nn.avg_pool(x, (3, 3), padding="SAME", count_include_pad=False)
-    x = _folded(jnp.concatenate([x, 4 * fine], -1))
+    x = folded(jnp.concatenate([x, 4 * fine], -1))
     for width in (24, 48, 72):
       x = nn.leaky_relu(nn.Conv(width, (3, 3))(x), 0.2)
-      x = _halved(x)
+      x = halved(x)
     return _logit(x)
 
 
@@ -47,7 +47,7 @@ class Motion(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """(N, T - 1, H, W) differences of frames -> (N,)."""
     n, t = x.shape[:2]
-    x = _folded(x.reshape(n * t, *x.shape[2:], 1))
+    x = folded(x.reshape(n * t, *x.shape[2:], 1))
     for width in (16, 32, 48):
       x = nn.leaky_relu(nn.Conv(width, (3, 3))(x), 0.2)
       clip = x.reshape(n, t, *x.shape[1:])
@@ -55,11 +55,11 @@ class Motion(nn.Module):
       before = jnp.concatenate([clip[:, :1], clip[:, :-1]], 1)
       after = jnp.concatenate([clip[:, 1:], clip[:, -1:]], 1)
       y = nn.Dense(width)(jnp.concatenate([before, clip, after], -1))
-      x = _halved(nn.leaky_relu(y, 0.2).reshape(x.shape))
+      x = halved(nn.leaky_relu(y, 0.2).reshape(x.shape))
     return _logit(x.reshape(n, -1, *x.shape[2:]))
 
 
-def _folded(x: jax.Array) -> jax.Array:
+def folded(x: jax.Array) -> jax.Array:
   """(N, H, W, C) -> (N, H // 2, W // 2, 4 C): half the size at no loss."""
   n, h, w, c = x.shape
   x = x[:, : h // 2 * 2, : w // 2 * 2]
@@ -67,7 +67,7 @@ def _folded(x: jax.Array) -> jax.Array:
   return x.reshape(n, h // 2, w // 2, 4 * c)
 
 
-def _halved(x: jax.Array) -> jax.Array:
+def halved(x: jax.Array) -> jax.Array:
   """The mean of each 2 x 2 square."""
   n, h, w, c = x.shape
   x = x[:, : h // 2 * 2, : w // 2 * 2]
