@@ -255,6 +255,23 @@ def test_files_without_vectors(tmp_path, more, match):
     text.learn(["A red disc", "no"], vectors(tmp_path / "v.safetensors"))
 
 
+def test_vectors_that_say_nothing(tmp_path):
+  made = {k: np.float32([i, 1]) for i, k in enumerate("abc")}
+  tensors.save(tmp_path / "v", made | {"d": made["c"]}, {})
+  kind = f"{text.EMBED}{tmp_path / 'v'}"
+  got = text.learn("abc", kind).encode("abc")
+  assert got.any(-1).all()  # That of 'b' is the mean, and yet one.
+  np.testing.assert_allclose(
+    got[:, 0, 0], [-(1.5**0.5), 0, 1.5**0.5], 1e-5, 1e-5
+  )
+  with pytest.raises(
+    errors.UserError, match="2 different captions one and the"
+  ):
+    text.learn("cd", kind)
+  with pytest.raises(errors.UserError, match="every clip has the caption"):
+    text.learn(["a", " a"], kind)
+
+
 def test_vectors_of_a_network(tmp_path, monkeypatch):
   pytest.importorskip("tokenizers", reason="needs tokenizers")
   folder = encoders.folder(tmp_path / "e5")

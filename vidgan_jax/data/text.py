@@ -180,10 +180,11 @@ class Frozen:
     for row, text in zip(out, texts):
       if text:
         rows = made[text] if text in made else self._kept[text]
-        rows = rows[: len(row)]
-        row[: len(rows)] = (rows - np.float32(self.mean)) / np.float32(
-          self.deviation
-        )
+        rows = rows[: len(row)] - np.float32(self.mean)
+        rows /= np.float32(self.deviation)
+        # Zeros stand for no vector; that of a caption may be the mean.
+        rows[~rows.any(-1)] = np.finfo(np.float32).eps
+        row[: len(rows)] = rows
     return out
 
   def moved(self, path: str) -> "Frozen":
@@ -309,7 +310,7 @@ def learn(captions: Iterable[str], kind: str) -> Encoder | Frozen:
   if not kind.startswith(EMBED) and not kind.endswith(".json"):
     rooms.check_name(kind, KINDS, "config.data.text")
   captions = [text for text in captions if text.strip()]
-  if len(set(captions)) < 2:
+  if len(set(map(_plain, captions))) < 2:
     raise signals.DataError(
       f"config.data.text is {kind!r}, but "
       + (
@@ -342,6 +343,12 @@ def _freeze(captions: Sequence[str], kind: str) -> Frozen:
   mean, deviation = rows.mean(0), rows.std(0)
   # What differs by rounding alone says nothing, and would be blown up.
   same = deviation <= 1e-6 * np.abs(rows).max()
+  if same.all():
+    raise signals.DataError(
+      f"config.data.text is {kind!r}, which gives {len(captions)} different "
+      "captions one and the same vector: a text says nothing then. Choose "
+      "another encoder, or set config.data.text=''."
+    )
   frozen = Frozen(
     kind=kind,
     shape=(read.length, len(mean)),
