@@ -6,6 +6,7 @@ import os
 import time
 
 import numpy as np
+from PIL import Image
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds_lib
@@ -273,6 +274,10 @@ def test_the_builder_makes_the_same_records(tmp_path):
     video = np.kron(noise(10 + i, 4, 4, 3, seed=i), np.ones((1, 8, 8, 1)))
     path = tmp_path / "src" / label / f"{i}.mp4"
     write.write(path, video.astype(np.uint8))
+    (tmp_path / "maps" / label / str(i)).mkdir(parents=True)
+    for t in range(len(video)):
+      ids = Image.fromarray(np.full((32, 32), 2 * i, np.uint8))
+      ids.save(tmp_path / "maps" / label / str(i) / f"{t}.png")
   (tmp_path / "src" / "a" / "bad.mp4").write_bytes(b"no video")
   config = video_folder.Config(
     name="mine",
@@ -281,6 +286,8 @@ def test_the_builder_makes_the_same_records(tmp_path):
     test=0.5,
     shots=False,
     max_frames=8,
+    maps=str(tmp_path / "maps"),
+    sound="keep",
   )
   builder = video_folder.VideoFolder(
     data_dir=tmp_path / "out", config=config, file_format="array_record"
@@ -296,6 +303,9 @@ def test_the_builder_makes_the_same_records(tmp_path):
       assert example["label"] == "ab".index(name[0][0])
       found[name] = clips.decode(example["frames"])
       np.testing.assert_array_equal(found[name], record["frames"])
+      assert (example["layout"] == 2 * int(name[0][2])).all()
+      assert example["layout"].shape == found[name].shape[:3]
+      assert len(example["sound"]) == len(found[name])
   options = clips.Options(size=16, shots=False, max_frames=8)
   expected = 0
   for i, label in enumerate(["a", "a", "b", "b"]):

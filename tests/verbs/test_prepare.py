@@ -1054,16 +1054,20 @@ def test_maps_of_folders_of_frames_go_by_name(tmp_path, capsys):
   for i in range(10):
     picture(tmp_path / "src" / "one" / f"f{i}.jpg", colour=(9 * i, 8, 7))
     ids = rng.integers(0, 5, (6, 8)).astype(np.uint8)
+    if i == 9:
+      ids = ids[::2, ::2]
     if i not in (3, 4):
       Image.fromarray(ids).save(root / "one" / f"f{i}.png")
   job = [tmp_path / "src", tmp_path / "d", "--maps", str(root)]
   assert run(*job) == 0
-  assert "2 of 10 frames have none: all unknown" in capsys.readouterr().out
+  said = capsys.readouterr().out
+  assert "2 of 10 frames have none: all unknown" in said
+  assert "one: its maps are smaller than its frames" in said
   layout = np.concatenate([row[3]["layout"] for row in both(tmp_path / "d")])
   assert [bool((x == 255).all()) for x in layout] == [
     i in (3, 4) for i in range(10)
   ]
-  np.testing.assert_array_equal(layout[-1], ids)
+  np.testing.assert_array_equal(layout[-1], ids.repeat(2, 0).repeat(2, 1))
 
 
 def test_maps_that_cannot_be_are_refused(videos, tmp_path, capsys):

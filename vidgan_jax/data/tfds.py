@@ -88,7 +88,7 @@ class Source:
     num_classes: 0 when there are no labels.
     class_names: their names.
     layout_names: names of the classes of the label maps, by number; the number
-      255 says that nothing is known. Empty without maps.
+      255 says that nothing is known. Empty where no names are known.
     left_out: number of clips that are shorter than `min_frames`.
   """
 
@@ -449,9 +449,8 @@ def _find_layout(
       and feature.np_dtype == np.uint8
       and feature.shape[-1] == 1
     ):
-      numbers = range(getattr(feature, "num_classes", None) or 0)
-      names = getattr(feature, "names", None) or map(str, numbers)
-      return path, tuple(names)
+      known = getattr(feature, "num_classes", None)
+      return path, tuple(feature.names if known else ())
   return None, ()
 
 

@@ -151,7 +151,7 @@ def _map(
   if own.problem:
     raise Refused(own.problem)
   try:
-    ids = maps.at(own, place, *image.shape[:2])
+    ids = maps.at(own, place, *image.shape[:2], tally.note)
   except read.VideoError as error:
     raise Refused(str(error)) from None
   if ids is None:

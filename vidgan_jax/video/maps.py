@@ -7,6 +7,7 @@ order; a folder of frames has one with pictures of the same names. `classes.txt`
 or `classes.json` beside them names the classes.
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 import io
@@ -165,7 +166,11 @@ def _names(root: pathlib.Path) -> tuple[str, ...]:
 
 
 def at(
-  maps: folder.Maps, place: int, height: int, width: int
+  maps: folder.Maps,
+  place: int,
+  height: int,
+  width: int,
+  say: Callable[[str], None],
 ) -> np.ndarray | None:
   """The map of a frame, at the size of the frame.
 
@@ -174,6 +179,7 @@ def at(
     place: number of the frame.
     height: of the frame, pixels.
     width: likewise.
+    say: is told that the map is smaller than the frame.
 
   Returns:
     (height, width) uint8, by the nearest pixel; None: the frame has no map.
@@ -194,6 +200,8 @@ def at(
       f"the map {path} of {old[1]}x{old[0]} pixels has another shape than its"
       f" frame, {width}x{height}"
     )
+  if old[0] < height:
+    say("its maps are smaller than its frames: enlarged by the nearest pixel")
   # The centre of pixel i lies at (i + 1/2) old / new, in pixel floor of that.
   rows, columns = (
     (2 * np.arange(new) + 1) * size // (2 * new)
