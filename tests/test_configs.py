@@ -38,7 +38,8 @@ ARGS = [
   *(("video_folder", f"res={res},classes=4") for res in (32, 64, 128, 256)),
   ("video_folder", "res=64,frames=8,dense"),
   ("video_folder", "res=32,variant=XS"),
-  *(("video_to_video", f"task={name}") for name in TASKS),
+  *(("video_to_video", f"task={name}") for name in TASKS if name != "lips"),
+  ("lips", "data=sprites,gan"),
   ("video_to_video", "task=super_resolve,scale=4,gan"),
   ("video_to_video", "task=interpolate,data=sprites,variant=XS"),
   ("video_to_video", "task=denoise,data=sprites,flow,model=recurrent"),
@@ -77,6 +78,8 @@ def abstract_batch(config, frames=None):
     mask = np.ones_like(video[..., :1])
     given = task.footage.given(video, np.arange(known), mask)
     given = {k: shape(*v.shape) for k, v in given.items()}
+    if task.footage.hears:
+      given["sound"] = shape(known, sound.FEATURES)
   return {
     "given": given,
     "target": shape(model.frames, size, size, 3),
@@ -259,6 +262,8 @@ def shrink(config, data):
     "cadence.log=1steps",
     *(f"penalties.{p}.interval=1" for p in config.penalties),
   ]
+  if config.task.name == "lips":
+    config = load("lips", "data=sprites")  # Strips have no sound.
   for field in ("ops", "eval_ops"):
     ops = re.sub(
       r"\b(resize|crop|center_crop)\(\d+\)", rf"\1({SIZE})", config.data[field]

@@ -18,6 +18,7 @@ from vidgan_jax import footage as stage_lib
 from vidgan_jax import sampler as sampler_lib
 from vidgan_jax import tasks
 from vidgan_jax import zoo
+from vidgan_jax.data import sound
 from vidgan_jax.models import trunk
 from vidgan_jax.verbs import process
 from vidgan_jax.video import phases
@@ -217,10 +218,12 @@ def bare(task, options=None, fps=None, **fields):
   task = tasks.create({"name": task, "options": options or {}})
   given = {"video": np.zeros((1, 2, 8, 8, 3), np.float32)}
   given["mask" if fields.get("compose") else "map"] = given["video"][..., :1]
+  if task.footage.hears:
+    given["sound"] = np.zeros((1, 2, sound.FEATURES), np.float32)
   params = generator.init(jax.random.key(0), given, {}, np.zeros((1, 2)))
   sampler = sampler_lib.Sampler(
-    generator=generator, params=params["params"], step=0, task=task, times=(),
-    resolution=8,
+    generator=generator, params=params["params"], step=0, task=task,
+    times=(0.0, 0.1), resolution=8,
   )  # fmt: skip
   return stage_lib.Stage(name="bare", sampler=sampler, options={}, fps=fps)
 
@@ -275,7 +278,8 @@ def test_whole_frames_are_filled_for_small_windows(task, fields):
            "reflect"),
     ((0, 0), *[(0, -(n + 2 * edge) % size) for n in x.shape[1:3]],
      *[(0, 0)] * (x.ndim - 3)), "edge")  # fmt: skip
-  whole = stage.look(list(clip))(
+  frames = film(clip)
+  whole = stage.look(frames, frames[0])(
     stream.to_float(pad(clip)),
     np.arange(10, dtype=np.float32) / 10,
     pad(mask)[..., None].astype(np.float32),
@@ -285,6 +289,62 @@ def test_whole_frames_are_filled_for_small_windows(task, fields):
   got = run(stage, clip, tile=32, mask=mask)
   assert np.abs(got - whole).max() <= 1  # Of rounding.
   assert np.abs(got - clip)[mask].mean() > 1
+
+
+def test_lips_follow_what_is_heard_now(clip):
+  """Windows are the whole; each shot has the mouth of its first frame."""
+  beep = np.sin(np.arange(2 * sound.RATE) / 3).astype(np.float32)
+  beep[: sound.RATE // 2] = 0  # It begins at half a second.
+  stage = bare("lips", base="copy", compose=True, temporal="centred")
+  still = run(stage.hear(beep), clip, tile=64, cut=7)
+  np.testing.assert_array_equal(still[:, :20], clip[:, :20])
+  np.testing.assert_array_equal(still[:7, 20:], clip[[0] * 7, 20:])
+  np.testing.assert_array_equal(still[7:, 20:], clip[[7] * 5, 20:])
+  stage = shaken(stage, 0.2)
+  whole = run(stage.hear(beep), clip, tile=64, chunk=32)
+  tiles = run(stage.hear(beep), clip, tile=16, chunk=2)
+  assert np.abs(tiles - whole).max() <= 1
+  np.testing.assert_array_equal(whole[:, :20], clip[:, :20])
+  silent = run(stage.hear(0 * beep), clip, tile=64)
+  # It sees a frame to either side: nothing moves before that.
+  early, late = slice(0, 4), slice(6, None)
+  np.testing.assert_array_equal(whole[early], silent[early])
+  assert np.abs(whole - silent)[late, 20:].mean((1, 2, 3)).min() > 0.5
+  mixed = stages.Mixed(stages.Mirrored(stage), 0.5).hear(beep)
+  assert mixed.voice == stream.Voice() and mixed.looks_back
+  assert np.abs(run(mixed, clip, tile=64) - whole)[:, 20:].mean() > 0.5
+  # What a mask hides, and nothing else.
+  mask = np.zeros(clip.shape[:3], bool)
+  mask[:, 5:15, 30:40] = True
+  out = run(stage.hear(beep), clip, tile=32, mask=mask)
+  np.testing.assert_array_equal(out[~mask], clip[~mask])
+  assert np.abs(out - clip)[mask].mean() > 1
+
+
+def test_a_row_of_sound_is_that_of_the_whole_film():
+  wave = np.random.default_rng(0).standard_normal(20 * sound.RATE)
+  stage = bare("lips", base="copy", compose=True)
+  stage = stage.hear(wave.astype(np.float32))
+  for first in (-0.3, 0.0, 7.31, 19.9, 31.0):
+    times = [first + 0.04 * i for i in range(5)]
+    rows = sound.rows(stage.wave, times, 0.1)
+    np.testing.assert_allclose(stage._rows(times), rows, atol=1e-6)
+
+
+def test_options_of_a_sound_are_checked(monkeypatch):
+  stage = bare("lips", base="copy", compose=True)
+  monkeypatch.setattr(stage_lib, "_sampler", lambda *_: stage.sampler)
+  load = lambda **options: stage_lib.load("runs/lips", options)
+  assert load(sound="a.wav", offset=-0.5).voice == stream.Voice(
+    path="a.wav", offset=-0.5
+  )
+  for options, words in (
+    (dict(sound="a.wav", offset="late"), "offset is 'late'"),
+    (dict(offset=1), "offset .*sound=FILE"),
+    (dict(suond="a.wav"), "mean 'sound'"),
+  ):
+    with pytest.raises(errors.UserError, match=words):
+      load(**options)
 
 
 def test_windows_that_hide_nothing_are_copied(monkeypatch):
@@ -499,7 +559,7 @@ def test_a_generator_of_noise_takes_no_footage(tmp_path):
 
 @pytest.mark.parametrize(
   ("task", "masks"),
-  [("inpaint", True), ("colorize", True), ("predict", True),
+  [("inpaint", True), ("colorize", True), ("predict", True), ("lips", True),
    ("denoise", False), ("interpolate", False), ("super_resolve", False)],
 )  # fmt: skip
 def test_who_looks_at_a_mask(task, masks):

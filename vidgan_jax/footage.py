@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 import os
 import re
 from typing import Any
@@ -17,6 +18,7 @@ from vidgan_jax import rooms
 from vidgan_jax import sampler as sampler_lib
 from vidgan_jax import tasks
 from vidgan_jax import zoo
+from vidgan_jax.data import sound
 from vidgan_jax.devices import processes
 from vidgan_jax.video import phases
 from vidgan_jax.video import read
@@ -39,8 +41,11 @@ class Stage(stream.Stage):
   Attributes:
     name: for messages.
     sampler: the generator and its weights, of a task on footage.
-    options: of `tasks.Footage.given`.
-    vector: what is known of whole frames, (T, vector_dim), see `look`.
+    options: of `tasks.Footage.given`; a `sound` is the name of a file, and
+      `offset` tells when it begins.
+    wave: what it hears, (S,), see `hear`.
+    known: what windows do not show, name -> (T, n), see `look`.
+    face: the first frame of the shot, (h, w, 3) in [-1, 1], likewise.
     fps: of the result, of a task that makes frames between frames. It is then
       shown those too, empty and masked, by `video.phases`, and each is made for
       the time that it has. None: `rate` times those of the input.
@@ -49,7 +54,9 @@ class Stage(stream.Stage):
   name: str
   sampler: sampler_lib.Sampler
   options: dict[str, Any]
-  vector: np.ndarray | None = None
+  wave: np.ndarray | None = None
+  known: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  face: np.ndarray | None = None
   fps: float | None = None
   compiled = True
 
@@ -134,7 +141,23 @@ class Stage(stream.Stage):
   def keeps(self) -> bool:
     """Whether known pixels come out as they are."""
     generator = self.sampler.generator
-    return bool(self._near) and generator.compose and not generator.curve
+    composed = bool(self._near) or self.looks_back
+    return composed and generator.compose and not generator.curve
+
+  @property
+  def looks_back(self) -> bool:
+    """Whether what is hidden is shown as the first frame of the shot has it."""
+    return self._footage.hides is not None
+
+  @property
+  def voice(self) -> stream.Voice | None:
+    """The sound that it follows."""
+    if not self._footage.hears:
+      return None
+    path, offset = (self.options.get(k) for k in ("sound", "offset"))
+    return stream.Voice(
+      path=str(path or ""), offset=offset or 0.0, rate=sound.RATE
+    )
 
   @property
   def unmasked(self) -> str:
@@ -154,8 +177,12 @@ class Stage(stream.Stage):
     return np.zeros((2, 32, 32, 3), np.float32) + (level / 127.5 - 1)
 
   def _given(self, video, times, mask) -> dict[str, np.ndarray]:
+    options = dict(self.options)
+    if self._footage.hears:
+      options.pop("offset", None)
+      options["sound"] = self.known.get("sound")
     try:
-      return self._footage.given(video, times, mask, **self.options)
+      return self._footage.given(video, times, mask, **options)
     except errors.UserError as error:
       raise read.VideoError(f"{self.name}: {error}") from None
 
@@ -169,17 +196,52 @@ class Stage(stream.Stage):
       f"{sorted(self.options.items())}, rate {self.rate}, fps {self.fps})"
     )
 
-  def look(self, images: list[np.ndarray]) -> "Stage":
-    """The stage for windows of these frames: it has their vector."""
-    if not self._footage.vector_dim:
-      return self
-    video = stream.to_float(np.stack(images))
-    given = self._footage.given(video, None, None, **self.options)
-    return dataclasses.replace(self, vector=given["vector"])
+  def hear(self, wave: np.ndarray) -> "Stage":
+    """The stage that follows this sound."""
+    return dataclasses.replace(self, wave=wave)
+
+  def hides(self, image: np.ndarray) -> np.ndarray | None:
+    """What the task hides of a frame where no mask is given."""
+    hides = self._footage.hides
+    return None if hides is None else hides(*image.shape[:2])
+
+  def look(self, frames: list[stream.Frame], first: stream.Frame) -> "Stage":
+    """The stage for windows of these frames: it has their vector and sound."""
+    known, face = {}, None
+    if self._footage.vector_dim:
+      video = stream.to_float(np.stack([frame.image for frame in frames]))
+      given = self._footage.given(video, None, None, **self.options)
+      known["vector"] = given["vector"]
+    if self._footage.hears:
+      known["sound"] = self._rows([float(frame.time) for frame in frames])
+    if self.looks_back:
+      face = stream.to_float(first.image)
+    return dataclasses.replace(self, known=known, face=face)
+
+  def _rows(self, times: list[float]) -> np.ndarray:
+    """Rows of what is heard at times, (T, n).
+
+    A row is as long as in training, at whatever rate the frames come. Of the
+    wave the seconds around the window suffice.
+    """
+    gap = float(np.diff(self.sampler.times).mean())
+    margin = 1 + math.ceil(2 * gap)
+    start = max(0, math.floor(times[0]) - margin)
+    wave = self.wave[start * sound.RATE :]
+    end = math.ceil(times[-1]) + margin - start
+    wave = wave[: max(end, 0) * sound.RATE]
+    return sound.rows(wave, np.subtract(times, start), gap)
 
   def masked(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The mask, with the generator's `spread` in it where it has one."""
+    """The mask, with what windows do not show in it.
+
+    That is the generator's `spread`, or the first frame of the shot.
+    """
     mask = super().masked(image, mask)
+    if self.looks_back:
+      height, width = np.subtract(image.shape[:2], self.face.shape[:2])
+      face = np.pad(self.face, ((0, height), (0, width), (0, 0)), "edge")
+      return mask * _pack(np.pad(face, ((0, 0), (0, 0), (0, 1))))
     if not self._near:
       return mask
     clip, times = stream.to_float(image)[None], np.zeros(1, np.float32)
@@ -204,14 +266,15 @@ class Stage(stream.Stage):
     if mask is not None and mask.dtype == np.uint32:  # of `masked`
       seen = _unpack(mask)
       mask = (mask > 0).astype(np.float32)
+      if self.looks_back:
+        video = video * (1 - mask) + seen[..., :3] * mask
     if self.fps:
       given = tasks.hide(video, mask)
     else:
       given = self._given(video, times, mask)
-    if seen is not None:
+    if seen is not None and not self.looks_back:
       given["spread"] = seen
-    if self.vector is not None:
-      given["vector"] = self.vector
+    given |= self.known
     times = tasks.subdivide(np.asarray(times, np.float32), self.rate)[None]
     batch = {name: value[None] for name, value in given.items()}
     if not self.recurrent:
@@ -303,12 +366,28 @@ def load(name: str, options: dict[str, Any]) -> Stage:
   check(sampler.generator)
   known = list(inspect.signature(footage.given).parameters)[3:]
   known += ["fps"] * (footage.rate > 1)
+  known += ["offset"] * footage.hears
   known += ["method"] * (name == "interpolate")  # see `stages.chain`
   for option in options:
     rooms.check_name(option, known, f"the option of {name}")
+  if "offset" in options:
+    _check_offset(name, options)
   fps = options.pop("fps", None)
   phases.check(name, rate=options.get("rate"), fps=fps)
   return Stage(name=name, sampler=sampler, options=options, fps=fps)
+
+
+def _check_offset(name: str, options: dict[str, Any]) -> None:
+  if "sound" not in options:
+    raise errors.UserError(
+      f"{name}: offset tells when a sound begins: give one as well, as "
+      f"{name}:sound=FILE,offset=0.2"
+    )
+  offset = options["offset"]
+  if not isinstance(offset, int | float) or not abs(offset) < 1e6:
+    raise errors.UserError(
+      f"{name}: offset is {offset!r}; give seconds, as 0.2 or -0.2"
+    )
 
 
 def _sampler(name: str, options: dict[str, Any]) -> sampler_lib.Sampler:

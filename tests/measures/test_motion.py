@@ -1,6 +1,8 @@
 """Numbers of motion on clips whose motion is known, and on real ones."""
 
+import importlib.util
 import itertools
+import pathlib
 
 import footage
 import numpy as np
@@ -27,6 +29,35 @@ def steady(*lengths):
     return length * np.stack([np.cos(angle), np.sin(angle)], -1)
 
   return flow
+
+
+# ----------------------------------------------------------------------- lags
+
+
+def test_lags():
+  heard = np.random.default_rng(0).standard_normal(40)
+  for late in (-3, 0, 5):
+    curve = motion.lag_curve(2 * np.roll(heard, late) + 7, heard, 6)
+    assert curve.shape == (13,) and curve.argmax() - 6 == late
+    assert curve.max() == pytest.approx(1, abs=0.1)
+    assert np.sort(curve)[-2] < 0.6
+  curve = motion.lag_curve(heard, heard, 1)
+  wanted = np.corrcoef(heard[1:], heard[:-1])[0, 1]
+  np.testing.assert_allclose(curve, [wanted, 1, wanted])
+  assert not motion.lag_curve(0 * heard, heard, 2).any()
+
+
+@footage.needed
+def test_mouths_move_when_speech_changes():
+  """S5 of benchmarks/faces.py: at lag 0 any other voice fits nearly as well."""
+  path = pathlib.Path(__file__).parents[2] / "benchmarks/faces.py"
+  spec = importlib.util.spec_from_file_location("faces", path)
+  faces = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(faces)
+  films = sorted(pathlib.Path(footage.REAL, "grid_faces_av").glob("*.mpg"))
+  assert len(films) == 11
+  for near, of_others in faces.real(films).values():
+    assert near >= 8 and of_others < 6
 
 
 # --------------------------------------------------------------------- speeds

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vidgan_jax import errors
 from vidgan_jax.models import bases
 from vidgan_jax.models import layers
 from vidgan_jax.models import trunk
@@ -292,3 +293,22 @@ def test_heads_of_the_discriminator():
   assert [len(x) for x in scores.features] == [2, 2, 2, 2]
   with pytest.raises(ValueError, match="'unet'; there are triplet, temporal"):
     init(d.clone(heads=("unet",)))
+
+
+def test_who_is_asked_for_the_sound_does_not_hear_it():
+  """Else the answer would be read off what is given, and not off the lips."""
+  rng = np.random.default_rng(0)
+  video = rng.standard_normal((3, 4, 16, 16, 3)).astype(np.float32)
+  given = {"sound": rng.standard_normal((3, 4, 6)).astype(np.float32)}
+  times = np.tile(np.arange(4, dtype=np.float32), (3, 1))
+  d = trunk.Discriminator(heads=("triplet", "frame"), width=4, levels=1, sync=5)
+  params = d.init(jax.random.key(0), video, given, times)
+  scores = d.apply(params, video, given, times)
+  other = d.apply(params, video, {"sound": -given["sound"]}, times)
+  assert scores.auxiliary["sync"].shape == (3,)
+  assert abs(scores.auxiliary["sync"] - other.auxiliary["sync"]).min() > 1e-4
+  for a, b in zip(scores.logits, other.logits):
+    np.testing.assert_array_equal(a, b)
+  d = trunk.Discriminator(sync=5)
+  with pytest.raises(errors.UserError, match="'frame' or 'temporal'"):
+    d.init(jax.random.key(0), video, given, times)

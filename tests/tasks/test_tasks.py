@@ -16,10 +16,12 @@ from vidgan_jax import config
 from vidgan_jax import errors
 from vidgan_jax import rooms
 from vidgan_jax import tasks
+from vidgan_jax.data import sound as sound_lib
 from vidgan_jax.data import text as text_lib
 
 T, H, W = 6, 48, 64
 TIMES = np.arange(T, dtype=np.float32) / 8
+SOUND = waves.waves(T, sound_lib.FEATURES, 1)[..., 0, 0].astype(np.float32)
 # Of the tasks, other options that change what their code does.
 OPTIONS = [
   *((name, {}) for name in rooms.names("tasks")),
@@ -67,7 +69,10 @@ def prepare(task, videos, seeds=None):
   def one(seed, clip):
     seed = tf.stack([tf.constant(7, tf.int64), seed])
     times = tf.constant(TIMES[: clip["video"].shape[0]])
-    return task.prepare(clip | {"times": times}, seed)
+    clip = clip | {"times": times}
+    if task.footage.hears:
+      clip["sound"] = tf.constant(SOUND[: len(TIMES)])
+    return task.prepare(clip, seed)
 
   seeds = np.arange(len(videos)) if seeds is None else np.array(seeds)
   stacked = {"video": np.stack(videos)} | layout(np.stack(videos))
@@ -114,11 +119,14 @@ def test_prepare(name, options):
     shapes["map"] = (4, T, h, w, 1)
   if options.get("kind") == "labels":
     shapes["map"] = (4, T, h, w, 2)
+  if task.footage.hears:
+    shapes["sound"] = (4, *SOUND.shape)
   if "mask" in given:
     shapes["mask"] = (4, T, h, w, 1)
     assert set(np.unique(given["mask"])) <= {0, 1}
     assert not (given["video"] * given["mask"]).any() or name in (
       "colorize",
+      "lips",
       "translate",
     )
   assert {k: v.shape for k, v in given.items()} == shapes
@@ -152,6 +160,8 @@ def test_given_of_real_footage(name, options):
       want["map"] = want["map"] * mask
   elif "map" in want:
     mask, more["sigma"] = want["map"] / 0.5, 0.5 * 127.5
+  if name == "lips":
+    more["sound"] = want["sound"]
   if name == "deblock" and "vector" in want:
     more["quality"] = want["vector"][0, 0] * 50
   if name == "interpolate":
@@ -412,6 +422,30 @@ def test_inpaint_mixes_holes():
   assert whole(only["given"]["mask"]).all()
   with pytest.raises(config.ConfigError, match="--mask"):
     make("inpaint").footage.given(clip(), TIMES)
+
+
+def test_lips_are_those_of_another_frame():
+  videos = [clip()] * 8
+  task = make("lips", top=0.25)
+  batch = prepare(task, videos)
+  video, mask = batch["given"]["video"], batch["given"]["mask"]
+  assert not mask[:, :, : H // 4].any() and mask[:, :, H // 4 :].all()
+  np.testing.assert_array_equal(
+    video[:, :, : H // 4], batch["target"][:, :, : H // 4]
+  )
+  below = video[:, :, H // 4 :]
+  assert (below == below[:, :1]).all()  # It stands still.
+  others = [
+    np.flatnonzero((clip()[:, H // 4 :] == x[0]).all((1, 2, 3)))[0]
+    for x in below
+  ]
+  assert len(set(others)) > 2  # Any frame of the clip.
+  np.testing.assert_array_equal(
+    task.footage.given(video[0], TIMES)["mask"], mask[0]
+  )
+  np.testing.assert_array_equal(task.footage.hides(H, W), mask[0, 0, ..., 0])
+  with pytest.raises(errors.UserError, match="top is 1.0"):
+    make("lips", top=1.0)
 
 
 def test_colorize():

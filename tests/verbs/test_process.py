@@ -519,14 +519,16 @@ def test_nan_is_not_black(tmp_path):
 
 def test_strength_holds_for_stages_that_look(tmp_path):
   class Looks(Brighter):
-    def look(self, images):
-      assert images[0].shape == (48, 64, 3)
+    def look(self, frames, first):
+      assert frames[1].image.shape == (48, 64, 3) and first is frames[0]
       return Brighter()
 
   mixed = stages.Mixed(Looks(), 0.5)
   video = np.zeros((2, 48, 64, 3), np.float32)
-  images = list(np.zeros((2, 48, 64, 3), np.uint8))
-  np.testing.assert_allclose(mixed.look(images)(video, None, None), 0.1)
+  image = np.zeros((48, 64, 3), np.uint8)
+  frames = [stream.Frame(time=t, duration=1, image=image) for t in range(2)]
+  seen = mixed.look(frames, frames[0])(video, None, None)
+  np.testing.assert_allclose(seen, 0.1)
 
 
 def test_strength_of_a_larger_and_faster_result():

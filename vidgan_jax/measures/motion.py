@@ -78,6 +78,35 @@ def amounts(videos: Iterable[np.ndarray]) -> np.ndarray:
   return _rows(videos, amount)
 
 
+# ----------------------------------------------------------------------- lags
+
+
+def lag_curve(moved: np.ndarray, heard: np.ndarray, most: int) -> np.ndarray:
+  """How like what is heard what moves is, if one of them is shifted.
+
+    r_k = correlation of moved_(t+k) with heard_t over all t of both,
+
+  for k = -most ... most frames. Where both begin and end at rest r_0 is high
+  for any two clips: what belongs together has its peak near k = 0.
+
+  Args:
+    moved: (T,) how much moves at each time.
+    heard: (T,) how much is heard then.
+    most: frames, less than T - 2.
+
+  Returns:
+    (2 most + 1,); 0 where one of them does not change.
+  """
+  curve = []
+  for k in range(-most, most + 1):
+    a, b = moved[max(k, 0) :], heard[max(-k, 0) :]
+    a, b = (x[: min(len(a), len(b))] for x in (a, b))
+    a, b = a - a.mean(), b - b.mean()
+    size = np.sqrt((a**2).sum() * (b**2).sum())
+    curve.append((a * b).sum() / size if size else 0.0)
+  return np.array(curve)
+
+
 # -------------------------------------------------------------------- spectra
 
 

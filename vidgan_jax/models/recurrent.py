@@ -32,6 +32,7 @@ VARIANTS = {
 }
 
 Discriminator = trunk.Discriminator
+LOSSES = ("sync",)  # See there.
 
 
 class FlowNet(nn.Module):

@@ -33,6 +33,8 @@ def variant(width: int, blocks: int, d_width: int) -> dict:
   }
 
 
+# Of `sync` above 0.
+LOSSES = ("sync",)
 _RIM = 8  # Pixels; what is left of a rim there is below a tenth of a level.
 # A gradient of "S" on 8 clips of 5 x 48 x 48 is half a second of one CPU core.
 VARIANTS = {
@@ -354,6 +356,9 @@ class Discriminator(nn.Module):
     levels: halvings of the picture.
     scales: of 'frame'.
     conditional: the heads also see given['video'], at the target's size.
+    sync: above 0 it is asked which rows of the batch are a clip's, by vectors
+      of so many numbers of each frame (`condition.Sync`) from the last head,
+      which is one that scores every frame: 'frame' or 'temporal'.
   """
 
   heads: tuple = ("triplet",)
@@ -361,6 +366,7 @@ class Discriminator(nn.Module):
   levels: int = 3
   scales: int = 2
   conditional: bool = False
+  sync: int = 0
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -369,9 +375,17 @@ class Discriminator(nn.Module):
   ) -> layers.Scores:
     """(B, T, H, W, C) -> logits (B, n) a head, one for every patch."""
     del times
+    if self.sync and self.heads[-1] == "triplet":
+      raise errors.UserError(
+        "config.model.discriminator.sync asks of each frame what is heard, but "
+        "the last of its heads, 'triplet', scores three together: end them with"
+        " 'frame' or 'temporal', or set sync to 0."
+      )
     own = ("video", "mask", "vector", "map")  # What the generator works with.
     read = condition.Condition(self, given, own=own)
-    shown, logits, features = read.beside(video), [], []
+    # Who is asked for the rows must not be shown them.
+    shown = video if self.sync else read.beside(video)
+    logits, features = [], []
     for name in self.heads:
       if name not in patch_lib.HEADS:
         raise errors.UserError(
@@ -392,4 +406,8 @@ class Discriminator(nn.Module):
         y = y.astype(jnp.float32)
         logits.append(condition.projection(logit, y, read))
       features += scores.features
-    return layers.Scores(tuple(logits), tuple(features))
+    asked = {}
+    if self.sync:
+      frames = seen[-1].mean((1, 2)).reshape(*video.shape[:2], -1)
+      asked["sync"], _ = read.sync(frames.astype(jnp.float32), self.sync)
+    return layers.Scores(tuple(logits), tuple(features), asked)

@@ -66,6 +66,11 @@ class Footage:
     unmasked: what a user is told who gives no mask, '' if none is needed.
     measures: what evaluation measures beside what it measures of every task;
       names out of `ANSWERS` of evals/paired.py, or 'psnr_ahead'.
+    hides: (height, width) -> (height, width) bool, what is hidden of a frame
+      where a user gives no mask. What is hidden is shown as the first frame of
+      the shot has it. None: nothing is hidden, nor shown.
+    hears: `given` takes the option `sound`, rows of data/sound.py (T, n). A
+      user names a file; without one it is the sound of the film.
   """
 
   given: Callable[..., dict[str, np.ndarray]]
@@ -74,6 +79,8 @@ class Footage:
   vector_dim: int = 0
   unmasked: str = ""
   measures: tuple[str, ...] = ()
+  hides: Callable[[int, int], np.ndarray] | None = None
+  hears: bool = False
 
   def output_times(self, times: np.ndarray) -> np.ndarray:
     """Times of the frames that come out for frames at `times`, see there."""

@@ -158,7 +158,9 @@ def _rate(stage: stream.Stage) -> float:
   shape = (runner.window, _SIDE, _SIDE)
   noise = np.random.default_rng(0).uniform(-1, 1, (*shape, 3))
   noise, mask = noise.astype(np.float32), np.ones((*shape, 1), np.float32)
-  stage = stage.look([stream.to_integer(noise[0], np.uint8)] * runner.window)
+  image = stream.to_integer(noise[0], np.uint8)
+  frame = stream.Frame(time=0, duration=0, image=image)
+  stage = stage.look([frame] * runner.window, frame)
   seconds = []
   for _ in range(3):  # The first one compiles.
     began = time.perf_counter()

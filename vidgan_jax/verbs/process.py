@@ -4,6 +4,7 @@
   vidgan process denoise,super_resolve:scale=2 in.mkv out.mkv --crf 14
   vidgan process identity a.mp4 out.mp4 --start 3 --end 9.5 --crop 640:360
   vidgan process inpaint in.mp4 out.mp4 --mask masks/ --compare split
+  vidgan process runs/lips:sound=speech.wav face.mp4 out.mp4
   vidgan process runs/x2 videos/ results/
   vidgan process denoise frames/ clean/%05d.png
   vidgan process denoise frames/ clean.gif --fps 12

@@ -24,6 +24,7 @@ from typing import Any
 
 from vidgan_jax.video import editing
 from vidgan_jax.video import edits
+from vidgan_jax.video import hearing
 from vidgan_jax.video import kept
 from vidgan_jax.video import outputs
 from vidgan_jax.video import pieces
@@ -123,6 +124,7 @@ class Job:
 
   def __init__(self, stages, path, out, options, tell, progress, stack, mark):
     """Opens and checks everything that can be before the work starts."""
+    options = hearing.voiced(stages, options)
     self.options, self.out, self.stack = options, out, stack
     self.tell, self._progress = tell, progress
     self.enough = lambda frames: False
@@ -154,7 +156,7 @@ class Job:
     )
     plan.check_overwrites(out, self.sources, options)
     self.encoding = sink_lib.keeping_alpha(self.encoding, self.source, tell)
-    self._plan(stages)
+    self._plan(hearing.heard(stages, self.pieces, options, tell))
     if options.resume:
       self.segments = segments.Segments(self, mark)
       self.summary.done = self.segments.are_done()
@@ -162,9 +164,10 @@ class Job:
       if why := outputs.taken(out, self.encoding.container):
         raise read.VideoError(why)
     copy = kept.copyable(
-      source, self.encoding.container, audio=options.sound, anew=self._anew,
-      tell=tell,
+      source, self.encoding.container,
+      audio=options.sound and not options.voice, anew=self._anew, tell=tell,
     )  # fmt: skip
+    copy += hearing.streams(options, self.encoding.container, tell)
     self.pieces.choose(copy, tell)
     self._packets = collections.deque()  # (index, packet) to be copied
     self._sink = None

@@ -107,10 +107,10 @@ class Pieces:
     self._voices, self.length = [], fractions.Fraction(0)
     crossfade = fractions.Fraction(options.crossfade)
     self._overlap = crossfade.limit_denominator(1000)
-    self._strange = _strange(self.sources) if options.sound else []
+    self._strange = _strange(self.sources) if _heard(options) else []
     self.woven = bool(
       options.reverse or options.crossfade or any(options.fade)
-      or self._strange
+      or self._strange or options.voice
     )  # fmt: skip
     if self.woven:
       self._weave()
@@ -149,7 +149,7 @@ class Pieces:
       piece.streams = [(s, old.index) for s, old in both if s is not None]
     sounds = lambda s: sum(x.type == "audio" for x in s.others)
     for other in {source.path: source for source in self.sources}.values():
-      if self._options.sound and sounds(other) > sounds(first):
+      if _heard(self._options) and sounds(other) > sounds(first):
         tell(
           f"--concat: sound of {other.path} is left out, {first.path} has"
           f" {sounds(first) or 'none'}; begin with the file that has most"
@@ -325,6 +325,11 @@ def _ranges(
     (source_lib.exact(start), None if end is None else source_lib.exact(end))
     for start, end in options.cuts or ((options.start, options.end),)
   ]
+
+
+def _heard(options: plan.Options) -> bool:
+  """Whether the sound of the inputs is in the output."""
+  return options.sound and not options.voice
 
 
 def _stored(source: source_lib.Source) -> Any:

@@ -36,6 +36,8 @@ class Options:
     format: the container, where the output's name does not say; png: a folder
       of images.
     sound: copy it.
+    voice: a file whose sound the result has in place of the input's.
+    voice_offset: seconds after the first picture at which it begins.
     start: seconds of the input from its first frame.
     end: seconds; None: all.
     cuts: ranges (start, end) of each input in place of one, one after another.
@@ -81,6 +83,8 @@ class Options:
   pix_fmt: str | None = None
   format: str | None = None
   sound: bool = True
+  voice: str | None = None
+  voice_offset: float = 0.0
   start: float = 0.0
   end: float | None = None
   cuts: tuple[tuple[float, float], ...] = ()
@@ -139,6 +143,8 @@ def check(options: Options, path: str, out: str, kind: str) -> None:
     (options.crossfade and not (options.concat or len(options.cuts) > 1),
      "--crossfade: is between the files of --concat or the ranges of --cut"),
     (options.cuts and live, "--cut: needs files on both sides"),
+    (options.voice and live,
+     f"sound={options.voice}: needs files on both sides"),
     (options.resume and live, "--resume: needs files on both sides"),
     (options.concat and live, "--concat: needs files on both sides"),
     (options.live and not source_lib.is_live(path),
@@ -204,6 +210,8 @@ def check_overwrites(
 def option_files(options: Options) -> list[tuple[str, str]]:
   """(flag, file) of all files that options are read from, as --mask."""
   files = []
+  if options.voice:
+    files.append(("sound", options.voice))
   for name in ("mask", "background", "plate", "matte", "text", "font"):
     path = getattr(options, name) or ""  # it may also be a colour
     if os.path.isdir(path):

@@ -23,6 +23,37 @@ _GAP = 0.1  # seconds; a smaller difference of clocks is not a gap
 _ERRORS = (av.error.FFmpegError, OSError, EOFError, ValueError)
 
 
+class Voice:
+  """The first sound of a file of its own, like a stream of an input.
+
+  Attributes:
+    index: that no stream of an input has.
+  """
+
+  index, type = -1, "audio"
+
+  def __init__(self, path: str, offset: float):
+    """Opens the file, in which there is a sound.
+
+    Args:
+      path: of the file.
+      offset: seconds of the output at which it begins.
+    """
+    self.metadata, self._path, self._offset = {}, path, offset
+    self._container = av.open(path)
+    stream = self._container.streams.audio[0]
+    self.codec_context = stream.codec_context
+    self.disposition = stream.disposition
+
+  def frames(self) -> Iterator[tuple[Any, fractions.Fraction]]:
+    """(frame, seconds by which its time moves)."""
+    with av.open(self._path) as container:
+      start = fractions.Fraction(container.start_time or 0, av.time_base)
+      move = source_lib.exact(self._offset) - start
+      for frame in container.decode(audio=0):
+        yield frame, move
+
+
 class Track:
   """One stream of sound of the output, in the form of the first input's.
 
@@ -47,24 +78,28 @@ class Track:
     codec = stream.codec_context
     self.index, self._rate = stream.index, codec.sample_rate
     self._layout = sound.UNNAMED.get(codec.layout.name, codec.layout.name)
-    first = pieces[0].source.others
-    number = [s for s in first if s.type == "audio"].index(stream)
     end = pieces[-1].begin + pieces[-1].length
     shape = max(1, round(end * self._rate)), codec.layout.nb_channels
     self._file = tempfile.TemporaryFile(prefix="vidgan-")
     self._wave = np.memmap(self._file, np.float32, "w+", shape=shape)
+    self._fades = fades
+    self._next = 0  # sample of the next frame
+    if isinstance(stream, Voice):
+      self._add(stream.frames(), 0, end, (0.0, 0.0), False)
+      return
+    first = pieces[0].source.others
+    number = [s for s in first if s.type == "audio"].index(stream)
     for piece in pieces:
       ramps = (cross * (piece is not pieces[0]),
                cross * (piece is not pieces[-1]))  # fmt: skip
-      self._add(piece, number, ramps, backwards)
-    self._fades = fades
-    self._next = 0  # sample of the next frame
+      frames = self._decoded(piece, number)
+      end = piece.begin + piece.length
+      self._add(frames, piece.begin, end, ramps, backwards)
 
-  def _add(self, piece, number, ramps, backwards) -> None:
-    """Adds the sound of a piece where it is to be heard."""
-    low, high = (round(t * self._rate) for t in (
-      piece.begin, piece.begin + piece.length))  # fmt: skip
-    for start, wave in self._decoded(piece, number):
+  def _add(self, frames, begin, end, ramps, backwards) -> None:
+    """Adds sound where it is to be heard, from `begin` to `end` seconds."""
+    low, high = (round(t * self._rate) for t in (begin, end))
+    for start, wave in self._placed(frames):
       if backwards:
         start, wave = low + high - start - len(wave), wave[::-1]
       skip = max(0, low - start)
@@ -74,14 +109,29 @@ class Track:
       wave = wave * _gain(place, low, high, ramps, self._rate)
       self._wave[start : start + len(wave)] += wave
 
-  def _decoded(self, piece, number) -> Iterator[tuple[int, np.ndarray]]:
-    """(first sample on the output's clock, (n, channels)) of a piece."""
+  def _placed(self, frames) -> Iterator[tuple[int, np.ndarray]]:
+    """(first sample on the output's clock, (n, channels)) of frames."""
+    mix = av.AudioResampler("fltp", self._layout, self._rate)
+    at = None
+    for frame, move in frames:
+      if frame.pts is not None:
+        time = frame.pts * read.seconds(1, frame.time_base) + move
+        place = round(time * self._rate)
+        if at is None or abs(place - at) > _GAP * self._rate:
+          at = place
+      at = at or 0
+      frame.pts = None
+      for part in mix.resample(frame):
+        wave = part.to_ndarray().T
+        yield at, wave
+        at += len(wave)
+
+  def _decoded(self, piece, number) -> Iterator[tuple[Any, int]]:
+    """(frame, 0) of a piece, whose times are those of the output."""
     with source_lib.Source(piece.source.path) as source:
       like = [s for s in source.others if s.type == "audio"]
       if number >= len(like):
         return
-      mix = av.AudioResampler("fltp", self._layout, self._rate)
-      at = None
       heard = like[number]
       packets = source.packets(piece.clock(source), [heard])
       for packet in itertools.chain(packets, [None]):  # None: what is held
@@ -90,17 +140,7 @@ class Track:
         except _ERRORS:
           continue  # silence
         for frame in frames:
-          if frame.pts is not None:
-            time = frame.pts * read.seconds(1, frame.time_base)
-            place = round(time * self._rate)
-            if at is None or abs(place - at) > _GAP * self._rate:
-              at = place
-          at = at or 0
-          frame.pts = None
-          for part in mix.resample(frame):
-            wave = part.to_ndarray().T
-            yield at, wave
-            at += len(wave)
+          yield frame, 0
 
   def until(self, time: fractions.Fraction | None) -> Iterator[tuple[Any, Any]]:
     """(seconds, frame) of what begins before a time, or of all that is left."""

@@ -85,10 +85,19 @@ class _Around(stream.Stage):
   masks, cost, recurrent = map(_of_stage, ("masks", "cost", "recurrent"))
   compiled, unmasked, keeps = map(_of_stage, ("compiled", "unmasked", "keeps"))
   halo, border, multiple = map(_of_stage, ("halo", "border", "multiple"))
+  voice, looks_back = map(_of_stage, ("voice", "looks_back"))
 
-  def look(self, images):
+  def hear(self, wave):
+    """Lets the stage hear a sound."""
+    return dataclasses.replace(self, stage=self.stage.hear(wave))
+
+  def hides(self, image):
+    """What the stage hides where no mask is given."""
+    return self.stage.hides(image)
+
+  def look(self, frames, first):
     """Shows the stage whole frames."""
-    return dataclasses.replace(self, stage=self.stage.look(images))
+    return dataclasses.replace(self, stage=self.stage.look(frames, first))
 
   def masked(self, image, mask):
     """What the stage is shown as the mask."""

@@ -100,6 +100,22 @@ class Step:
     return self.scale * height, self.scale * width
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Voice:
+  """A sound that a stage follows.
+
+  Attributes:
+    path: of a file, whose sound the result has in place of the film's; '': it
+      is that of the film.
+    offset: seconds after the first picture at which the file's sound begins.
+    rate: samples a second that the stage wants.
+  """
+
+  path: str = ""
+  offset: float = 0.0
+  rate: int = 16_000
+
+
 class Stage(Step):
   """A step that is shown windows of frames by a `Runner`, and calls nothing.
 
@@ -119,6 +135,8 @@ class Stage(Step):
     keeps: whether it leaves what a mask does not hide as it is: windows that
       hide nothing are then copied. It has the rate and the scale 1.
     unmasked: what a user is told who gives none, '' if it does without.
+    voice: the sound that it follows; None: it is deaf.
+    looks_back: whether it is shown the first frame of a shot beside each other.
     cost: bytes of working memory an input pixel and frame.
     compiled: whether it is a program that has to be compiled first.
     recurrent: whether it is called, frame after frame, with one argument more,
@@ -131,16 +149,33 @@ class Stage(Step):
   border = 0
   masks = True
   cost: float = 512
-  compiled = recurrent = keeps = False
+  compiled = recurrent = keeps = looks_back = False
   unmasked = ""
+  voice: Voice | None = None
 
-  def look(self, images: list[np.ndarray]) -> "Stage":
+  def hear(self, wave: np.ndarray) -> "Stage":
+    """The stage that follows this sound, see `voice`.
+
+    Args:
+      wave: (S,) float32 of `voice.rate`, the first sample at time 0.
+    """
+    del wave
+    return self
+
+  def hides(self, image: np.ndarray) -> np.ndarray | None:
+    """(h, w) bool, the mask of a whole frame where a user gives none."""
+    del image
+    return None
+
+  def look(self, frames: list[Frame], first: Frame) -> "Stage":
     """The stage for windows of these frames, which knows what none shows.
 
     Args:
-      images: T whole frames, (h, w, 3) uint8 or uint16, see `to_float`.
+      frames: T whole ones; images are (h, w, 3) uint8 or uint16, see
+        `to_float`.
+      first: of their shot; without `looks_back` its image may be missing.
     """
-    del images
+    del frames, first
     return self
 
   def masked(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -310,8 +345,8 @@ class Runner:
 
   def needs(self, skip: int) -> int:
     """Input frames that may be missing when the first `skip` results are."""
-    if self._recurrent:
-      return 0  # it remembers all
+    if self._recurrent or self.stage.looks_back:
+      return 0  # it remembers all, or the first
     return max(0, skip // self.stage.rate - self.window)
 
   def __call__(self, frames: Iterable[Frame], skip: int = 0) -> Iterator[Frame]:
@@ -340,7 +375,7 @@ class Runner:
     seen = kept = 0
     self._states.clear()
     for frame in frames:
-      first = frame.time if first is None else first
+      first = frame if first is None else first
       buffer.append(frame)
       seen += 1
       if seen == max(0, kept - self._before) + self.window:
@@ -434,22 +469,22 @@ class Runner:
       )
     kind = np.uint16 if self._deep else frames[0].image.dtype
     out = np.empty((count, height * s, width * s, 3), kind)
-    times = np.array([float(f.time - first) for f in frames])
-    stage = stage.look([f.image for f in frames])
+    times = np.array([float(f.time - first.time) for f in frames])
+    stage = stage.look(frames, first)
     images = [_mirrored(f.image, edge) for f in frames]
-    masks = None
-    if frames[0].mask is not None:
+    masks = [stage.hides(f.image) if f.mask is None else f.mask for f in frames]
+    if masks[0] is not None:
       pad = lambda a: _padded(a, 0, 0, rows[-1][2], columns[-1][2])
       masks = [
-        stage.masked(pad(image), pad(_mirrored(f.mask, edge)))
-        for image, f in zip(images, frames)
+        stage.masked(pad(image), pad(_mirrored(mask, edge)))
+        for image, mask in zip(images, masks)
       ]
     for y, y0, y1 in rows:
       for x, x0, x1 in columns:
         cut = lambda a, y=y, x=x: _padded(a, y, x, high, wide)
         video = to_float(np.stack([*map(cut, images)]))
-        mask = masks
-        if masks is not None:
+        mask = None
+        if masks[0] is not None:
           mask = np.stack([*map(cut, masks)])
           hidden = mask[start : start + count, y0 - y : y1 - y, x0 - x : x1 - x]
           mask = mask.astype(np.float32) if mask.dtype == bool else mask
