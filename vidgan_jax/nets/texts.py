@@ -163,6 +163,7 @@ class Folder:
           else "it ends no text with a token of its own."
         )
       )
+    self._warned = False  # Of texts that are cut.
     self._params = jax.device_put(params)
     self._apply = jax.jit(
       lambda params, ids, words: self.network.apply(
@@ -188,7 +189,9 @@ class Folder:
   def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
     """(1, n) float32 of each text."""
     codes = [self._encode(text) for text in texts]
-    if cut := sum(bool(code.overflowing) for code in codes):
+    cut = sum(bool(code.overflowing) for code in codes)
+    if cut and not self._warned:
+      self._warned = True
       _LOG.warning(
         "%d of %d texts have more than the %d tokens that the network reads: "
         "they are cut.",
