@@ -45,6 +45,9 @@ ARGS = [
   ("video_to_video", "task=denoise,data=sprites,flow,model=recurrent"),
   ("video_to_video", "task=super_resolve,model=recurrent"),
   ("translate", "reference"),
+  ("translate", "kind=edges,reference,data=data/clips"),
+  ("translate", "kind=points,model=recurrent"),
+  ("translate", "model=continuous"),
 ]
 ALL = [*((name, "") for name in NAMES), *ARGS]
 
@@ -183,6 +186,8 @@ def test_arguments_are_checked():
   ):
     with pytest.raises(errors.UserError, match=words):
       load("video_to_video", arg)
+  with pytest.raises(errors.UserError, match="no place for a picture"):
+    load("translate", "kind=edges,model=continuous")
 
 
 # ---------------------------------------------------------------- made small

@@ -92,6 +92,30 @@ def copy() -> Baseline:
   return Baseline(answer=lambda given, times, strength: given["video"])
 
 
+def carry() -> Baseline:
+  """Colours follow their classes from a first frame that is given.
+
+  What is of class 0 in it and later is copied; of other classes the mean colour
+  goes along. Without the frame, and of classes that it lacks, the drawing.
+  """
+
+  def answer(given, times, strength):
+    del times, strength
+    video, map_ = given["video"], given["map"]
+    first, seen = video[:, :1], map_[:, :1]
+    mass = seen.sum((1, 2, 3))
+    colours = np.einsum("bthwc,bthwn->bnc", first, seen)
+    colours /= np.maximum(mass, 1)[..., None]
+    known = map_ * (mass > 0)[:, None, None, None]
+    painted = np.einsum("bthwn,bnc->bthwc", known, colours)
+    still = map_[..., :1] * seen[..., :1]
+    painted += still * (first - painted)
+    there = known.sum(-1, keepdims=True) * (given["mask"][:, :1] == 0)
+    return video + there * given["mask"] * (painted - video)
+
+  return Baseline(answer=answer)
+
+
 # ---------------------------------------------------------------------- scale
 
 

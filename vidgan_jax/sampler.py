@@ -105,8 +105,9 @@ class Sampler:
     known = [*inspect.signature(self.task.ask).parameters][4:]
     for wish, value in wishes.items():
       if wish not in known:
+        wanted = f"{wish}={value!r}" if isinstance(value, str) else wish
         raise errors.UserError(
-          f"{wish}={value!r} is asked for, but the task {name!r} of this run "
+          f"{wanted} is asked for, but the task {name!r} of this run "
           f"does not take {wish!r}. " + rooms.nearest(wish, known)
         )
     facts = {"num_classes": self.num_classes, "class_names": self.class_names}

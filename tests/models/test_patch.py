@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from vidgan_jax.models import patch
@@ -129,3 +130,34 @@ def test_errors():
   small = np.zeros((1, 3, 7, 5, 3), np.float32)
   with pytest.raises(ValueError, match="same multiple"):
     jax.eval_shape(head.init, jax.random.key(0), video, small)
+
+
+def test_a_segmenter_learns_rare_classes():
+  """Three classes by their colours, the last in one pixel of a hundred."""
+  rng = np.random.default_rng(0)
+  number = np.digitize(rng.random((4, 2, 8, 8)), [0.5, 0.98])
+  video = rng.normal(size=(3, 3))[number].astype(np.float32)
+  map_ = np.eye(3, dtype=np.float32)[number]
+  head = patch.Segment(width=8, levels=1)
+  params = head.init(jax.random.key(0), video, map_)
+  tx = optax.adam(0.02)
+
+  @jax.jit
+  def step(params, opt):
+    loss = lambda p: head.apply(p, video, map_).mean()
+    value, slope = jax.value_and_grad(loss)(params)
+    change, opt = tx.update(slope, opt)
+    return optax.apply_updates(params, change), opt, value
+
+  opt, values = tx.init(params), []
+  for _ in range(60):
+    params, opt, value = step(params, opt)
+    values.append(float(value))
+  # Each class counts a third: none left out.
+  assert values[0] > 0.5 and values[-1] < 0.15
+  losses = head.apply(params, video, map_)
+  assert losses.shape == (4,) and losses.dtype == jnp.float32
+  void = head.apply(
+    params, video, map_ * (np.arange(4) > 0)[:, None, None, None, None]
+  )
+  assert void[0] == 0 and (void[1:] > 0).all()

@@ -312,3 +312,16 @@ def test_who_is_asked_for_the_sound_does_not_hear_it():
   d = trunk.Discriminator(sync=5)
   with pytest.raises(errors.UserError, match="'frame' or 'temporal'"):
     d.init(jax.random.key(0), video, given, times)
+
+
+def test_d_is_asked_for_the_map():
+  d = trunk.Discriminator(width=8, levels=2, segment=True)
+  given = {"video": np.zeros((2, 4, 16, 16, 3), np.float32)}
+  video, times = given["video"] + 0.5, np.zeros((2, 4), np.float32)
+  with pytest.raises(ValueError, match="no 'map'"):
+    jax.eval_shape(d.init, jax.random.key(0), video, given, times)
+  given["map"] = np.zeros((2, 4, 16, 16, 4), np.float32)
+  shape = jax.eval_shape(
+    lambda *x: d.apply(d.init(jax.random.key(0), *x), *x), video, given, times
+  )
+  assert shape.auxiliary["segment"].shape == (2,)

@@ -121,6 +121,23 @@ def test_one_drawing_moves_and_bounces():
   assert (drawings.drift(map_, times, seed=2) != film).any()
 
 
+def test_one_sketch_moves_with_what_it_encloses():
+  task = translate.make()
+  picture = np.full((64, 64), 255, np.uint8)
+  picture[10:30, 10:30], picture[12:28, 12:28] = 0, 255
+  picture[18:22, 18:22] = 90
+  video = task.ask(1, 3, None, FACTS, map=picture)["video"][0]
+  assert video.shape == (6, 32, 32, 3) and video.dtype == np.float32
+  ink = (1 - video[..., 0]) / 2
+  total = ink.sum((1, 2))
+  np.testing.assert_allclose(total, total[0], rtol=0.01)
+  x = (ink * np.arange(32)).sum((1, 2)) / total
+  y = (ink * np.arange(32)[:, None]).sum((1, 2)) / total
+  assert np.hypot(np.ptp(x), np.ptp(y)) > 2
+  with pytest.raises(errors.UserError, match="dark lines on white"):
+    task.ask(1, 3, None, FACTS, map=255 - picture)
+
+
 def test_between_drawings_things_go_straight():
   first, last = np.zeros((2, 40, 40), np.uint8)
   first[4:12, 4:12], last[24:32, 24:32] = 1, 1
@@ -207,6 +224,19 @@ def test_a_first_frame():
     for i in range(16)
   ]
   assert set(some) == {0, 1}
+
+
+def test_colours_are_carried_on():
+  task = make(reference=1.0)
+  clip = example(background="plain", texture="flat", shading=False, objects=1)
+  out = task.prepare(clip, np.array([0, 1]))
+  batch = jax.tree.map(lambda x: np.asarray(x)[None], out)
+  answer = task.baselines["carry"](batch["given"], batch["times"])
+  drawn = task.baselines["drawing"](batch["given"], batch["times"])
+  miss = lambda x: abs(x - batch["target"])[0].mean((1, 2, 3))
+  np.testing.assert_allclose(miss(answer)[0], 0, atol=1e-6)
+  # Right but for soft borders.
+  assert (miss(answer)[1:] < 0.2 * miss(drawn)[1:]).all()
 
 
 @pytest.mark.parametrize(

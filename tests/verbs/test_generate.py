@@ -558,3 +558,103 @@ def test_sounds_that_cannot_be(workdir, drums, tmp_path, capsys):
     assert run(workdir, "--out", out, *options) == 1
     _check_error(capsys, *words)
     assert not out.exists()
+
+
+# ---------------------------------------------------------------------- maps
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory):
+  """A run that was trained with maps for a step."""
+  path = tmp_path_factory.mktemp("generate") / "maps"
+  small = (
+    "model.resolution=16",
+    "data.options.resolution=16",
+    "data.options.size=8",
+    "model.variant=XS",
+    "model.generator.blocks=1",
+    "batch=2",
+    "evals={}",
+    "total=1steps",
+    "cadence.sample=0steps",
+    "cadence.eval=0steps",
+    "cadence.save=1steps",
+  )
+  return runs.train(path, "translate.py", *small)
+
+
+@pytest.fixture
+def drawing(maps, tmp_path):
+  """A disc of the run's colour on its ground, and the same elsewhere."""
+  palette = sampler.load(maps).task.footage.palette
+  picture = np.full((64, 64, 3), palette["ground"], np.uint8)
+  picture[8:40, 8:40] = palette["disc"]
+  Image.fromarray(picture).save(tmp_path / "a.png")
+  Image.fromarray(picture[::-1]).save(tmp_path / "b.png")
+  (tmp_path / "all").mkdir()
+  for i in range(4):
+    Image.fromarray(np.roll(picture, 4 * i, 1)).save(tmp_path / f"all/{i}.png")
+  write.write(tmp_path / "c.mp4", np.stack([picture] * 24), fps=12, scale=8)
+  return tmp_path
+
+
+@pytest.mark.parametrize(
+  "options, frames",
+  [
+    (("a.png",), 12),
+    (("a.png", "--frames", 20, "--still"), 20),
+    (("a.png@0", "b.png@0.5"), 7),
+    (("all",), 4),
+    (("c.mp4",), 24),
+  ],
+)
+def test_drawings_become_video(maps, drawing, options, frames):
+  """As files in all forms, without the data; of an untrained net, the maps."""
+  given = [
+    f"{drawing}/{o}" if ".png" in str(o) or o in ("all", "c.mp4") else o
+    for o in options
+  ]
+  out = drawing / "out.png"
+  options = ("--strip", "--scale", 1, "--num", 1, "--out", out)
+  assert run(maps, "--map", *given, *options) == 0
+  strip = np.asarray(Image.open(out)).reshape(16, frames, 16, 3)
+  # What is drawn is red; it is there in every frame, and moves or not.
+  share = (strip[..., 0] > 100).mean((0, 2))
+  np.testing.assert_allclose(share, 0.25, atol=0.07)
+  moves = abs(np.diff(strip.astype(int), axis=1)).max() > 50
+  assert moves != ("--still" in given or "c.mp4" in str(given))
+
+
+@pytest.mark.parametrize(
+  "options, words",
+  [
+    ((), "--map gives one"),
+    (("--map", "no.png"), "no.png: there is no such picture"),
+    (("--map", "a.png", "b.png"), "a.png@1.5"),
+    (("--map", "all", "--frames", "9"), "shows 0.333 s"),
+    (("--map", "d.png"), "d.png: 25% of the pixels"),
+    (("--map", "e.png"), "one sees through 25%"),
+    (("--still",), "--still: there is nothing"),
+    (("--map", "a.png", "--first", "a.png"), "trained without"),
+  ],
+)
+def test_drawings_that_cannot_be(maps, drawing, capsys, options, words):
+  soft = np.asarray(Image.open(drawing / "a.png")).copy()
+  soft[8:40, 8:40] //= 2
+  Image.fromarray(soft).save(drawing / "d.png")
+  clear = np.full((64, 64, 4), 255, np.uint8)
+  clear[:32, :32, 3] = 9
+  Image.fromarray(clear).save(drawing / "e.png")
+  names = ("a.png", "b.png", "d.png", "e.png", "no.png", "all")
+  given = [f"{drawing}/{o}" if o in names else o for o in options]
+  assert run(maps, *given, "--out", drawing / "out.mp4") == 1
+  said = capsys.readouterr().err
+  assert words in " ".join(said.split())
+  assert not (drawing / "out.mp4").exists()
+
+
+def test_maps_are_refused_by_other_runs(workdir, drawing, capsys):
+  given = ("--map", drawing / "a.png", "--out", drawing / "out.mp4")
+  assert run(workdir, *given) == 1
+  said = " ".join(capsys.readouterr().err.split())
+  assert "map is asked for, but the task 'generate'" in said

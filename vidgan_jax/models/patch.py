@@ -219,6 +219,44 @@ class MultiScalePatch(_Head):
     return layers.Scores(*map(tuple, zip(*heads)))
 
 
+class Segment(nn.Module):
+  """A question to D: of which class is each pixel?
+
+  With p the classes that it sees, y those of the map and n of them,
+
+    loss = mean_pixels sum_k a_k y_k -log p_k,   a_k = 1 / (n mean y_k),
+
+  so that a rare class counts as much as a frequent one (Schoenfeld et al. 2021,
+  OASIS, eqs. 1 and 2, without their class of what is made: the other heads say
+  that). Means are over the part of the batch that is computed together. What is
+  void counts for nothing.
+  """
+
+  width: int = 32
+  levels: int = 3
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, video: jax.Array, map_: jax.Array) -> jax.Array:
+    """(B, T, H, W, C) and the map of it (B, T, H, W, n) -> (B,) float32."""
+    b, t, _, _, n = map_.shape
+    net = _Net(self.width, self.levels, dtype=self.dtype)
+    x = video.reshape(b * t, *video.shape[2:])
+    _, (*above, y) = net(x, t)
+    # Up again, beside what was seen on the way down.
+    for seen in above[::-1]:
+      y = jnp.concatenate([layers.upsample(y), seen], -1)
+      y = SpectralConv(seen.shape[-1], dtype=self.dtype)(y)
+      y = layers.leaky_relu(y)
+    y = layers.conv(4 * n, 1, dtype=self.dtype)(y)
+    logits = layers.depth_to_space(y.astype(jnp.float32), 2)
+    map_ = map_.reshape(b * t, *map_.shape[2:]).astype(jnp.float32)
+    share = jnp.mean(map_, (0, 1, 2))
+    weight = jnp.where(share > 0, 1 / (n * jnp.maximum(share, 1e-6)), 0)
+    miss = -jax.nn.log_softmax(logits) * map_ * weight
+    return miss.sum(-1).reshape(b, -1).mean(1)
+
+
 HEADS = {
   "triplet": Triplet,
   "temporal": TemporalPatch,

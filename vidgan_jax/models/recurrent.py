@@ -31,6 +31,7 @@ VARIANTS = {
   "XL": trunk.variant(128, 16, 64),  # 5 M
 }
 
+LOSSES = ("segment",)
 Discriminator = trunk.Discriminator
 LOSSES = ("sync",)  # See there.
 

@@ -33,8 +33,8 @@ def variant(width: int, blocks: int, d_width: int) -> dict:
   }
 
 
-# Of `sync` above 0.
-LOSSES = ("sync",)
+# Those of D: of `sync` above 0; which class each pixel is of, with `segment`.
+LOSSES = ("sync", "segment")
 _RIM = 8  # Pixels; what is left of a rim there is below a tenth of a level.
 # A gradient of "S" on 8 clips of 5 x 48 x 48 is half a second of one CPU core.
 VARIANTS = {
@@ -359,6 +359,7 @@ class Discriminator(nn.Module):
     sync: above 0 it is asked which rows of the batch are a clip's, by vectors
       of so many numbers of each frame (`condition.Sync`) from the last head,
       which is one that scores every frame: 'frame' or 'temporal'.
+    segment: D is asked for given['map'], see `patch.Segment`.
   """
 
   heads: tuple = ("triplet",)
@@ -367,6 +368,7 @@ class Discriminator(nn.Module):
   scales: int = 2
   conditional: bool = False
   sync: int = 0
+  segment: bool = False
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -410,4 +412,14 @@ class Discriminator(nn.Module):
     if self.sync:
       frames = seen[-1].mean((1, 2)).reshape(*video.shape[:2], -1)
       asked["sync"], _ = read.sync(frames.astype(jnp.float32), self.sync)
+    if self.segment:
+      if "map" not in given:
+        raise errors.UserError(
+          "config.model.discriminator.segment is True, but the task gives no "
+          "'map': set it to False, or choose the task translate."
+        )
+      ask = patch_lib.Segment(
+        self.width, self.levels, self.dtype, name="segment"
+      )
+      asked["segment"] = ask(video, given["map"])
     return layers.Scores(tuple(logits), tuple(features), asked)

@@ -76,7 +76,7 @@ def numbers(
       "from every colour of the palette, as "
       f"{tuple(odd[len(odd) // 2].tolist())}; "
       f"the palette is {names}. Paint with these colours, a brush without soft "
-      "borders (antialiasing) and save it as PNG, not JPEG."
+      "borders (antialiasing), and save it as PNG, not as JPEG or video."
     )
   return away.argmin(0).astype(np.uint8)
 
@@ -148,10 +148,16 @@ def film(
   return np.stack(out)
 
 
-def things(map_: np.ndarray) -> tuple[int, list[np.ndarray]]:
+def things(
+  map_: np.ndarray, solid: bool = False
+) -> tuple[int, list[np.ndarray]]:
   """The ground of a map, its most frequent class, and what is on it.
 
   A thing is a connected region of another class, with all that lies within.
+
+  Args:
+    map_: (H, W).
+    solid: ground within a thing belongs to it.
 
   Returns:
     The class, and (H, W) bool of each thing, the largest first.
@@ -165,23 +171,35 @@ def things(map_: np.ndarray) -> tuple[int, list[np.ndarray]]:
   for region in sorted(regions, key=lambda r: -r.sum()):
     if taken[region].any():
       continue
-    inside = ndimage.binary_fill_holes(region)
-    out.append(inside & (map_ != ground) & (map_ != VOID))
-    taken |= out[-1]
+    inside = ndimage.binary_fill_holes(region) & (map_ != VOID)
+    out.append(inside if solid else inside & (map_ != ground))
+    taken |= inside
   return ground, out
 
 
-def drift(map_: np.ndarray, times: np.ndarray, seed: int) -> np.ndarray:
-  """Things on straight lines that bounce off the border: (T, H, W) uint8.
+def drift(
+  map_: np.ndarray,
+  times: np.ndarray,
+  seed: int,
+  picture: np.ndarray | None = None,
+) -> np.ndarray:
+  """Things on straight lines that bounce off the border.
 
   Args:
     map_: (H, W) at time 0.
     times: (T,) seconds.
     seed: of the velocities, `SPEED` in a random direction.
+    picture: (H, W, 3) uint8 that is moved in place of the map, on white.
+
+  Returns:
+    (T, H, W) uint8, or (T, H, W, 3).
   """
-  ground, parts = things(map_)
+  ground, parts = things(map_, solid=picture is not None)
   rng = np.random.default_rng(seed)
-  out = np.stack([_empty(map_, ground)] * len(times))
+  empty, values = _empty(map_, ground), map_
+  if picture is not None:
+    empty, values = np.full_like(picture, 255), picture
+  out = np.stack([empty] * len(times))
   for part in parts:
     angle, speed = rng.uniform(0, 2 * np.pi), rng.uniform(*SPEED)
     way = []
@@ -193,7 +211,7 @@ def drift(map_: np.ndarray, times: np.ndarray, seed: int) -> np.ndarray:
       path = path % (2 * room) if room else 0 * times
       way.append(np.minimum(path, 2 * room - path) - first * (room > 0))
     for canvas, dy, dx in zip(out, *np.round(way).astype(int)):
-      _paste(canvas, map_, part, dy, dx)
+      _paste(canvas, values, part, dy, dx)
   return out
 
 
@@ -248,9 +266,9 @@ def _empty(map_: np.ndarray, ground: int) -> np.ndarray:
 
 
 def _paste(
-  canvas: np.ndarray, map_: np.ndarray, part: np.ndarray, dy: int, dx: int
+  canvas: np.ndarray, values: np.ndarray, part: np.ndarray, dy: int, dx: int
 ) -> None:
-  """Writes what is in `part` of a map, moved; beyond the border it is lost."""
+  """Writes what is in `part`, moved; beyond the border it is lost."""
   y, x = np.nonzero(part)
   there = (
     (0 <= y + dy)
@@ -259,7 +277,7 @@ def _paste(
     & (x + dx < canvas.shape[1])
   )
   y, x = y[there], x[there]
-  canvas[y + dy, x + dx] = map_[y, x]
+  canvas[y + dy, x + dx] = values[y, x]
 
 
 def dots(maps: np.ndarray) -> list[list[tuple[int, float, float]]]:

@@ -78,12 +78,15 @@ def make(
     picture=picture,
   )
   colours = [] if kind == "edges" else drawing.colours.astype(int).tolist()
+  answers = {"drawing": classical.copy()}
+  if reference and kind == "labels":
+    answers["carry"] = classical.carry()
   return tasks.Task(
     prepare=drawing.prepare,
     ask=drawing.ask,
     footage=tasks.Footage(given=drawing.given) if picture else None,
     palette=dict(zip(classes, colours)),
-    baselines={"drawing": classical.copy()},
+    baselines=answers if picture else {},
   )
 
 
@@ -143,7 +146,9 @@ class _Drawing:
 
     Where `mask` is 0 it shows the clip itself.
     """
-    known = np.zeros_like(video[..., :1]) if mask is None else 1 - mask
+    known = np.zeros_like(video[..., :1])
+    if mask is not None and self.reference:
+      known = 1 - mask
     if self.kind == "edges":
       out = {"video": tasks.gray(video)}
     else:
@@ -209,15 +214,15 @@ class _Drawing:
     if film:
       times, still = np.array([key.seconds for key in keys]), True
     size = _size(keys[0].picture.shape, facts["resolution"], self.picture)
+    # A single drawing drifts, in each clip in its own way.
+    seeds = range(seed, seed + (num if len(keys) == 1 and not still else 1))
     if self.kind == "edges":
-      out = [{"video": _sketches(keys, times, size)}]
+      films = [_sketches(keys, times, s, still) for s in seeds]
+      shrink = lambda x: drawings.shrink(x, *size) / 127.5 - 1
+      out = [{"video": np.stack([shrink(x) for x in film])} for film in films]
     else:
       known = [(k.seconds, self._numbers(k.picture, k.name)) for k in keys]
-      drifts = len(keys) == 1 and not still
-      films = [
-        drawings.film(known, times, seed + i, still)
-        for i in range(num if drifts else 1)
-      ]
+      films = [drawings.film(known, times, s, still) for s in seeds]
       n = len(self.classes)
       out = [self._of_maps(drawings.resize(film, *size, n)) for film in films]
     out *= num // len(out)
@@ -401,15 +406,22 @@ def _size(shape: tuple[int, ...], side: int, free: bool) -> tuple[int, int]:
 
 
 def _sketches(
-  keys: Sequence[drawings.Key], times: np.ndarray, size: tuple[int, int]
+  keys: Sequence[drawings.Key], times: np.ndarray, seed: int, still: bool
 ) -> np.ndarray:
-  """(T, h, w, 3) in [-1, 1] of drawn lines, each until the next."""
-  at = np.array([key.seconds for key in keys])
+  """(T, H, W, 3) grey levels of drawn lines, each until the next."""
   pictures = []
   for key in keys:
-    x = key.picture if key.picture.ndim == 3 else key.picture[..., None]
-    x = np.broadcast_to(x, (*x.shape[:2], 3)).astype(np.float32) / 127.5 - 1
-    pictures.append(tasks.gray(drawings.shrink(x, *size)))
+    x = np.atleast_3d(key.picture).astype(np.float32)
+    x = np.round(tasks.gray(np.broadcast_to(x, (*x.shape[:2], 3))))
+    if np.median(x) < 128:
+      raise errors.UserError(
+        f"{key.name} is dark: draw dark lines on white, or invert it."
+      )
+    pictures.append(x.clip(0, 255).astype(np.uint8))
+  if len(keys) == 1 and not still:
+    ink = np.uint8(pictures[0][..., 0] < 192)
+    return drawings.drift(ink, times - times[0], seed, pictures[0])
+  at = np.array([key.seconds for key in keys])
   index = np.searchsorted(at, times, "right") - 1
   return np.stack([pictures[max(i, 0)] for i in index])
 

@@ -287,6 +287,10 @@ def _check(args) -> None:
       f"--speed {args.speed:g} with --sound: the clips would run away from "
       "their sound. Change the speed of the file, or leave --speed out."
     )
+  if args.still and not args.map:
+    raise errors.UserError(
+      "--still: there is nothing to keep; give --map FILE."
+    )
   if not 0 <= args.truncation <= 1:
     raise errors.UserError(
       f"--truncation {args.truncation:g}: give a number from 0 to 1."
