@@ -95,6 +95,8 @@ def get_config(arg=""):
       classes=tuple(COLOURS), palette=tuple(COLOURS.values()), objects=True
     )
   MODELS[arg.model](config, arg.reference)
+  if arg.kind == "labels":
+    config.evals.layout = dict()
 
   config.ema.halflife = "1kimg"
   config.cadence.log = "50steps"

@@ -31,9 +31,8 @@ VARIANTS = {
   "XL": trunk.variant(128, 16, 64),  # 5 M
 }
 
-LOSSES = ("segment",)
 Discriminator = trunk.Discriminator
-LOSSES = ("sync",)  # See there.
+LOSSES = ("sync", "segment")  # See there.
 
 
 class FlowNet(nn.Module):
