@@ -586,7 +586,7 @@ def maps(tmp_path_factory):
 @pytest.fixture
 def drawing(maps, tmp_path):
   """A disc of the run's colour on its ground, and the same elsewhere."""
-  palette = sampler.load(maps).task.footage.palette
+  palette = sampler.load(maps).task.palette
   picture = np.full((64, 64, 3), palette["ground"], np.uint8)
   picture[8:40, 8:40] = palette["disc"]
   Image.fromarray(picture).save(tmp_path / "a.png")
