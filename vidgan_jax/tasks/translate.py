@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import colorsys
 import dataclasses
+import sys
 from typing import Any
 
 import jax
@@ -332,13 +333,11 @@ def _library(x: Any) -> Any:
     return np
   if isinstance(x, jax.Array):
     return jnp
-  import tensorflow as tf
-
-  return tf
+  return sys.modules["tensorflow"]  # Whose tensor it is.
 
 
 def _float(x: Any, xp: Any) -> Any:
-  return xp.cast(x, xp.float32) if hasattr(xp, "cast") else xp.float32(x)
+  return xp.float32(x) if xp in (np, jnp) else xp.cast(x, xp.float32)
 
 
 def _uniform(seed: Any, xp: Any, shape: tuple[int, ...]) -> Any:
