@@ -1,8 +1,10 @@
-"""Compiles the variants of the step before the loop begins."""
+"""Compiles the variants of the step: the first one, then the others."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
 import concurrent.futures
+import contextlib
+import ctypes
 import functools
 import threading
 import time
@@ -22,57 +24,87 @@ def variants(
   dues: Iterable[tuple[str, ...]],
   config: Any,
   log: Callable[[str], None],
+  stack: contextlib.ExitStack,
 ) -> dict[tuple[str, ...], Callable]:
   """Compiles each variant of the step once, and logs what it costs.
+
+  Under `jit`, in a process that is alone, only the first is waited for here.
+  The others are compiled while steps run, and waited for where one is due.
 
   Args:
     run: from `devices.parallel.compile_step`.
     state: the first.
     batch: the first.
-    dues: values of `step.due`.
+    dues: values of `step.due`, in the order in which they are wanted.
     config: of the run.
     log: gets a line for each variant, and after `PATIENCE` seconds a hint.
+    stack: when it closes, nothing more is compiled.
 
   Returns:
     due -> (state, batch) -> (state, metrics).
   """
+  dues, jit = list(dues), config.parallel == "jit"
+  alone = jit and jax.process_count() == 1
+  if alone:  # Shapes: the arrays are gone after a step.
+    lower = functools.partial(
+      run.lower, *jax.eval_shape(lambda *x: x, state, batch)
+    )
+  else:
+    # Lowered one after the other: where two threads open one global array at
+    # once, jaxlib may hand out its parts twice.
+    lower = {due: run.lower(state, batch, due) for due in dues}.pop
 
-  def compile_one(lowered):
+  def compile_one(due):
+    _give_back()  # What making the state has left.
     began = time.perf_counter()
-    return lowered.compile(), time.perf_counter() - began
+    compiled = lower(due).compile()
+    _give_back()
+    return compiled, time.perf_counter() - began
 
-  dues = sorted(dues)
-  # Lowered one after the other: where two threads open one global array at
-  # once, jaxlib may hand out its parts twice.
-  lowered = [run.lower(state, batch, due) for due in dues]
   # On a CPU a compiler takes gigabytes, and all cores by itself: they queue.
   workers = 1 if jax.default_backend() == "cpu" else len(dues)
+  pool = concurrent.futures.ThreadPoolExecutor(workers)
+  stack.callback(pool.shutdown, cancel_futures=True)
+  futures = {due: pool.submit(compile_one, due) for due in dues}
+
+  @functools.cache
+  def step(due):
+    compiled, seconds = futures.pop(due).result()
+    _report(due, compiled, seconds, log)
+    # pmap's own executable cannot be called with global arrays.
+    return compiled if jit else functools.partial(run, due=due)
+
   late = threading.Timer(PATIENCE, log, [_smaller(config.model)])
   late.start()
   try:
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-      results = list(pool.map(compile_one, lowered))
+    for due in dues[:1] if alone else dues:
+      step(due)
   finally:
     late.cancel()
-  steps = {}
-  for due, (compiled, seconds) in zip(dues, results):
-    memory = compiled.memory_analysis()
-    flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))
-    sizes = (
-      f", {memory.argument_size_in_bytes / 2**20:.0f} MiB of arguments and "
-      f"{memory.temp_size_in_bytes / 2**20:.0f} MiB of temporaries a device"
-      if memory
-      else ""
-    )
-    log(
-      f"Step with {'+'.join(due) or 'no adversary'}: compiled in {seconds:.1f} "
-      f"s, {flops / 1e9:.2f} GFLOP{sizes}"
-    )
-    # pmap's own executable cannot be called with global arrays.
-    steps[due] = (
-      compiled if config.parallel == "jit" else functools.partial(run, due=due)
-    )
-  return steps
+  return {
+    due: lambda state, batch, due=due: step(due)(state, batch) for due in dues
+  }
+
+
+def _give_back() -> None:
+  """Gives memory that was freed back: glibc keeps what compilers have had."""
+  with contextlib.suppress(AttributeError, OSError):  # Of another libc.
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def _report(due, compiled, seconds, log) -> None:
+  memory = compiled.memory_analysis()
+  flops = (compiled.cost_analysis() or {}).get("flops", float("nan"))
+  sizes = (
+    f", {memory.argument_size_in_bytes / 2**20:.0f} MiB of arguments and "
+    f"{memory.temp_size_in_bytes / 2**20:.0f} MiB of temporaries a device"
+    if memory
+    else ""
+  )
+  log(
+    f"Step with {'+'.join(due) or 'no adversary'}: compiled in {seconds:.1f} "
+    f"s, {flops / 1e9:.2f} GFLOP{sizes}"
+  )
 
 
 def _smaller(model: Any) -> str:

@@ -114,9 +114,9 @@ def start(config, workdir, data_changed, writer, stop, stack) -> Run:
     _overview(state, mesh, config, log)
     run = parallel.compile_step(step_fn, config.parallel, mesh, places, cut)
     first = next(batches)
-    steps = compile_lib.variants(
-      run, state, first, method.variants(start), config, log
-    )
+    now = method.due(start)
+    dues = sorted(method.variants(start), key=lambda due: (due != now, due))
+    steps = compile_lib.variants(run, state, first, dues, config, log, stack)
     batches = itertools.chain([first], batches)
     # Processes finish compiling at different times. A program's first CPU
     # collective fails after half a minute; this one has run before.
@@ -193,7 +193,8 @@ def _begin(config, data, create, checkpoints, mesh, log) -> tuple:
   batches = data.batches(start)
   first = next(batches)
   batches = itertools.chain([first], batches)
-  create = functools.partial(create, batch=jax.eval_shape(lambda: first))
+  shapes = jax.eval_shape(lambda: first)
+  create = jax.jit(functools.partial(create, batch=shapes))  # Traced once.
   abstract = jax.eval_shape(create)
   places = sharding.shardings(abstract, mesh, config.sharding)
   if start:
