@@ -28,6 +28,12 @@ the colours of some pixels are given, and of one frame in a quarter of clips:
   --config.task.options.spatial=True --config.model.generator.vector_dim=0
   --config.task.options.arbitrary=True --config.task.options.rate=3
   --config.task.options.hints=20 --config.task.options.reference=0.25
+
+`enhance` takes all clips for dark. So that those that need nothing stay as they
+are, for which it gives up decibels on the darkest:
+
+  --config.task.options.clean=0.25 --config.task.options.gamma=(1.0,2.6)
+  --config.model.generator.base=copy --config.model.generator.follow=True
 """
 
 from vidgan_jax import config as config_lib

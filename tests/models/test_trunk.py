@@ -22,7 +22,7 @@ KINDS = {
   "move": dict(base="temporal", compose=True, motion=12.5),
   "predict": dict(base="hold", temporal="causal", noise_dim=3, motion=2.5),
   "colorize": dict(keep_luma=True),
-  "light": dict(curve=True),
+  "light": dict(curve=True, follow=True, vector_dim=3),
 }
 
 

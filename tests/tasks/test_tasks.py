@@ -318,6 +318,7 @@ def test_task_is_frozen_and_named():
     ("interpolate", dict(rate=1), "rate is 1"),
     ("predict", dict(known=0), "known is 0"),
     ("enhance", dict(flicker={"gray": 1}), "'none', 'white', 'smooth'"),
+    ("enhance", dict(clean=2), "from 0 to 1"),
   ],
 )
 def test_wrong_options(name, options, text):
@@ -476,6 +477,7 @@ def test_enhance():
   near = lambda a, b: np.testing.assert_allclose(a, b, atol=eight)
   near(change(), clip())
   near(change(exposure=(-1, -1)), want(light / 2))
+  near(change(exposure=(-1, -1), clean=1), clip())
   near(change(gamma=(2, 2)), want(light**2))
   near(change(contrast=(0.5, 0.5)), clip() / 2)
   gray = change(saturation=(0, 0))

@@ -287,11 +287,15 @@ class Generator(Base):
       is.
     curve: the base goes through a tone curve (`bases.tone`) that is learnt, one
       for all clips. Few videos suffice to learn it.
+    follow: the curve of each frame moves with how bright it is, of which
+      given['vector'] has quantiles (`tasks.statistics`): what is dark is made
+      brighter, and what is not can stay as it is.
   """
 
   temporal: str = "centred"
   motion: float = 0.0
   curve: bool = False
+  follow: bool = False
 
   def __post_init__(self):
     super().__post_init__()
@@ -331,7 +335,7 @@ class Generator(Base):
     x = self._to_pixels(x, base)
     residual = x[..., : self.channels]
     if self.curve:
-      base = bases.tone(base, self.param("curve", nn.initializers.zeros, (5,)))
+      base = bases.tone(base, self._curve(given))
     if self.motion:
       moved = bases.moved(
         self.base, given, times, x[..., self.channels :], self.motion
@@ -344,6 +348,18 @@ class Generator(Base):
         # Where nothing moves, nothing is to be gained on a line in time.
         residual *= bases.changing(given, times, self.motion)
     return self._add(base, residual, given)
+
+  def _curve(self, given: dict) -> jax.Array:
+    """(5,), or (B, T, 1, 1, 5) of what follows the frames."""
+    curve = self.param("curve", nn.initializers.zeros, (5,))
+    if not self.follow:
+      return curve
+    # Of few numbers, so that no scene is known by them: quantiles of grey.
+    vector = self._wanted(given, "vector", "follow is True")
+    grey = vector.reshape(*vector.shape[:2], 3, -1).mean(2)
+    x = nn.tanh(nn.Dense(16, kernel_init=layers.he(), name="grey")(grey))
+    x = nn.Dense(5, kernel_init=nn.initializers.zeros, name="follow")(x)
+    return curve + x[:, :, None, None]
 
 
 class Discriminator(nn.Module):

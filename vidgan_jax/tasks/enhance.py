@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vidgan_jax import baselines as classical
+from vidgan_jax import config
 from vidgan_jax import tasks
 
 # How an attribute changes from frame to frame -> how often.
@@ -24,6 +25,7 @@ def make(
   vignette: tuple[float, float] = (0.0, 0.5),
   flicker: Mapping[str, float] | None = None,
   amount: float = 0.1,
+  clean: float = 0.0,
 ) -> tasks.Task:
   """Builds the task.
 
@@ -38,10 +40,16 @@ def make(
       or 'smooth', in slow waves. Default: `FLICKER`.
     amount: standard deviation of the change, in shares of each range's width;
       what has twice the same number as its range never changes.
+    clean: share of clips that are given as they are: what needs nothing is to
+      stay.
 
   Raises:
-    config.ConfigError: an unknown kind.
+    config.ConfigError: an unknown kind, or a share beyond 0 and 1.
   """
+  if not 0 <= clean <= 1:
+    raise config.ConfigError(
+      f"config.task.options.clean is {clean}; a share is from 0 to 1."
+    )
   weights = tasks.weights("flicker", flicker, FLICKER)
   ranges = (exposure, gamma, contrast, saturation, vignette)
 
@@ -57,7 +65,14 @@ def make(
       degrade.flicker(s, video.shape[0], low, high, amount, [*weights], kind)
       for s, (low, high) in zip(seeds, ranges)
     ]
-    degraded = degrade.eight_bit(degrade.light(video, *numbers))
+    degraded = degrade.light(video, *numbers)
+    if clean:
+      # A seed of its own: without it, clips are degraded as they ever were.
+      draw = degrade.uniform(
+        tf.random.experimental.stateless_fold_in(seed, len(ranges) + 1), 0, 1
+      )
+      degraded = tf.where(draw < clean, video, degraded)
+    degraded = degrade.eight_bit(degraded)
     return tasks.pair(example, _given(degraded, tf))
 
   gammas = (0.5, 0.6, 0.7, 0.8, 1.0)
