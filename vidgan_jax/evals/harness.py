@@ -22,6 +22,7 @@ from vidgan_jax import tasks
 from vidgan_jax.data import pipeline
 from vidgan_jax.data import reference as reference_lib
 from vidgan_jax.data import text as text_lib
+from vidgan_jax.evals import distribution
 from vidgan_jax.evals import files
 from vidgan_jax.store import files as files_lib
 from vidgan_jax.store import workdir as workdir_lib
@@ -105,8 +106,6 @@ def with_options(
     frames: of a clip, for networks that look at so many, unless an option says
       another number; None: their own numbers.
   """
-  from vidgan_jax.evals import distribution
-
   asked = {}
   for name, options in fields.items():
     create = evaluator(name, "--metrics")
@@ -271,8 +270,6 @@ def shown(
   exhibits: Mapping[str, evals.Exhibit],
 ) -> dict[str, evals.Exhibit]:
   """Exhibits for a page, beside generated and real clips."""
-  from vidgan_jax.evals import distribution
-
   if reference.task is not None and reference.task.footage is not None:
     return dict(exhibits)  # It draws no clips by itself.
   drawn = {
