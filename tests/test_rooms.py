@@ -537,7 +537,7 @@ INSIDE = {
   "store/": "config",
   "sampler.py": "config data/text devices models store tasks train/state",
   "experts.py": "data/text models sampler zoo",
-  "footage.py": "devices sampler tasks video zoo",
+  "footage.py": "data/sound devices sampler tasks video zoo",
   "zoo/": "config sampler store",
   "evals/": "baselines config data devices experts.py measures models nets "
   "reports sampler store tasks video",

@@ -449,8 +449,9 @@ def _find_layout(
       and feature.np_dtype == np.uint8
       and feature.shape[-1] == 1
     ):
-      known = getattr(feature, "num_classes", None)
-      return path, tuple(feature.names if known else ())
+      labelled = isinstance(feature, tfds.features.LabeledImage)
+      named = labelled and feature.num_classes
+      return path, tuple(feature.names if named else ())
   return None, ()
 
 
