@@ -79,7 +79,7 @@ class Evaluator:
       UserError: there are no maps, or nothing that makes clips of them.
     """
     clips = reference.read(range(min(self.num, len(reference))))
-    if "layout" not in clips[0] or reference.task is None:
+    if "layout" not in clips[0] or reference.train is None:
       raise errors.UserError(
         "evals.layout asks a run for clips of the label maps of held-out ones: "
         "prepare the videos with --maps, or take sprites with "
