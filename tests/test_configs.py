@@ -329,7 +329,8 @@ def test_two_steps(name, arg, data, tmp_path):
     for penalty in config.penalties:
       assert row[f"d/{penalty}"] > 0
     for loss in config.reconstruction:
-      assert row[f"g/{loss}"] > 0
+      # At first no noise is seen, and two clips of one map are equal.
+      assert row[f"g/{loss}"] > 0 or loss == "mode_seeking", loss
 
 
 def test_flow_that_the_data_do_not_give(data, tmp_path):
