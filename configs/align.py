@@ -17,9 +17,9 @@ second one for that, with --config.seed=1.
     --config.reconstruction.alignment.weight=0.2
   vidgan evaluate runs/text --metrics "retrieval(expert='runs/align2')"
 
-Of clips of your own (data=DIR, a folder that `vidgan prepare` has made, with
-captions or with sound) the evaluator `sync` lists those whose sound is out of
-step, and by how many frames: of all that are trained on with
+Of clips of your own (data=DIR, which `vidgan prepare` has made, with captions
+or with --sound) the evaluator `sync` lists those whose sound is out of step,
+and by how many frames: of all that are trained on, with
 --config.data.test=train. Frames are seen at `res` pixels.
 
   vidgan train --config configs/align.py:of=sound,data=data/mine,res=64 \
