@@ -8,9 +8,9 @@ and a small object sounds high. Clips of a second are trained on, every frame of
 them: what is heard between two frames decides where things are in the next.
 
 A generator that hears (models/condition.py, `Around`) sees 7 frames of sound to
-either side. D is shown the sound beside the frames, looks at the whole clip
-(`temporal_head`) and is asked which sound of the batch is the clip's, and when
-it begins (`sync`; after Chung and Zisserman 2016).
+either side. D looks at the whole clip (`temporal_head`) and is asked which
+sound of the batch is the clip's, and when it begins (`sync`; after Chung and
+Zisserman 2016); so it must not see the sound beside the frames.
 """
 
 from vidgan_jax import config as config_lib

@@ -239,11 +239,18 @@ class Condition:
         maps.append(x.astype(jnp.float32))
     return jnp.concatenate(maps, -1) if maps else None
 
-  def beside(self, video: jax.Array) -> jax.Array:
-    """Puts rows and maps into the channels: (B, T, H, W, C + n)."""
+  def beside(self, video: jax.Array, rows: bool = True) -> jax.Array:
+    """Puts rows and maps into the channels: (B, T, H, W, C + n).
+
+    Args:
+      video: (B, T, H, W, C).
+      rows: False where `sync` asks for them: features that hold the answer
+        would need no picture.
+    """
     b, t, h, w, _ = video.shape
     parts = [video]
-    rows, place = self.rows(features=8), self.map()
+    rows = self.rows(features=8) if rows else None
+    place = self.map()
     if rows is not None:
       rows = rows[:, :, None, None]
       parts.append(jnp.broadcast_to(rows, (b, t, h, w, rows.shape[-1])))

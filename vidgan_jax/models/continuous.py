@@ -281,7 +281,7 @@ class Discriminator(nn.Module):
     """
     b, t = times.shape
     read = condition.Condition(self, given, num_classes=self.num_classes)
-    frames = read.beside(video)
+    frames = read.beside(video, rows=not self.sync)
     frames = frames.reshape(b * t, *frames.shape[2:]).astype(self.dtype)
     # --- Each frame alone.
     x = layers.space_to_depth(frames, self.patch)

@@ -402,7 +402,7 @@ class Discriminator(nn.Module):
     own = ("video", "mask", "vector", "map")  # What the generator works with.
     read = condition.Condition(self, given, own=own)
     # Who is asked for the rows must not be shown them.
-    shown = video if self.sync else read.beside(video)
+    shown = read.beside(video, rows=not self.sync)
     logits, features = [], []
     for name in self.heads:
       if name not in patch_lib.HEADS:
