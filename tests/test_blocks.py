@@ -45,7 +45,8 @@ TINY = {  # Of the generator and of the discriminator.
 
 def small(words):
   text = " ".join(words)
-  name = "trunk" if "video_to_video" in text else "continuous"
+  trunk = "video_to_video" in text or "translate" in text
+  name = "trunk" if trunk else "continuous"
   evals = {"frd_random": {"num": 8}}
   if "quickstart" in text:
     evals["oracle"] = {"num": 8}
@@ -103,6 +104,10 @@ def make_files(root):
   mask = np.zeros((32, 32), np.uint8)
   mask[8:16, 8:16] = 255
   Image.fromarray(mask).save(root / "hide.png")
+  for i, name in enumerate(("drawing", "a", "b")):
+    picture = Image.new("RGB", (48, 48))
+    picture.paste((214, 27, 27), (8 * i, 8, 8 * i + 16, 24))  # a disc's colour
+    picture.save(root / f"{name}.png")
   for folder, num in (("clips", 8), ("OUT", 8), ("REAL", 8), ("FOLDER", 2)):
     for i in range(num):
       film(root / folder / f"{i}.mp4", seed=i)

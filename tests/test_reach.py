@@ -86,7 +86,7 @@ def test_a_recurrent_model_draws_longer_clips(tmp_path):
   # A text and a sound reach both networks, as with every such model.
   tests = root / "tests"
   tests.mkdir()
-  for path in ("conftest.py", "test_rooms.py"):
+  for path in ("browser.py", "conftest.py", "test_rooms.py"):
     (tests / path).write_text((extended.ROOT / "tests" / path).read_text())
   pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
   out = extended.python(root, *pytest, "tests/test_rooms.py", "-k", "mocogan")
