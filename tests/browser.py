@@ -134,6 +134,20 @@ class Browser:
     path.write_bytes(base64.b64decode(self.call("GET", "/screenshot")))
 
 
+# The texts of a page, what they are written in, and on.
+TEXTS = """
+  const ground = (e) => {
+    for (; e; e = e.parentElement) {
+      const c = getComputedStyle(e).backgroundColor;
+      if (c !== 'rgba(0, 0, 0, 0)') return c;
+    }
+  };
+  return [...document.querySelectorAll(
+      'h1, h2, p, span, button, label, dd, figcaption')]
+    .filter((e) => e.textContent.trim() && !e.disabled)
+    .map((e) => [e.textContent, getComputedStyle(e).color, ground(e)]);"""
+
+
 def contrast(front, back):
   """Of two 'rgb(r, g, b)' (WCAG 2.1)."""
 

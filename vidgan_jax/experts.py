@@ -162,8 +162,7 @@ def load(path: str) -> Expert:
       "No expert is named: give the option `expert`, the workdir of a run of "
       "configs/align.py or the .safetensors file of its weights."
     )
-  read = zoo.load if path.endswith(".safetensors") else sampler_lib.load
-  network = read(path)
+  network = zoo.find(path)
   # Constants of any program, on whatever devices it runs.
   params = jax.device_get(network.params)
   expert = of(dataclasses.replace(network, params=params), path)

@@ -1116,16 +1116,7 @@ def test_the_page_is_for_everybody(study, chromium):
     # By keyboard alone: Tab finds the button, Enter presses it.
     chromium.press("\ue004", "\ue007")
     chromium.wait(f"{shown('trial')} && {READY}")
-    pairs = chromium.js("""
-      const ground = (e) => {
-        for (; e; e = e.parentElement) {
-          const c = getComputedStyle(e).backgroundColor;
-          if (c !== 'rgba(0, 0, 0, 0)') return c;
-        }
-      };
-      return [...document.querySelectorAll('h1, p, span, button, figcaption')]
-        .filter((e) => e.textContent.trim())
-        .map((e) => [e.textContent, getComputedStyle(e).color, ground(e)]);""")
+    pairs = chromium.js(browser.TEXTS)
     assert len(pairs) > 8
     for text, front, back in pairs:
       assert browser.contrast(front, back) >= 4.5, text

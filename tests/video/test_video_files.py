@@ -14,6 +14,7 @@ import pytest
 
 from vidgan_jax.video import clips
 from vidgan_jax.video import folder
+from vidgan_jax.video import images
 from vidgan_jax.video import job
 from vidgan_jax.video import plan
 from vidgan_jax.video import read
@@ -516,3 +517,14 @@ def test_a_palette_may_be_transparent(tmp_path):
   process(tmp_path / "in", tmp_path / "b.mkv", stages.Identity())
   alpha = alphas(tmp_path / "b.mkv")
   assert alpha[:, :, :32].max() == 0 and alpha[:, :, 32:].min() == 255
+
+
+@pytest.mark.parametrize("where", [0, 20, 45])
+def test_a_damaged_picture_is_said_in_one_sentence(tmp_path, where):
+  path = tmp_path / "a.png"
+  Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+  data = path.read_bytes()
+  path.write_bytes(data[:where] + b"\xff\xff\xff\xff")
+  with pytest.raises(read.VideoError, match="a.png: not an image"):
+    with images.opened(str(path)) as image:
+      image.load()

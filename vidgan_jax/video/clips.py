@@ -31,6 +31,7 @@ from PIL import Image
 from PIL import ImageOps
 
 from vidgan_jax.video import folder
+from vidgan_jax.video import images
 from vidgan_jax.video import interlace
 from vidgan_jax.video import maps
 from vidgan_jax.video import read
@@ -240,22 +241,14 @@ def _over_black(picture: Image.Image, tally: Tally) -> Image.Image:
 
 def _picture(path: str, tally: Tally) -> Image.Image:
   """An image file as upright RGB, whatever its name and format say."""
-  try:
-    with Image.open(path) as image:
-      if image.width * image.height > read.MAX_PIXELS:
-        raise read.VideoError(f"{path}: {image.size} pixels are too many")
-      image = ImageOps.exif_transpose(image)
-      if image.mode.startswith("I"):  # 16-bit grey
-        grey = np.asarray(image, np.uint16) >> 8
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-      if image.has_transparency_data:
-        return _over_black(image.convert("RGBA"), tally)
-      return image.convert("RGB")
-  except read.VideoError:
-    raise
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-    why = str(e).split(path)[0].strip(" '") or type(e).__name__
-    raise read.VideoError(f"{path}: not an image ({why})") from None
+  with images.opened(path) as image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey
+      grey = np.asarray(image, np.uint16) >> 8
+      return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+      return _over_black(image.convert("RGBA"), tally)
+    return image.convert("RGB")
 
 
 def _folder(

@@ -6,7 +6,6 @@ import re
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from vidgan_jax.video import images
 from vidgan_jax.video import read
@@ -79,23 +78,14 @@ def load(path: str) -> np.ndarray:
   Raises:
     VideoError: it cannot be read, or one sees through it.
   """
-  try:
-    with Image.open(path) as image:
-      if image.width * image.height > read.MAX_PIXELS:
-        raise read.VideoError(f"{path} has too many pixels")
-      if image.mode in ("1", "L"):
-        return np.array(image.convert("L"))
-      if image.has_transparency_data:
-        alpha = np.array(image.convert("RGBA"))[..., 3]
-        if alpha.min() < 255:
-          raise read.VideoError(
-            f"{path}: one sees through {np.mean(alpha < 255):.0%} of its"
-            " pixels; paint the ground as well and save it without transparency"
-          )
-      return np.array(image.convert("RGB"))
-  except read.VideoError:
-    raise
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-    raise read.VideoError(
-      f"{path} cannot be read as a picture ({read.reason(e)})"
-    ) from None
+  with images.opened(path) as image:
+    if image.mode in ("1", "L"):
+      return np.array(image.convert("L"))
+    if image.has_transparency_data:
+      alpha = np.array(image.convert("RGBA"))[..., 3]
+      if alpha.min() < 255:
+        raise read.VideoError(
+          f"{path}: one sees through {np.mean(alpha < 255):.0%} of its pixels;"
+          " paint the ground as well and save it without transparency"
+        )
+    return np.array(image.convert("RGB"))

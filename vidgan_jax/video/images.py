@@ -95,6 +95,25 @@ def is_picture(path: str) -> bool:
   return _suffix(path) in folder.IMAGES and os.path.isfile(path)
 
 
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[Image.Image]:
+  """A picture, for the block that decodes it.
+
+  Raises:
+    read.VideoError: it cannot be decoded, or has too many pixels.
+  """
+  try:
+    with Image.open(path) as image:
+      if image.width * image.height > read.MAX_PIXELS:
+        raise read.VideoError(f"{path}: {image.size} pixels are too many")
+      yield image
+  except read.VideoError:
+    raise
+  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+    why = str(e).split(path)[0].strip(" '") or type(e).__name__
+    raise read.VideoError(f"{path}: not an image ({why})") from None
+
+
 class Clip:
   """Images as a video that can be opened, more than once."""
 

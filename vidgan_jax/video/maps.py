@@ -21,6 +21,7 @@ from PIL import Image
 
 from vidgan_jax import errors
 from vidgan_jax.video import folder
+from vidgan_jax.video import images
 from vidgan_jax.video import read
 
 UNKNOWN = 255  # what is there is not known
@@ -99,27 +100,24 @@ def _paired(source, layout, root, found, names, count) -> folder.Source:
       maps, problem=f"it has no maps: {looked} is none"
     )
     return dataclasses.replace(source, maps=maps)
-  images, note = own.images, ""
+  files, note = own.images, ""
   if layout == "frames":
     plain = lambda name: os.path.splitext(name)[0]
     by_stem = {plain(name): name for name in own.images}
-    images = tuple(by_stem.get(plain(name), "") for name in source.images)
-    spare = len(set(own.images) - set(images))
-    if not any(images) and len(own.images) == len(source.images):
-      images = own.images
+    files = tuple(by_stem.get(plain(name), "") for name in source.images)
+    spare = len(set(own.images) - set(files))
+    if not any(files) and len(own.images) == len(source.images):
+      files = own.images
       note = "its maps have other names than its frames: they go in order"
-    elif not any(images):
-      images, problem = (
-        (),
-        (
-          f"its {len(source.images)} frames and the {len(own.images)} maps of"
-          f" {os.path.join(root, own.path)} differ in names and in number"
-        ),
+    elif not any(files):
+      problem = (
+        f"its {len(source.images)} frames and the {len(own.images)} maps of"
+        f" {os.path.join(root, own.path)} differ in names and in number"
       )
-      maps = dataclasses.replace(maps, problem=problem)
+      maps, files = dataclasses.replace(maps, problem=problem), ()
     elif spare:
       note = f"{spare} of its maps are of no frame"
-  maps = dataclasses.replace(maps, path=own.path, images=images, note=note)
+  maps = dataclasses.replace(maps, path=own.path, images=files, note=note)
   return dataclasses.replace(
     source,
     maps=maps,
@@ -237,19 +235,12 @@ def decode(data: bytes) -> np.ndarray:
 
 def _ids(path: str) -> np.ndarray:
   """(H, W) integers of a file."""
-  try:
-    with Image.open(path) as image:
-      if image.width * image.height > read.MAX_PIXELS:
-        raise read.VideoError(f"the map {path} has too many pixels")
-      if image.format in ("JPEG", "MPO"):
-        raise read.VideoError(
-          f"the map {path} is a JPEG, whose numbers are not exact: make it PNG"
-        )
-      ids = np.asarray(image)
-  except read.VideoError:
-    raise
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-    raise read.VideoError(f"the map {path} cannot be read ({e})") from None
+  with images.opened(path) as image:
+    if image.format in ("JPEG", "MPO"):
+      raise read.VideoError(
+        f"the map {path} is a JPEG, whose numbers are not exact: make it PNG"
+      )
+    ids = np.asarray(image)
   if ids.ndim == 3 and (ids[..., :1] == ids[..., :3]).all():
     ids = ids[..., 0]  # grey that was saved in colours
   if ids.ndim != 2 or ids.dtype.kind not in "uib":

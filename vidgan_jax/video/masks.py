@@ -14,7 +14,6 @@ import os
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from PIL import ImageColor
 from PIL import ImageOps
 from scipy import ndimage
@@ -211,17 +210,14 @@ def _colour(text: str) -> np.ndarray:
 
 def _image(path: str) -> np.ndarray:
   """Upright pixels (H, W, 1, 3 or 4), integers or floats."""
-  try:
-    with Image.open(path) as file:
-      image: Any = ImageOps.exif_transpose(file)
-      clear = image.has_transparency_data
-      if image.mode == "P" and not clear and not any(image.getpalette()[:3]):
-        return (np.asarray(image) > 0)[..., None].astype(np.uint8)
-      if image.mode in ("1", "P") or image.mode.startswith("RGB") or clear:
-        image = image.convert("RGBA" if clear else "RGB")
-      pixels = np.asarray(image)
-  except (OSError, ValueError) as error:
-    raise read.VideoError(f"--mask {path}: not an image ({error})") from None
+  with images.opened(path) as file:
+    image: Any = ImageOps.exif_transpose(file)
+    clear = image.has_transparency_data
+    if image.mode == "P" and not clear and not any(image.getpalette()[:3]):
+      return (np.asarray(image) > 0)[..., None].astype(np.uint8)
+    if image.mode in ("1", "P") or image.mode.startswith("RGB") or clear:
+      image = image.convert("RGBA" if clear else "RGB")
+    pixels = np.asarray(image)
   return pixels[..., None] if pixels.ndim == 2 else pixels[..., :4]
 
 
